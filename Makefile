@@ -1,0 +1,49 @@
+# `make` alone explains the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8080
+SAMPLES ?= .samples
+export MODEL_STORE ?= .model-store
+export MODEL_NAME ?= food
+
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install run test check format bench clean
+
+help: ## Explain the targets
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+install: $(INSTALLED) ## Set up .venv with the pinned requirements; does nothing when it is set up
+
+$(INSTALLED): requirements.txt requirements-dev.txt functions/requirements.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+run: $(INSTALLED) ## Serve http://localhost:8080 (PORT=…); trains and promotes the sample model if nothing is promoted
+	@PATH="$(CURDIR)/$(BIN):$$PATH" SAMPLES="$(SAMPLES)" PORT="$(PORT)" bash scripts/run.sh
+
+test: $(INSTALLED) ## Run the tests
+	$(BIN)/pytest
+
+check: $(INSTALLED) ## Lint, check the format and the types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED) ## Format the code and mend what the linter can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED) ## Measure serving and preprocessing
+	$(BIN)/python bench/preprocessing.py
+	$(BIN)/python bench/serving.py
+
+clean: ## Remove the virtual environment and caches; runs, samples and the model store stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info functions/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

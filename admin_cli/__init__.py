@@ -1,0 +1,1 @@
+"""The command line of whoever rolls out models. Never imports Keras or TensorFlow."""

@@ -1,0 +1,72 @@
+"""The command `admin_cli`: its commands, and the one table from errors to exit codes."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from admin_cli import prediction, production, versions
+from classifier.errors import (
+    Conflict,
+    Corrupt,
+    InvalidImage,
+    InvalidRequest,
+    InvalidSetting,
+    NotFound,
+    NotReady,
+    PointerError,
+    Refused,
+    TooLarge,
+    Unavailable,
+)
+
+EXIT_CODES: tuple[tuple[type[PointerError], int], ...] = (
+    (InvalidRequest, 2),
+    (InvalidSetting, 2),
+    (InvalidImage, 2),
+    (TooLarge, 2),
+    (NotFound, 3),
+    (NotReady, 3),
+    (Conflict, 4),
+    (Refused, 5),
+    (Corrupt, 5),
+    (Unavailable, 6),
+    (PointerError, 1),
+)
+"""Usage 2, not found 3, conflict 4, refused 5, store or server out of reach 6; the first match counts."""
+
+app = typer.Typer(
+    name="admin_cli",
+    help="Publish, compare, promote and roll back versions of a model.\n\n"
+    "Exit codes: 0 done, 2 usage, 3 not found, 4 conflict, 5 refused, 6 out of reach.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for command in (
+    versions.publish,
+    versions.list_versions,
+    versions.show,
+    versions.verify,
+    production.promote,
+    production.rollback,
+    production.history,
+    prediction.predict,
+):
+    app.command(name=command.__name__.removesuffix("_versions"))(command)
+
+
+def main() -> None:
+    """Run the command line; an expected error becomes one line on stderr and its exit code."""
+    try:
+        app()
+    except PointerError as error:
+        typer.echo(f"admin_cli: {error}", err=True)
+        sys.exit(exit_code(error))
+
+
+def exit_code(error: PointerError) -> int:
+    """Return the exit code of an error."""
+    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))

@@ -1,0 +1,1 @@
+"""Pointer's runtime: photos in, labels, confidences and heatmaps out. Never imports TensorFlow or Keras."""

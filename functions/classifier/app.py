@@ -1,0 +1,259 @@
+"""The HTTP contract as a Flask app: parse the request, call the server, shape the reply."""
+
+from __future__ import annotations
+
+import base64
+import io
+import mimetypes
+import re
+import threading
+import uuid
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from flask import Blueprint, Flask, Request, Response, g, jsonify, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.wsgi import get_input_stream
+
+from classifier import errors
+from classifier.logs import log
+from classifier.photos import PhotoRequest, body_limit, read_photo, too_large
+from classifier.predictions import Prediction, predict
+from classifier.problems import kind_of, problem
+from classifier.queries import read_query
+from classifier.server import Chosen, Server
+from classifier.settings import Settings
+from classifier.store import ObjectStore, open_store
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = "index.html"
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+EXPOSED = "Retry-After, Server-Timing, X-Pointer-Confidence, X-Pointer-Label, X-Pointer-Version, X-Request-Id"
+DISCARDED_AT_MOST = 64 * 2**20
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+def create_app(settings: Settings, server: Server | None = None) -> Flask:
+    """Make the app. Nothing is read from any store until a request needs it.
+
+    Args:
+        settings: see `Settings`.
+        server: what decides what serves; by default a new one.
+    """
+    app = Flask("pointer", static_folder=None)
+    app.request_class = PhotoRequest
+    app.config.update(MAX_CONTENT_LENGTH=body_limit(settings), MAX_FORM_PARTS=20)
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.strict_slashes = app.url_map.merge_slashes = False
+    routes = _routes(settings, server or Server(settings))
+    app.register_blueprint(routes)
+    # Firebase Hosting's rewrite passes its whole path on.
+    app.register_blueprint(routes, name="hosting", url_prefix="/api")
+
+    @app.before_request
+    def name_request() -> None:
+        given = request.headers.get("X-Request-Id", "")
+        g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+    @app.after_request
+    def add_headers(reply: Response) -> Response:
+        reply.headers["X-Request-Id"] = g.request_id
+        reply.headers["X-Content-Type-Options"] = "nosniff"
+        reply.headers.setdefault("Cache-Control", "no-store")
+        if "Origin" in request.headers:
+            reply.headers["Access-Control-Expose-Headers"] = EXPOSED
+        return reply
+
+    @app.errorhandler(Exception)
+    def tell(error: Exception) -> Response:
+        return _tell(error, settings)
+
+    return app
+
+
+def answer(app: Flask, outer: Request) -> Response:
+    """Let ``app`` answer a request that has reached another Flask app: the Functions Framework's.
+
+    What the app left unread of the body is read in blocks and thrown away, up to a limit, so that the client
+    gets to read the answer; the framework itself would gather all of it in memory.
+    """
+    body = get_input_stream(outer.environ)
+    terminated = {"wsgi.input": body, "wsgi.input_terminated": True}
+    with app.request_context({**outer.environ, **terminated}):
+        reply = app.full_dispatch_request()
+    discarded = 0
+    try:
+        while discarded < DISCARDED_AT_MOST and (block := body.read(2**16)):
+            discarded += len(block)
+    except (OSError, HTTPException):
+        log("WARNING", "The client left before its request was read.")
+    outer.environ.update({**terminated, "wsgi.input": io.BytesIO()})
+    return reply
+
+
+def _routes(settings: Settings, server: Server) -> Blueprint:
+    routes = Blueprint("pointer", __name__)
+    photo_store = _Lazy(settings.photo_store)
+
+    @routes.post("/")
+    def classify() -> Response:
+        query = read_query(request)
+        content = read_photo(request, settings, photo_store)
+        loaded = server.current()
+        from classifier.preprocessing import Limits
+
+        limits = Limits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+        prediction = predict(loaded, content, query, limits)
+        _log_prediction(prediction, loaded)
+        reply = _picture(prediction, loaded) if query.bare else jsonify(_body(prediction, loaded, settings))
+        reply.headers["Server-Timing"] = ", ".join(
+            f"{step};dur={getattr(prediction, f'{step}_ms')}" for step in ("decode", "infer", "encode")
+        )
+        reply.vary.add("Accept")
+        return reply
+
+    @routes.get("/model")
+    def model() -> Response:
+        reply = jsonify(_model(server.chosen(), settings))
+        reply.headers["Cache-Control"] = "no-cache"
+        return reply
+
+    @routes.get("/healthz")
+    def healthz() -> Response:
+        return jsonify(status="ok")
+
+    @routes.get("/openapi.yaml")
+    def openapi() -> Response:
+        return _file(ROOT / "openapi.yaml", "application/yaml", max_age=300)
+
+    @routes.get("/", defaults={"name": PAGE})
+    def page(name: str) -> Response:
+        # Files are asked for again each time, and answered with 304: those of two releases never meet.
+        media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        reply = _file(ROOT / "web" / name, media_type, max_age=0)
+        reply.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+        reply.headers["Referrer-Policy"] = "no-referrer"
+        return reply
+
+    for file in sorted((ROOT / "web").iterdir()):
+        routes.add_url_rule(f"/{file.name}", view_func=page, defaults={"name": file.name}, methods=["GET"])
+    return routes
+
+
+def _file(path: Path, media_type: str, *, max_age: int) -> Response:
+    reply = Response(path.read_bytes(), mimetype=media_type)
+    reply.cache_control.public = True
+    reply.cache_control.max_age = max_age
+    reply.add_etag()
+    reply.make_conditional(request)
+    return reply
+
+
+class _Lazy:
+    """Opens the photo store when the first request names an object in it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._lock = threading.Lock()
+        self._store: ObjectStore | None = None
+
+    def __call__(self) -> ObjectStore:
+        with self._lock:
+            if self._store is None:
+                self._store = open_store(self._url)
+            return self._store
+
+
+def _body(prediction: Prediction, chosen: Chosen, settings: Settings) -> dict[str, Any]:
+    label, confidence = prediction.ranked[0]
+    body: dict[str, Any] = {
+        "label": label,
+        "confidence": confidence,
+        "label_idx": prediction.label_idx,
+        "status": prediction.status,
+        "predictions": [{"label": name, "confidence": value} for name, value in prediction.ranked],
+    }
+    if prediction.overlay is not None:
+        body["gradcam"] = {
+            "label": prediction.overlay.label,
+            "media_type": prediction.overlay.media_type,
+            "image": base64.b64encode(prediction.overlay.content).decode(),
+        }
+    body["model"] = {
+        "name": settings.model_name,
+        "version": chosen.pointer.version,
+        "channel": chosen.channel,
+    }
+    body["request_id"] = g.request_id
+    return body
+
+
+def _picture(prediction: Prediction, chosen: Chosen) -> Response:
+    """Shape the overlay as the whole reply; its label is percent-encoded, because headers are ASCII."""
+    overlay = prediction.overlay
+    if overlay is None:  # `read_query` lets an image be the reply only with gradcam
+        raise errors.InvalidRequest("Expected gradcam=1 or gradcam=LABEL for a reply that is an image.")
+    reply = Response(overlay.content, content_type=overlay.media_type)
+    reply.headers["X-Pointer-Label"] = quote(overlay.label, safe=" ")
+    reply.headers["X-Pointer-Confidence"] = f"{overlay.confidence:g}"
+    reply.headers["X-Pointer-Version"] = chosen.pointer.version
+    return reply
+
+
+def _model(chosen: Chosen, settings: Settings) -> dict[str, Any]:
+    manifest = chosen.manifest
+    return {
+        "name": settings.model_name,
+        "version": chosen.pointer.version,
+        "channel": chosen.channel,
+        "labels": list(manifest.labels),
+        "input": {
+            "width": manifest.input.width,
+            "height": manifest.input.height,
+            "resize": manifest.input.resize,
+        },
+        "metrics": dict(manifest.metrics),
+        "thresholds": dict(manifest.thresholds),
+        "variant": manifest.variant,
+        "created_at": manifest.created_at,
+    }
+
+
+def _log_prediction(prediction: Prediction, chosen: Chosen) -> None:
+    label, confidence = prediction.ranked[0]
+    log(
+        "INFO",
+        "Predicted.",
+        request_id=g.request_id,
+        version=chosen.pointer.version,
+        channel=chosen.channel,
+        label=label,
+        confidence=confidence,
+        status=prediction.status,
+        decode_ms=prediction.decode_ms,
+        infer_ms=prediction.infer_ms,
+        encode_ms=prediction.encode_ms,
+    )
+
+
+def _tell(error: Exception, settings: Settings) -> Response:
+    """Turn whatever was raised into its problem, in plainer words where Flask raised it."""
+    if isinstance(error, RequestEntityTooLarge):
+        error = too_large(settings.max_image_bytes)
+    elif isinstance(error, MethodNotAllowed):
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        error.description = f"Expected one of {allowed} for {request.path}; received {request.method}."
+    elif isinstance(error, NotFound):
+        error.description = (
+            f"Expected POST /, GET /model, GET /healthz, GET /openapi.yaml or GET /; received {request.path}."
+        )
+    kind = kind_of(error)
+    if kind.status == 500 or isinstance(error, errors.Corrupt | errors.Unavailable):
+        log("ERROR", kind.title, error=error, request_id=g.request_id, slug=kind.slug)
+    elif kind.status > 500:
+        log("WARNING", str(error), request_id=g.request_id, slug=kind.slug)
+    return problem(error, g.request_id)

@@ -1,0 +1,96 @@
+"""Every error that Pointer raises on purpose: one base class, one child for each thing a caller can do about it.
+
+    PointerError
+    ├── InvalidRequest        the request cannot be understood: mend the request
+    │   ├── UnsupportedMedia  its media type is not one that is read here
+    │   └── Forbidden         it names something that the settings do not allow
+    ├── InvalidImage          the bytes are not a photo that can be read: send another photo
+    ├── TooLarge              the photo has too many bytes or pixels: send a smaller one
+    ├── NotFound              no such object, version or model
+    ├── NotReady              nothing has been promoted yet: an operator has to act
+    ├── Conflict              somebody else was faster: look again, then decide
+    │   └── PreconditionFailed  a conditional write found another generation than it expected
+    ├── Refused               a rule of the store forbids it (an unverified promotion, nothing to roll back to)
+    ├── Corrupt               stored data is not what its manifest promises
+    │   └── InvalidManifest   a manifest or pointer that cannot be used, with the field's name
+    ├── Unavailable           the store cannot be reached: try again later
+    ├── Overloaded            too many requests at once: try again in ``retry_after`` seconds
+    └── InvalidSetting        an environment variable or option has a value that cannot be used
+
+A message says what was expected, what came and the remedy. This module knows no HTTP and no exit codes:
+``app.py`` maps each class to a status, ``admin_cli`` to an exit code, each in one table.
+"""
+
+from __future__ import annotations
+
+
+class PointerError(Exception):
+    """Base class; ``str(error)`` is a full sentence for the person who made the request."""
+
+
+class InvalidRequest(PointerError):
+    """The request cannot be understood."""
+
+
+class UnsupportedMedia(InvalidRequest):
+    """The request's body has a media type that is not read here."""
+
+
+class Forbidden(InvalidRequest):
+    """The request names something that the settings do not allow."""
+
+
+class InvalidImage(PointerError):
+    """The bytes are not a photo that can be read."""
+
+
+class TooLarge(PointerError):
+    """The photo is over the byte or the pixel limit."""
+
+
+class NotFound(PointerError):
+    """No such object, version or model."""
+
+
+class NotReady(PointerError):
+    """Nothing has been promoted yet."""
+
+
+class Conflict(PointerError):
+    """Somebody else changed the same thing first."""
+
+
+class PreconditionFailed(Conflict):
+    """A conditional write found another generation than it expected."""
+
+
+class Refused(PointerError):
+    """A rule forbids the change; nothing was changed."""
+
+
+class Corrupt(PointerError):
+    """Stored data is not what its manifest promises."""
+
+
+class InvalidManifest(Corrupt):
+    """A manifest or pointer cannot be used; ``field`` names the part at fault."""
+
+    def __init__(self, message: str, *, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class Unavailable(PointerError):
+    """The store cannot be reached."""
+
+
+class Overloaded(PointerError):
+    """Too many requests at once; try again in ``retry_after`` seconds."""
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class InvalidSetting(PointerError):
+    """A setting has a value that cannot be used."""

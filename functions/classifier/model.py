@@ -1,0 +1,74 @@
+"""One loaded LiteRT file: an image array in, class probabilities and Grad-CAM heatmaps out."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classifier.errors import Corrupt
+
+SIGNATURE = "serving_default"
+
+
+class Output(NamedTuple):
+    """What one forward pass gives."""
+
+    probabilities: NDArray[np.float32]
+    """Shape [classes], each in 0..1, summing to 1."""
+    heatmaps: NDArray[np.float32]
+    """Shape [classes, rows, columns], Grad-CAM of each class's logit, never negative."""
+
+
+class Model:
+    """A LiteRT interpreter with its arrays allocated. Not thread-safe: one thread at a time may call `run`.
+
+    Args:
+        content: the bytes of a ``model.tflite``. They are not copied; the model keeps them alive.
+        threads: how many CPU threads one forward pass may use.
+
+    Raises:
+        Corrupt: the bytes are not a LiteRT file, or its signature is not Pointer's: ``image`` uint8 [1, H, W, 3]
+            -> ``probabilities`` float32 [1, N] and ``heatmaps`` float32 [1, N, h, w].
+    """
+
+    def __init__(self, content: bytes, *, threads: int = 1) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        try:
+            self._interpreter = Interpreter(model_content=content, num_threads=threads)
+            self._runner = self._interpreter.get_signature_runner(SIGNATURE)
+        except (ValueError, RuntimeError) as error:
+            raise Corrupt(f"Expected a LiteRT file with the signature {SIGNATURE!r}; received {error}") from error
+        inputs, outputs = self._runner.get_input_details(), self._runner.get_output_details()
+        image = _detail(inputs, "image", np.uint8, 4)
+        probabilities = _detail(outputs, "probabilities", np.float32, 2)
+        heatmaps = _detail(outputs, "heatmaps", np.float32, 4)
+        _, self.height, self.width, _ = (int(n) for n in image["shape"])
+        self.classes = int(probabilities["shape"][1])
+        self.heatmap_size = (int(heatmaps["shape"][2]), int(heatmaps["shape"][3]))
+
+    def run(self, image: NDArray[np.uint8]) -> Output:
+        """Classify one image: uint8 [H, W, 3], RGB, exactly the model's input size.
+
+        Raises:
+            ValueError: another shape or type than the model's input.
+        """
+        expected = (self.height, self.width, 3)
+        if image.shape != expected or image.dtype != np.uint8:
+            raise ValueError(f"Expected a uint8 array of shape {expected}; received {image.dtype} {image.shape}.")
+        result = self._runner(image=image[np.newaxis])
+        return Output(result["probabilities"][0], result["heatmaps"][0])
+
+
+def _detail(details: dict[str, Any], name: str, dtype: type, rank: int) -> Any:
+    """Return the named tensor's description, or say how the file differs from Pointer's signature."""
+    found = details.get(name)
+    if found is None or found["dtype"] != dtype or len(found["shape"]) != rank:
+        received = "nothing" if found is None else f"{found['dtype'].__name__} {list(found['shape'])}"
+        raise Corrupt(
+            f"Expected a LiteRT file with a tensor {name!r} of type {dtype.__name__} and rank {rank}; "
+            f"received {received}."
+        )
+    return found

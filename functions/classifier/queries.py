@@ -1,0 +1,109 @@
+"""What a caller asks for besides the photo: the query and the Accept header, checked first."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flask import Request
+from werkzeug.exceptions import NotAcceptable
+
+from classifier.errors import InvalidRequest
+
+MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "heatmap": "image/png"}
+JSON = "application/json"
+PARAMETERS = ("top_k", "gradcam", "gradcam_format", "gradcam_size")
+TOP_LABEL = ""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One prediction's options."""
+
+    top_k: int
+    gradcam: str | None
+    """The label to explain, `TOP_LABEL` for the most probable one, None for no explanation."""
+    gradcam_format: str
+    """A key of `MEDIA_TYPES`."""
+    gradcam_size: int
+    """The overlay's longest side, in pixels."""
+    bare: bool
+    """Whether the reply is the overlay itself instead of JSON."""
+
+
+def read_query(request: Request) -> Query:
+    """Read and check the query.
+
+    Raises:
+        InvalidRequest: an unknown or repeated parameter, or a value that cannot be used.
+        NotAcceptable: the Accept header leaves nothing that could be sent.
+    """
+    for name, values in request.args.lists():
+        if name not in PARAMETERS:
+            raise InvalidRequest(f"Expected the parameters {', '.join(PARAMETERS)}; received {name!r}.")
+        if len(values) > 1:
+            raise InvalidRequest(f"Expected {name} once; received it {len(values)} times.")
+    gradcam = _gradcam(request.args.get("gradcam", "0"))
+    for name in ("gradcam_format", "gradcam_size"):
+        if name in request.args and "gradcam" not in request.args:
+            raise InvalidRequest(f"Expected gradcam together with {name}: add gradcam=1 or gradcam=LABEL.")
+    choice, bare = _accepted(request, gradcam is not None)
+    return Query(
+        top_k=_integer(request, "top_k", 5, 1, 100),
+        gradcam=gradcam,
+        gradcam_format=choice,
+        gradcam_size=_integer(request, "gradcam_size", 512, 32, 2048),
+        bare=bare,
+    )
+
+
+def label_index(labels: Sequence[str], label: str) -> int:
+    """Find the label that a caller wants explained.
+
+    Raises:
+        InvalidRequest: the model does not know it; the message names close matches, or the first labels.
+    """
+    if label in labels:
+        return labels.index(label)
+    close = difflib.get_close_matches(label, labels, n=5, cutoff=0.5)
+    shown = ", ".join(close or labels[:10])
+    more = "" if close or len(labels) <= 10 else f" and {len(labels) - 10} more (GET /model lists them)"
+    raise InvalidRequest(f"Expected gradcam to be 0, 1 or a label such as {shown}{more}; received {label!r}.")
+
+
+def _gradcam(value: str) -> str | None:
+    if value.lower() in ("0", "false"):
+        return None
+    if value.lower() in ("1", "true"):
+        return TOP_LABEL
+    if not value:
+        raise InvalidRequest("Expected gradcam to be 0, 1 or a label; received nothing.")
+    return value
+
+
+def _integer(request: Request, name: str, default: int, least: int, most: int) -> int:
+    value = request.args.get(name, str(default))
+    if not re.fullmatch(r"[0-9]{1,6}", value) or not least <= int(value) <= most:
+        raise InvalidRequest(f"Expected {name} to be a whole number from {least} to {most}; received {value!r}.")
+    return int(value)
+
+
+def _accepted(request: Request, gradcam: bool) -> tuple[str, bool]:
+    """Return the overlay's format, and whether it is the whole reply, from gradcam_format and Accept."""
+    asked = request.args.get("gradcam_format")
+    if asked is not None and asked not in MEDIA_TYPES:
+        raise InvalidRequest(f"Expected gradcam_format to be one of {', '.join(MEDIA_TYPES)}; received {asked!r}.")
+    accept = request.accept_mimetypes
+    formats = [asked] if asked else ["jpeg", "png", "webp"]
+    offered = [JSON, *(MEDIA_TYPES[name] for name in formats)] if gradcam else [JSON]
+    best = accept.best_match(offered) if accept else JSON
+    if best is None:
+        raise NotAcceptable(
+            f"Expected Accept to allow one of {', '.join(offered)}; received {accept.to_header()}."
+            + ("" if gradcam else " To have the overlay itself, add gradcam=1.")
+        )
+    if best == JSON:
+        return asked or "jpeg", False
+    return asked or next(name for name in formats if MEDIA_TYPES[name] == best), True

@@ -1,0 +1,344 @@
+"""Named objects with generations: the `ObjectStore` protocol, `open_store`, and `LocalStore` on a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from classifier.errors import InvalidRequest, InvalidSetting, NotFound, PreconditionFailed, Unavailable
+from classifier.names import LOCK_FILE, TEMPORARY_FOLDER, check_name, check_prefix
+
+MUST_NOT_EXIST = 0
+"""The generation of an object that does not exist; as a write's `if_generation`: create only."""
+
+CHUNK = 1 << 20
+LOCK_TIMEOUT = 30.0
+STALE_AFTER = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One line of a listing."""
+
+    name: str
+    size: int
+    """Bytes."""
+    generation: int
+
+
+@dataclass(frozen=True)
+class Content:
+    """An object's bytes and the generation that they are of."""
+
+    data: bytes
+    generation: int
+
+
+class ObjectStore(Protocol):
+    """Objects under names such as ``food/versions/v7/manifest.json``; every write gives a new generation.
+
+    Every method raises `InvalidRequest` for an unsafe name (empty, absolute, with "..", a backslash or a
+    control character) and `Unavailable` when the store cannot be reached.
+    """
+
+    @property
+    def url(self) -> str:
+        """What the user typed, for messages."""
+
+    def read(self, name: str) -> Content:
+        """Return an object's bytes and generation, which belong together.
+
+        Raises:
+            NotFound: no such object.
+        """
+
+    def read_if_changed(self, name: str, generation: int) -> Content | None:
+        """Return the object, or None if it still has this generation; then nothing is transferred.
+
+        Raises:
+            NotFound: no such object.
+        """
+
+    def write(
+        self,
+        name: str,
+        data: bytes | Path,
+        *,
+        if_generation: int | None = None,
+        content_type: str | None = None,
+    ) -> int:
+        """Write bytes, or stream a file, and return the new generation: all of it or, on any error, nothing.
+
+        Args:
+            name: the object's name.
+            data: the bytes, or the file that has them.
+            if_generation: write only if the object has this generation; `MUST_NOT_EXIST` creates only.
+            content_type: a hint for stores that keep one.
+
+        Raises:
+            PreconditionFailed: the object has another generation. Where an answer got lost and the write was
+                repeated, it may be the caller's own.
+            NotFound: `data` is a file that cannot be read.
+        """
+
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        """Yield the objects whose names start with this, sorted by name."""
+
+    def download(self, name: str, file: BinaryIO) -> int:
+        """Stream an object into an open file, in chunks, and return its generation.
+
+        Raises:
+            NotFound: no such object.
+        """
+
+
+def open_store(url: str) -> ObjectStore:
+    """Open the store that a setting names, ``gs://bucket/prefix`` or a folder. Nothing is read or made yet.
+
+    Raises:
+        InvalidSetting: neither of the two.
+    """
+    if url.startswith("gs://"):
+        from classifier.cloud_store import CloudStore
+
+        bucket, _, prefix = url.removeprefix("gs://").partition("/")
+        prefix = prefix.strip("/")
+        try:
+            if prefix:
+                check_name(prefix)
+        except InvalidRequest as error:
+            raise InvalidSetting(f"Expected gs://bucket/prefix; received {url!r}. {error}") from error
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", bucket):
+            raise InvalidSetting(f"Expected gs://bucket/prefix with a valid bucket name; received {url!r}.")
+        return CloudStore(bucket, prefix)
+    if not url or "\0" in url or "://" in url:
+        raise InvalidSetting(f"Expected a folder or gs://bucket/prefix as the store; received {url!r}.")
+    return LocalStore(Path(url).expanduser())
+
+
+@contextmanager
+def open_source(path: Path) -> Iterator[BufferedReader]:
+    """Open a file that is to be written to a store.
+
+    Raises:
+        NotFound: it cannot be read.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise NotFound(f"Expected a file that can be read at {path}; received {error.strerror}.") from error
+    with file:
+        yield file
+
+
+class LocalStore:
+    """Objects as files under a folder, with the promises of a bucket: atomic, conditional and durable writes.
+
+    A generation is the file's modification time in nanoseconds, forced to grow. A write prepares a temporary
+    file and takes a lock only to compare, stamp and rename it; reading never locks.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.url = str(folder)
+
+    def read(self, name: str) -> Content:
+        """See `ObjectStore.read`."""
+        with self._opened(name) as (file, generation):
+            return Content(file.read(), generation)
+
+    def read_if_changed(self, name: str, generation: int) -> Content | None:
+        """See `ObjectStore.read_if_changed`."""
+        with self._opened(name) as (file, found):
+            return None if found == generation else Content(file.read(), found)
+
+    def write(
+        self,
+        name: str,
+        data: bytes | Path,
+        *,
+        if_generation: int | None = None,
+        content_type: str | None = None,
+    ) -> int:
+        """See `ObjectStore.write`; the content type is not kept."""
+        check_name(name)
+        target = self.folder / name
+        with self._reaching():
+            self._make_folder(self.folder / TEMPORARY_FOLDER)
+            self._remove_stale_files()
+        temporary = self.folder / TEMPORARY_FOLDER / uuid.uuid4().hex
+        try:
+            self._fill(temporary, data)
+            with self._reaching():
+                self._make_folder(target.parent)
+                with self._locked():
+                    current = _generation(target)
+                    if if_generation is not None and if_generation != current:
+                        raise PreconditionFailed(
+                            f"Expected {name} in {self.url} to have generation {if_generation}; it has {current}."
+                        )
+                    generation = _stamp(temporary, current)
+                    temporary.replace(target)
+                _sync(target.parent)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        return generation
+
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        """See `ObjectStore.list`."""
+        check_prefix(prefix)
+        found = []
+        with self._reaching():
+            self._expect_folder()
+            for path in self._files(self.folder / prefix.rpartition("/")[0]):
+                name = path.relative_to(self.folder).as_posix()
+                if name.startswith(prefix):
+                    # A file that somebody removed since the walk is not there.
+                    with suppress(FileNotFoundError):
+                        status = path.stat()
+                        found.append(StoredObject(name, status.st_size, _generation_of(status)))
+        return iter(sorted(found, key=lambda item: item.name))
+
+    def download(self, name: str, file: BinaryIO) -> int:
+        """See `ObjectStore.download`."""
+        with self._opened(name) as (source, generation):
+            shutil.copyfileobj(source, file, CHUNK)
+            return generation
+
+    def _files(self, start: Path) -> Iterator[Path]:
+        """Yield the files below a folder, without the store's own."""
+
+        def fail(error: OSError) -> None:
+            if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+                raise error
+
+        for parent, folders, files in os.walk(start, onerror=fail):
+            if Path(parent) == self.folder:
+                folders[:] = [folder for folder in folders if folder != TEMPORARY_FOLDER]
+                files = [file for file in files if file != LOCK_FILE]
+            yield from (Path(parent, file) for file in files)
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[tuple[BinaryIO, int]]:
+        """Open an object. A file is replaced, never changed: what the descriptor shows belongs together."""
+        check_name(name)
+        with self._reaching():
+            try:
+                file = (self.folder / name).open("rb")
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+                self._expect_folder()
+                raise NotFound(f"Expected an object {name!r} in {self.url}; there is none.") from error
+            with file:
+                yield file, _generation_of(os.fstat(file.fileno()))
+
+    def _fill(self, temporary: Path, data: bytes | Path) -> None:
+        """Write the data to a new file and wait until the disk has it."""
+        if isinstance(data, bytes):
+            with self._reaching(), _create(temporary) as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        else:
+            with open_source(data) as source, self._reaching(), _create(temporary) as file:
+                shutil.copyfileobj(source, file, CHUNK)
+                file.flush()
+                os.fsync(file.fileno())
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the folder's lock; the system frees it when the process ends, however it ends."""
+        from filelock import FileLock, Timeout
+
+        try:
+            with FileLock(self.folder / LOCK_FILE, timeout=LOCK_TIMEOUT, poll_interval=0.005):
+                yield
+        except Timeout as error:
+            raise Unavailable(
+                f"The store {self.url} has been locked by another process for {LOCK_TIMEOUT:.0f} seconds. "
+                "Find out which one is stuck in a write, end it, and try again."
+            ) from error
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Turn what the file system reports into `Unavailable`."""
+        try:
+            yield
+        except OSError as error:
+            raise Unavailable(
+                f"The store {self.url} cannot be used: {error.strerror or error}. "
+                "Check that it is a folder, its permissions and the free space on its disk."
+            ) from error
+
+    def _expect_folder(self) -> None:
+        """A store that was never written to does not exist, which is fine; one that is a file is a mistake."""
+        if not self.folder.is_dir() and (self.folder.exists() or self.folder.is_symlink()):
+            raise NotADirectoryError(f"{self.folder} is not a folder")
+
+    def _make_folder(self, folder: Path) -> None:
+        """Create a folder and its parents so that a power cut does not lose them."""
+        missing = []
+        while not folder.is_dir():
+            missing.append(folder)
+            folder = folder.parent
+        for each in reversed(missing):
+            each.mkdir(exist_ok=True)
+            _sync(each.parent)
+
+    def _remove_stale_files(self) -> None:
+        """Remove the temporary files of writers that were killed more than a day ago."""
+        oldest = time.time() - STALE_AFTER
+        for path in (self.folder / TEMPORARY_FOLDER).iterdir():
+            # Another writer may be removing the same file.
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+
+
+def _create(path: Path) -> BinaryIO:
+    """Open a new file for writing."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb")
+
+
+def _generation(path: Path) -> int:
+    try:
+        return _generation_of(path.stat())
+    except (FileNotFoundError, NotADirectoryError):
+        return MUST_NOT_EXIST
+
+
+def _generation_of(status: os.stat_result) -> int:
+    """An image build may set every modification time to 0, which is not "does not exist"."""
+    return max(status.st_mtime_ns, MUST_NOT_EXIST + 1)
+
+
+def _stamp(path: Path, current: int) -> int:
+    """Give a file a modification time after `current`, also where the file system rounds it; return it."""
+    wanted, step = max(time.time_ns(), current + 1), 1
+    while True:
+        os.utime(path, ns=(wanted, wanted))
+        generation = _generation_of(path.stat())
+        if generation > current:
+            break
+        wanted, step = wanted + step, step * 10
+    _sync(path)
+    return generation
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's or folder's entry is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,160 @@
+"use strict";
+// The try-it page: one photo, what the model says, and why. Addresses are relative, so that it works wherever it lies.
+
+const $ = (id) => document.getElementById(id);
+const API = new URL("api/", document.baseURI);
+let photo = null; // the File that is shown
+let photoUrl = null;
+let running = null; // the AbortController of the request under way
+
+async function ask(path, options) {
+  let reply;
+  try {
+    reply = await fetch(new URL(path, API), options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("The server cannot be reached. Check your connection, then try again.");
+  }
+  const body = await reply.json().catch(() => ({}));
+  if (reply.ok) return body;
+  const error = new Error(body.detail || `The server answered with status ${reply.status}.`);
+  error.slug = (body.type || "").split(":").pop();
+  throw error;
+}
+
+function tell(error) {
+  $("empty").hidden = error.slug !== "not-ready";
+  $("problem").hidden = error.slug === "not-ready";
+  $("problem").textContent = error.message;
+  $("status").textContent = "";
+}
+
+function calm() {
+  $("problem").hidden = true;
+  $("empty").hidden = true;
+}
+
+async function look() {
+  try {
+    const model = await ask("model");
+    showVersion(model);
+    calm();
+  } catch (error) {
+    $("version").textContent = error.slug === "not-ready" ? "No version serves yet" : "";
+    tell(error);
+  }
+}
+
+function showVersion(model) {
+  const channel = model.channel === "production" ? "" : ` (${model.channel})`;
+  $("version").textContent = `${model.name} ${model.version}${channel}`;
+}
+
+function choose(files) {
+  if (files.length > 1) return tell(new Error("One photo at a time, please."));
+  if (files.length === 0) return;
+  photo = files[0];
+  if (photoUrl) URL.revokeObjectURL(photoUrl);
+  photoUrl = URL.createObjectURL(photo);
+  $("overlay").hidden = $("slider").hidden = true;
+  $("shown").hidden = false;
+  $("shown").src = photoUrl;
+  $("shown").alt = `Your photo ${photo.name}`;
+  $("caption").textContent = $("label").textContent = "";
+  $("doubt").hidden = true;
+  $("predictions").replaceChildren();
+  $("result").hidden = false;
+  document.body.classList.add("photo-shown");
+  classify("1");
+}
+
+async function classify(gradcam) {
+  if (running) running.abort();
+  const mine = (running = new AbortController());
+  const body = new FormData();
+  body.append("image", photo);
+  calm();
+  $("status").classList.toggle("said", gradcam !== "1");
+  $("status").textContent = gradcam === "1" ? "Looking at the photo…" : `Looking for ${plain(gradcam)}…`;
+  try {
+    const query = new URLSearchParams({ top_k: "5", gradcam, gradcam_size: "1024" });
+    const reply = await ask(`?${query}`, { method: "POST", body, signal: mine.signal });
+    if (mine === running) show(reply, gradcam === "1");
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    if (gradcam === "1") $("result").hidden = true;
+    tell(error);
+  }
+}
+
+function show(reply, first) {
+  showVersion(reply.model);
+  const { label, media_type, image } = reply.gradcam;
+  $("overlay").src = `data:${media_type};base64,${image}`;
+  $("overlay").alt = `Heatmap of what speaks for ${plain(label)}`;
+  $("overlay").hidden = $("slider").hidden = false;
+  $("caption").textContent = `Bright: what speaks for ${plain(label)}.`;
+  $("label").textContent = `${plain(reply.label)}, ${percent(reply.confidence)}`;
+  $("doubt").hidden = reply.status !== "unknown";
+  $("predictions").replaceChildren(...reply.predictions.map((one, place) => row(one, place, label)));
+  $("status").classList.add("said");
+  $("status").textContent = first
+    ? `${plain(reply.label)}, ${percent(reply.confidence)}.`
+    : `The heatmap now shows what speaks for ${plain(label)}.`;
+  const pressed = $("predictions").querySelector("[aria-pressed=true]");
+  if (!first && pressed) pressed.focus(); // the buttons were made anew
+}
+
+function row({ label, confidence }, place, explained) {
+  const item = document.createElement("li");
+  const bar = part("span", "bar", "");
+  bar.setAttribute("aria-hidden", "true");
+  bar.append(document.createElement("i"));
+  bar.firstChild.style.width = `${100 * confidence}%`;
+  const why = part("button", "", place === 0 ? "Why?" : "Why not this one?");
+  why.type = "button";
+  why.setAttribute("aria-label", place === 0 ? `Why ${plain(label)}?` : `Why not ${plain(label)}?`);
+  why.setAttribute("aria-pressed", String(label === explained));
+  why.addEventListener("click", () => classify(label));
+  item.append(part("span", "name", plain(label)), part("span", "share", percent(confidence)), bar, why);
+  return item;
+}
+
+function part(tag, name, text) {
+  const element = document.createElement(tag);
+  element.className = name;
+  element.textContent = text;
+  return element;
+}
+
+const plain = (label) => label.replaceAll("_", " ");
+const percent = (share) => (share > 0 && share < 0.001 ? "under 0.1 %" : `${(100 * share).toFixed(1)} %`);
+
+for (const id of ["file", "camera"]) {
+  $(id).addEventListener("change", () => {
+    choose($(id).files);
+    $(id).value = ""; // so that the same file can be chosen again
+  });
+}
+$("shown").addEventListener("error", () => {
+  $("shown").hidden = true; // a format that the server reads and this browser does not
+  $("overlay").classList.add("alone");
+});
+$("shown").addEventListener("load", () => $("overlay").classList.remove("alone"));
+$("strength").addEventListener("input", () => {
+  $("overlay").style.opacity = $("strength").value / 100;
+  $("percent").textContent = `${$("strength").value} %`;
+});
+$("retry").addEventListener("click", () => (photo ? classify("1") : look()));
+document.addEventListener("paste", (event) => choose(event.clipboardData.files));
+document.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  document.body.classList.add("dragging");
+});
+document.addEventListener("dragleave", () => document.body.classList.remove("dragging"));
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("dragging");
+  choose(event.dataTransfer.files);
+});
+look();

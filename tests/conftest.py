@@ -1,0 +1,51 @@
+"""Fixtures that more than one test file uses: the stores, the Cloud Storage emulator and a tiny real bundle."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from classifier.cloud_store import CloudStore
+from classifier.store import LocalStore, ObjectStore
+from tests.bundles import tiny_bundle, tiny_bundle_original  # noqa: F401  # fixtures
+
+BUCKET = "pointer-tests"
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[str]:
+    """The URL of a Cloud Storage emulator with the bucket `BUCKET`, a process of its own."""
+    program = Path(__file__).with_name("gcs_emulator.py")
+    with subprocess.Popen(
+        [sys.executable, program, BUCKET], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        port = process.stdout.readline().strip()
+        assert port, "the emulator ended before it was ready"
+        yield f"http://127.0.0.1:{port}"
+        process.terminate()
+
+
+@pytest.fixture
+def local_store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
+
+
+@pytest.fixture
+def cloud_store(emulator: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudStore]:
+    """A store under a prefix that no other test has."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", emulator)
+    store = CloudStore(BUCKET, f"test/{uuid.uuid4().hex}")
+    yield store
+    store.close()
+
+
+@pytest.fixture(params=["local", "cloud"])
+def store(request: pytest.FixtureRequest) -> ObjectStore:
+    """Each kind of store in turn, empty."""
+    return request.getfixturevalue(f"{request.param}_store")

@@ -1,0 +1,38 @@
+"""Trains until an epoch is recorded, then kills itself: python tests/interrupted_training.py CONFIG RUN EPOCH.
+
+With EPOCH 0 it says "training" when the first epoch begins and goes on.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent / "functions")]
+
+import trainer  # noqa: F401  # sets up Keras
+from rich.console import Console
+
+from trainer import keeper, training
+from trainer.config import TrainingConfig
+from trainer.run_folder import start_run
+
+
+class Interrupted(keeper.Keeper):
+    def on_epoch_begin(self, epoch, logs=None):
+        super().on_epoch_begin(epoch, logs)
+        print("training", flush=True)
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        if epoch + 1 == int(sys.argv[3]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+training.Keeper = Interrupted
+config = TrainingConfig.from_json(json.loads(sys.argv[1]))
+training.train(config, start_run(Path(sys.argv[2]), config), Console(file=io.StringIO()))

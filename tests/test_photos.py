@@ -1,0 +1,102 @@
+"""Checking photos: every one is either usable or listed with its reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from classifier.manifest import InputSpec
+from classifier.preprocessing import load_array
+from tests import photo_sets
+from trainer.photos import CheckedPhotos, PhotoSource, check_photos
+
+SPEC = InputSpec(width=16, height=16)
+
+
+def _check(root: Path, rows: list[tuple[str, str, str]]) -> CheckedPhotos:
+    return check_photos(pd.DataFrame(rows, columns=["image_path", "label", "split"]), root, SPEC)
+
+
+@pytest.fixture
+def root(tmp_path):
+    for index, name in enumerate("abcdef"):
+        photo_sets.write_photo(tmp_path / f"{name}.png", (100, 100, 100), index)
+    return tmp_path
+
+
+def test_good_photos_are_kept_as_they_are(root):
+    checked = _check(root, [("a.png", "x", "train"), ("b.png", "y", "test")])
+    assert checked.rejected.empty
+    assert checked.frame["image_path"].tolist() == ["a.png", "b.png"]
+    expected = load_array((root / "b.png").read_bytes(), SPEC)
+    assert np.array_equal(checked.source.array(1), expected)
+
+
+def test_every_unusable_photo_is_listed_with_its_reason(root):
+    whole = (root / "a.png").read_bytes()
+    (root / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (root / "text.jpg").write_text("not a photo")
+    (root / "empty.jpg").write_bytes(b"")
+    (root / "twin.png").write_bytes((root / "b.png").read_bytes())
+    (root / "leak.png").write_bytes((root / "c.png").read_bytes())
+    (root / "mixed.png").write_bytes((root / "d.png").read_bytes())
+    names = ["a", "b", "c", "d", "twin", "leak"]
+    rows = [(f"{name}.png", "x", "train") for name in names]
+    rows[names.index("c")] = ("c.png", "x", "test")
+    rows += [
+        ("cut.png", "x", "train"),
+        ("text.jpg", "x", "train"),
+        ("empty.jpg", "x", "train"),
+        ("nowhere.jpg", "x", "test"),
+        ("mixed.png", "y", "train"),
+        ("a.png", "x", "train"),
+    ]
+    checked = _check(root, rows)
+    reasons = dict(zip(checked.rejected["image_path"], checked.rejected["reason"], strict=True))
+    assert reasons.pop("cut.png").startswith("unreadable: ")
+    assert reasons.pop("text.jpg").startswith("unreadable: ")
+    assert reasons.pop("empty.jpg").startswith("unreadable: ")
+    assert reasons == {
+        "nowhere.jpg": "missing",
+        "twin.png": "same bytes as b.png",
+        "leak.png": "same bytes as c.png, which is in test",
+        "d.png": "same bytes under several labels: x, y",
+        "mixed.png": "same bytes under several labels: x, y",
+        "a.png": "listed again (also in train)",
+    }
+    assert sorted(checked.frame["image_path"]) == ["a.png", "b.png", "c.png"]
+    assert len(checked.frame) + len(checked.rejected) == len(rows)
+
+
+def test_the_fingerprint_changes_with_content_label_and_split_only(root):
+    rows = [("a.png", "x", "train"), ("b.png", "y", "test")]
+    first = _check(root, rows).fingerprint
+    assert _check(root, rows[::-1]).fingerprint == first
+    assert _check(root, [("a.png", "z", "train"), rows[1]]).fingerprint != first
+    assert _check(root, [("a.png", "x", "validation"), rows[1]]).fingerprint != first
+    (root / "a.png").write_bytes((root / "f.png").read_bytes())
+    assert _check(root, rows).fingerprint != first
+
+
+def test_the_cache_holds_what_fits_and_decodes_the_rest(root):
+    paths = [root / f"{name}.png" for name in "abc"]
+    source = PhotoSource(paths, SPEC, cache_bytes=2 * 16 * 16 * 3)
+    first = [source.array(row) for row in range(3)]
+    for path in paths:
+        path.unlink()
+    assert np.array_equal(source.array(0), first[0])
+    assert np.array_equal(source.array(1), first[1])
+    with pytest.raises(FileNotFoundError):
+        source.array(2)
+
+
+def test_a_selection_keeps_the_pixels_that_are_there(root):
+    source = PhotoSource([root / f"{name}.png" for name in "abc"], SPEC)
+    expected = [source.array(row) for row in range(3)]
+    chosen = source.select(np.array([2, 0]))
+    (root / "a.png").unlink()
+    assert np.array_equal(chosen.array(0), expected[2])
+    assert np.array_equal(chosen.array(1), expected[0])

@@ -1,0 +1,118 @@
+"""What `classifier.preprocessing` does with photos too large, damaged or many at once: limits, one error, memory."""
+
+import resource
+import struct
+import subprocess
+import sys
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from classifier.errors import InvalidImage, TooLarge
+from classifier.preprocessing import Limits, decode
+from tests.encoded_photos import ENCODINGS, SCENE, saved
+
+
+def test_byte_limit_comes_first():
+    with pytest.raises(TooLarge, match=r"1,001 bytes; the limit is 1,000 bytes"):
+        decode(bytes(1001), width=1, height=1, limits=Limits(max_bytes=1000))
+
+
+def png_header(width, height, data=b""):
+    def chunk(name, body):
+        return struct.pack(">L", len(body)) + name + body + struct.pack(">L", zlib.crc32(name + body))
+
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">LLBBBBB", width, height, 8, 2, 0, 0, 0))
+        + chunk(b"IDAT", data)
+        + chunk(b"IEND", b"")
+    )
+
+
+def test_png_bomb_is_refused_by_its_size():
+    rows = zlib.compressobj(1)
+    bomb = b"".join(rows.compress(bytes(60_001 * 100)) for _ in range(200)) + rows.flush()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(TooLarge, match=r"20,000 x 20,000, 400,000,000 pixels; the limit is 50,000,000 pixels"):
+        decode(png_header(20_000, 20_000, bomb), width=299, height=299)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB; decoded it would be 1.6 GB
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_pixel_limit_in_every_format(name):
+    with pytest.raises(TooLarge, match="160 x 120, 19,200 pixels; the limit is 19,199"):
+        decode(saved(name), width=10, height=10, limits=Limits(max_pixels=19_199))
+    assert decode(saved(name), width=10, height=10, limits=Limits(max_pixels=19_200)).size == (160, 120)
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])
+def test_zero_size(size):
+    with pytest.raises(InvalidImage):
+        decode(png_header(*size), width=10, height=10)
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+@pytest.mark.parametrize("part", [0.2, 0.5, 0.9])
+def test_truncated_photo(name, part):
+    data = saved(name, **ENCODINGS[name])
+    with pytest.raises(InvalidImage, match="damaged"):
+        decode(data[: int(len(data) * part)], width=10, height=10)
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_damaged_bytes_give_a_photo_or_one_kind_of_error(name):
+    rng = np.random.default_rng(5)
+    data = saved(name, **ENCODINGS[name])
+    readable = 0
+    for _ in range(120):
+        damaged = bytearray(data)
+        for place in rng.integers(0, len(data) if rng.random() < 0.5 else 400, rng.integers(1, 6)):
+            damaged[place] = rng.integers(256)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                decode(bytes(damaged), width=64, height=48).array(64, 48)
+                readable += 1
+            except (InvalidImage, TooLarge) as error:
+                assert str(error).endswith(".")
+        assert [str(warning.message) for warning in caught] == []
+    assert readable < 120
+
+
+def test_threads_get_the_same_arrays():
+    files = [saved(name, **options) for name, options in ENCODINGS.items()] * 8
+
+    def array(data):
+        return decode(data, width=64, height=64).array(64, 64)
+
+    one_by_one = [array(data) for data in files]
+    with ThreadPoolExecutor(8) as pool:
+        assert all(map(np.array_equal, pool.map(array, files), one_by_one))
+
+
+MEASURE_PEAK = """
+import resource, sys
+from pathlib import Path
+from classifier.preprocessing import decode
+decode(Path(sys.argv[2]).read_bytes(), width=64, height=64).array(64, 64)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+decode(Path(sys.argv[1]).read_bytes(), width=299, height=299).array(299, 299)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_large_alpha_png_is_decoded_with_one_full_copy(tmp_path):
+    (tmp_path / "large.png").write_bytes(
+        saved("PNG", Image.new("RGBA", (5000, 3000), (9, 8, 7, 100)), compress_level=1)
+    )
+    (tmp_path / "small.png").write_bytes(saved("PNG", SCENE.convert("RGBA")))
+    functions = Path(__file__).parent.parent / "functions"
+    command = [sys.executable, "-c", MEASURE_PEAK, tmp_path / "large.png", tmp_path / "small.png"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(functions)})
+    assert int(result.stdout) * 1024 < 1.5 * 5000 * 3000 * 4  # one copy of 4 bytes a pixel, and strips

@@ -1,0 +1,215 @@
+"""Training: two phases, the best epoch over both, repeatable, resumable after a kill at any moment."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from classifier.errors import InvalidRequest, Refused
+from tests import photo_sets
+from trainer import training
+from trainer.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.keeper import TrainingDivergedError, TrainingState
+from trainer.run_folder import open_run, start_run
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    return photo_sets.food_101(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory) -> Path:
+    """Weights for a small MobileNet, as a file: any weights do to take the path of pretrained networks."""
+    keras.utils.set_random_seed(11)
+    path = tmp_path_factory.mktemp("weights") / "mobilenet.weights.h5"
+    keras.applications.MobileNet(
+        include_top=False, weights=None, input_shape=(32, 32, 3), alpha=0.25
+    ).save_weights(path)
+    return path
+
+
+def _scratch(photos: Path, **schedule) -> TrainingConfig:
+    return TrainingConfig(
+        DataConfig("food-101", str(photos), validation_share=0.25),
+        NetworkConfig("base_cnn", "none", image_size=32),
+        ScheduleConfig(fine_tune_epochs=3, batch_size=8, **schedule),
+    )
+
+
+def _two_phases(photos: Path, weights: Path, **schedule) -> TrainingConfig:
+    defaults = {"head_epochs": 4, "fine_tune_epochs": 2, "fine_tune_layers": 3, "batch_size": 8}
+    return TrainingConfig(
+        DataConfig("food-101", str(photos), validation_share=0.25),
+        NetworkConfig("mobilenet", str(weights), image_size=32, alpha=0.25),
+        ScheduleConfig(**{**defaults, **schedule}),
+    )
+
+
+def _train(config: TrainingConfig, path: Path) -> training.Trained:
+    return training.train(config, start_run(path, config), Console(file=io.StringIO()))
+
+
+def _weights(trained: training.Trained) -> list[np.ndarray]:
+    return [*trained.backbone.get_weights(), *trained.head.get_weights()]
+
+
+def _same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_two_phases_keep_the_best_epoch_over_both(photos, pretrained, tmp_path):
+    config = _two_phases(photos, pretrained)
+    trained = _train(config, tmp_path / "run")
+    run, _ = open_run(tmp_path / "run")
+    log = pd.read_csv(run.log)
+    assert log["phase"].value_counts().to_dict() == {"head": 4, "fine-tuning": 2}
+    assert np.isfinite(log.drop(columns="phase")).all(axis=None)
+    state = TrainingState(run)
+    assert state.finished == ["head", "fine-tuning"]
+    assert state.best["val_log_loss"] == log["val_log_loss"].min()
+    # The kept weights are those of that epoch: they give its validation loss again.
+    frame, source = trained.photos.frame, trained.photos.source
+    rows = np.flatnonzero(frame["split"] == "validation")
+    network = training.network.classifier(trained.backbone, trained.head)
+    logits = network.predict(np.stack([source.array(int(row)) for row in rows]), verbose=0)
+    truth = training.class_targets(frame["label"].iloc[rows], trained.labels, one_hot=False)
+    loss = keras.losses.sparse_categorical_crossentropy(truth, logits, from_logits=True)
+    assert float(np.mean(loss)) == pytest.approx(state.best["val_log_loss"], abs=1e-3)
+    # Only what the state names is left on disk.
+    assert [path.name for path in run.checkpoints.iterdir()] == [state.best["weights"]]
+    assert _same(_weights(training.load_trained(run, config)), _weights(trained))
+
+
+def test_fine_tuning_can_never_make_the_result_worse(photos, pretrained, tmp_path):
+    config = _two_phases(photos, pretrained, fine_tune_learning_rate=3.0, augment=False)
+    trained = _train(config, tmp_path / "run")
+    state = TrainingState(open_run(tmp_path / "run")[0])
+    worst = max(entry["val_log_loss"] for entry in state.history if entry["phase"] == "fine-tuning")
+    assert worst > state.best["val_log_loss"]
+    assert state.best["phase"] == "head"
+    original = training.network.build_backbone(config.network)
+    assert _same(trained.backbone.get_weights(), original.get_weights())
+
+
+def test_the_same_seed_gives_the_same_model(photos, tmp_path):
+    first, second = (_train(_scratch(photos), tmp_path / name) for name in ("one", "two"))
+    assert _same(_weights(first), _weights(second))
+    other = _train(_scratch(photos, seed=8), tmp_path / "three")
+    assert not _same(_weights(first), _weights(other))
+
+
+def test_a_killed_run_resumes_and_ends_as_if_undisturbed(photos, tmp_path):
+    config = _scratch(photos)
+    undisturbed = _train(config, tmp_path / "undisturbed")
+    program = Path(__file__).with_name("interrupted_training.py")
+    plain = json.dumps(config.to_json())
+    kills = 0
+    for epoch in (1, 2):
+        done = subprocess.run(
+            [sys.executable, program, plain, tmp_path / "killed", str(epoch)], capture_output=True, text=True
+        )
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        kills += 1
+        state = TrainingState(open_run(tmp_path / "killed")[0])
+        assert state.last["epoch"] == epoch
+        assert (tmp_path / "killed" / "checkpoints" / state.best["weights"]).is_file()
+    with pytest.raises(Refused, match="not complete; run its `trainer train` command again"):
+        training.load_trained(open_run(tmp_path / "killed")[0], config)
+    resumed = _train(config, tmp_path / "killed")
+    assert _same(_weights(resumed), _weights(undisturbed))
+    logs = [pd.read_csv(tmp_path / name / "log.csv").drop(columns="seconds") for name in ("undisturbed", "killed")]
+    pd.testing.assert_frame_equal(*logs)
+
+
+def test_a_run_killed_at_any_moment_can_be_read_and_resumed(photos, tmp_path):
+    config = _scratch(photos)
+    program = Path(__file__).with_name("interrupted_training.py")
+    for delay in (0.0, 0.15, 0.4):
+        with subprocess.Popen(
+            [sys.executable, program, json.dumps(config.to_json()), tmp_path / "run", "0"], stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout.readline().strip() == b"training"
+            time.sleep(delay)
+            os.kill(process.pid, signal.SIGKILL)
+        run, found = open_run(tmp_path / "run")
+        assert found == config
+        TrainingState(run)
+    _train(config, tmp_path / "run")
+    assert len(pd.read_csv(tmp_path / "run" / "log.csv")) == 3
+
+
+def test_a_run_folder_is_not_taken_for_another_run(photos, tmp_path):
+    config = _scratch(photos)
+    start_run(tmp_path / "run", config)
+    other = replace(config, network=replace(config.network, dropout=0.5))
+    with pytest.raises(Refused, match=r"another configuration \(network\.dropout: 0\.2, then 0\.5\)"):
+        start_run(tmp_path / "run", other)
+    start_run(tmp_path / "run", other, overwrite=True)
+    assert open_run(tmp_path / "run")[1] == other
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "diary.txt").write_text("dear diary")
+    for overwrite in (False, True):
+        with pytest.raises(Refused, match="Expected an empty or new folder"):
+            start_run(tmp_path / "notes", config, overwrite=overwrite)
+    assert (tmp_path / "notes" / "diary.txt").is_file()
+
+
+def test_photos_that_changed_since_are_noticed(tmp_path):
+    root = photo_sets.food_101(tmp_path / "photos")
+    config = _scratch(root)
+    run = start_run(tmp_path / "run", config)
+    console = Console(file=io.StringIO())
+    training.prepare_photos(config, run, console)
+    photo_sets.write_photo(root / "images/apple/0.jpg", (1, 2, 3), 99)
+    with pytest.raises(Refused, match="are not those that"):
+        training.prepare_photos(config, run, console)
+
+
+def test_rejected_photos_are_a_file_and_a_line(tmp_path):
+    root = photo_sets.food_101(tmp_path / "photos")
+    config = _scratch(root)
+    (root / "images/apple/3.jpg").write_bytes(b"broken")
+    (root / "images/leaf/1003.jpg").unlink()
+    said = io.StringIO()
+    run = start_run(tmp_path / "run", config)
+    training.prepare_photos(config, run, Console(file=said, width=200))
+    table = pd.read_csv(run.rejected)
+    assert table["image_path"].tolist() == ["images/apple/3.jpg", "images/leaf/1003.jpg"]
+    assert table["reason"].tolist()[1] == "missing"
+    assert f"2 rejected, see {run.rejected}" in said.getvalue()
+    strict = replace(config, data=replace(config.data, max_rejected=0.01))
+    with pytest.raises(InvalidRequest, match=r"2 of 48 photos are rejected \(1 unreadable, 1 missing\)"):
+        training.prepare_photos(strict, start_run(tmp_path / "strict", strict), Console(file=said))
+
+
+def test_a_class_without_training_photos_stops_the_run(tmp_path):
+    root = photo_sets.food_101(tmp_path / "photos", train=3, test=4)
+    for path in (root / "images/apple").glob("[012].jpg"):
+        path.unlink()
+    config = _scratch(root)
+    loose = replace(config, data=replace(config.data, max_rejected=1.0))
+    with pytest.raises(InvalidRequest, match="No training photo is left of: apple"):
+        training.prepare_photos(loose, start_run(tmp_path / "run", loose), Console(file=io.StringIO()))
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_best(photos, pretrained, tmp_path):
+    config = _two_phases(photos, pretrained, fine_tune_learning_rate=1e30, augment=False)
+    with pytest.raises(TrainingDivergedError, match="start a new run with a lower learning rate"):
+        _train(config, tmp_path / "run")
+    state = TrainingState(open_run(tmp_path / "run")[0])
+    assert state.best["phase"] == "head"
+    assert (tmp_path / "run" / "checkpoints" / state.best["weights"]).is_file()

@@ -1,0 +1,111 @@
+"""Everything that decides what a training run does, as one frozen object that is kept with the run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from classifier.errors import InvalidSetting
+from classifier.manifest import Resize
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which photos, and how they are split."""
+
+    dataset: str
+    data_dir: str
+    csv: str | None = None
+    image_column: str = "image_path"
+    label_column: str = "label"
+    split_column: str = "split"
+    validation_share: float = 0.1
+    """Share of the training photos that is held back for choosing checkpoints and variants."""
+    test_share: float = 0.2
+    """Share of all photos held out for the final figures, where the data set has no split of its own."""
+    seed: int = 7
+    max_rejected: float = 0.1
+    """Largest share of listed photos that may be rejected before the run stops."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Which network."""
+
+    architecture: str = "xception"
+    weights: str = "imagenet"
+    """``imagenet``, ``none`` (train from scratch) or a weights file."""
+    image_size: int | None = None
+    """Side of the square input in pixels; None means the architecture's own."""
+    resize: Resize = "stretch"
+    alpha: float = 1.0
+    """Width multiplier of the MobileNets."""
+    backbone_layer: str | None = None
+    """Inner layer at which the backbone is cut; None keeps all of it."""
+    hidden: tuple[int, ...] = ()
+    """Widths of the head's hidden dense layers, none to two."""
+    dropout: float = 0.2
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How it is trained."""
+
+    head_epochs: int = 60
+    head_learning_rate: float = 1e-3
+    fine_tune_epochs: int | None = None
+    """None means the architecture's own."""
+    fine_tune_learning_rate: float | None = None
+    """None means the architecture's own."""
+    fine_tune_layers: int | None = None
+    """How many of the backbone's last layers are fine-tuned; -1 means all, None the architecture's own."""
+    batch_size: int = 32
+    patience: int = 10
+    augment: bool = True
+    seed: int = 7
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One run."""
+
+    data: DataConfig
+    network: NetworkConfig
+    schedule: ScheduleConfig
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the configuration as plain JSON values."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> TrainingConfig:
+        """Read what `to_json` wrote.
+
+        Raises:
+            InvalidSetting: a section or option is missing or unknown.
+        """
+        try:
+            network = dict(plain["network"])
+            network["hidden"] = tuple(network.get("hidden", ()))
+            return cls(DataConfig(**plain["data"]), NetworkConfig(**network), ScheduleConfig(**plain["schedule"]))
+        except (KeyError, TypeError) as error:
+            raise InvalidSetting(f"The run's configuration cannot be read: {error}.") from error
+
+    def differences(self, other: TrainingConfig) -> list[str]:
+        """Return a line for each option whose value differs, such as ``network.dropout: 0.2, then 0.3``."""
+        lines = []
+        for section in fields(self):
+            mine, theirs = getattr(self, section.name), getattr(other, section.name)
+            for option in fields(mine):
+                before, after = getattr(mine, option.name), getattr(theirs, option.name)
+                if before != after:
+                    lines.append(f"{section.name}.{option.name}: {before!r}, then {after!r}")
+        return lines
+
+
+def read_config(path: Path) -> TrainingConfig:
+    """Read a run's ``config.json``."""
+    return TrainingConfig.from_json(json.loads(path.read_text()))

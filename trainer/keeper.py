@@ -1,0 +1,164 @@
+"""Keeps a training's state after every epoch: history, the best weights, the last ones, and when to stop."""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from classifier.errors import PointerError
+from trainer.run_folder import RunFolder, read_json, write_file, write_json
+
+MONITOR = "val_log_loss"
+COLUMNS = (
+    "phase", "epoch", "log_loss", "accuracy", "val_log_loss", "val_accuracy", "learning_rate", "seconds",
+)  # fmt: skip
+
+
+class TrainingDivergedError(PointerError):
+    """The loss is no longer a number."""
+
+
+class TrainingState:
+    """How far a run is: kept in ``state.json``, which names the checkpoints that belong to it.
+
+    A crash between two writes leaves the former state with its own checkpoints.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Any] | None = None
+        self.last: dict[str, Any] | None = None
+        self.finished: list[str] = []
+        if run.state.is_file():
+            saved = read_json(run.state)
+            self.history, self.best = saved["history"], saved["best"]
+            self.last, self.finished = saved["last"], saved["finished"]
+
+    def keep_epoch(self, entry: dict[str, Any], plain: keras.Model, resumable: keras.Model | None) -> None:
+        """Record an epoch.
+
+        Args:
+            entry: its figures.
+            plain: the model whose weights are kept if this is the best epoch of the whole run so far.
+            resumable: the compiled model whose weights and optimizer are kept in any case; None keeps none.
+        """
+        self.history.append(entry)
+        if self.best is None or entry[MONITOR] < self.best[MONITOR]:
+            self.best = {**entry, "weights": self._save(plain, f"best-{entry['phase']}-{entry['epoch']:03}")}
+        if resumable is not None:
+            weights = self._save(resumable, f"last-{entry['phase']}-{entry['epoch']:03}")
+            self.last = {**entry, "weights": weights, "seeds": _seed_states(resumable)}
+        self._write()
+
+    def keep_whole(self, model: keras.Model) -> None:
+        """Replace the best epoch's weights, which are those of a part, by the whole model's."""
+        if self.best is not None:
+            self.best["weights"] = self._save(model, f"best-{self.best['phase']}-whole")
+
+    def finish(self, phase: str) -> None:
+        """Record that a phase is complete."""
+        self.finished.append(phase)
+        self.last = None
+        self._write()
+
+    def resume(self, phase: str, model: keras.Model) -> int:
+        """Put the compiled model back to where the phase was left; return the number of epochs already done."""
+        if self.last is None or self.last["phase"] != phase:
+            # Epochs of a phase that cannot be resumed are done again.
+            self.history = [entry for entry in self.history if entry["phase"] in self.finished]
+            return 0
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(self.run.checkpoints / self.last["weights"])
+        for variable, value in zip(_seed_variables(model), self.last["seeds"], strict=True):
+            variable.assign(value)
+        return int(self.last["epoch"])
+
+    def load_best(self, model: keras.Model) -> None:
+        """Give the model the best weights over all phases."""
+        if self.best is not None:
+            model.load_weights(self.run.checkpoints / self.best["weights"])
+
+    def epochs_without_gain(self, phase: str) -> int:
+        """Return for how many epochs a phase has not improved on its own best."""
+        losses = [entry[MONITOR] for entry in self.history if entry["phase"] == phase]
+        return len(losses) - 1 - int(np.argmin(losses)) if losses else 0
+
+    def _save(self, model: keras.Model, name: str) -> str:
+        path = self.run.checkpoints / f"{name}.weights.h5"
+        write_file(path, model.save_weights)
+        return path.name
+
+    def _write(self) -> None:
+        write_json(
+            self.run.state,
+            {"finished": self.finished, "best": self.best, "last": self.last, "history": self.history},
+        )
+        write_file(self.run.log, self._write_log)
+        used = {entry["weights"] for entry in (self.best, self.last) if entry is not None}
+        for path in self.run.checkpoints.glob("*.weights.h5"):
+            if path.name not in used:
+                path.unlink()
+
+    def _write_log(self, path: Path) -> None:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(self.history)
+
+
+class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
+    """Records each epoch in a `TrainingState` and stops the training when validation no longer improves.
+
+    Args:
+        state: where.
+        phase: the phase's name.
+        patience: epochs without a lower validation loss before it stops.
+        plain: the model whose weights are the result: the trained one without augmentation and optimizer.
+        resumable: whether the last epoch is kept too, so that the phase can go on after a crash.
+    """
+
+    def __init__(self, state: TrainingState, phase: str, patience: int, plain: keras.Model, *, resumable: bool) -> None:
+        super().__init__()
+        self.state, self.phase, self.patience = state, phase, patience
+        self.plain, self.resumable = plain, resumable
+        self._began = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Start the epoch's clock."""
+        self._began = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Record the epoch; stop where patience has run out.
+
+        Raises:
+            TrainingDivergedError: the loss is not finite.
+        """
+        logs = logs or {}
+        names = ("log_loss", "accuracy", "val_log_loss", "val_accuracy")
+        entry: dict[str, Any] = {name: round(float(logs[name]), 6) for name in names}
+        if not np.isfinite([logs["loss"], entry["log_loss"], entry[MONITOR]]).all():
+            raise TrainingDivergedError(
+                f"The loss became {logs['loss']} in {self.phase} epoch {epoch + 1}. The best weights so far are kept; "
+                "start a new run with a lower learning rate."
+            )
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        seconds = round(time.perf_counter() - self._began, 3)
+        entry |= {"phase": self.phase, "epoch": epoch + 1, "learning_rate": rate, "seconds": seconds}
+        self.state.keep_epoch(entry, self.plain, self.model if self.resumable else None)
+        if self.state.epochs_without_gain(self.phase) >= self.patience:
+            self.model.stop_training = True
+
+
+def _seed_variables(model: keras.Model) -> list[Any]:
+    """Return the states of the random-number generators, which Keras leaves out of saved weights."""
+    return [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
+
+
+def _seed_states(model: keras.Model) -> list[list[int]]:
+    return [keras.ops.convert_to_numpy(variable).tolist() for variable in _seed_variables(model)]

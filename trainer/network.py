@@ -1,0 +1,239 @@
+"""The networks: a backbone from uint8 photos to features, a head from pooled features to logits, and augmentation.
+
+Every network here is features -> global average pooling -> dense layers, which is what makes Grad-CAM part of the
+forward pass (see `trainer.gradcam`). The backbone and the head are models of their own, joined by `classifier`: the
+head alone is trained on cached features, both together are fine-tuned, and both are exported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import layers
+
+from classifier.errors import InvalidRequest, NotFound, Unavailable
+from trainer.config import NetworkConfig
+
+BACKBONE, HEAD, LOGITS = "backbone", "head", "logits"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One kind of backbone, with the input size and the training schedule that suit it."""
+
+    name: str
+    input_size: int
+    scaling: Callable[[Any], Any]
+    """From uint8 pixels (0..255, RGB) to what its weights expect."""
+    build: Callable[[NetworkConfig, tuple[int, int, int]], keras.Model]
+    pretrained: bool = True
+    """Whether weights for it exist; otherwise it is trained from scratch."""
+    fine_tune_layers: int = 30
+    fine_tune_epochs: int = 8
+    fine_tune_learning_rate: float = 1e-4
+
+
+def architecture(name: str) -> Architecture:
+    """Return the named architecture.
+
+    Raises:
+        InvalidRequest: there is none of that name.
+    """
+    if name not in ARCHITECTURES:
+        raise InvalidRequest(f"Expected one of {', '.join(ARCHITECTURES)}; received --architecture {name!r}.")
+    return ARCHITECTURES[name]
+
+
+def build_backbone(config: NetworkConfig) -> keras.Model:
+    """Return the model ``backbone``: uint8 [n, H, W, 3] -> float32 features [n, h, w, channels], weights loaded.
+
+    Batch normalisation runs in inference mode, whatever the trainer does, as soon as the weights are pretrained: a
+    few photos a batch would only spoil its statistics. From scratch it follows the training phase.
+
+    Raises:
+        InvalidRequest: the weights do not fit the architecture, or there is no such inner layer.
+        NotFound: the weights file is missing.
+        Unavailable: ImageNet weights were asked for and could not be downloaded.
+    """
+    kind = architecture(config.architecture)
+    if not kind.pretrained and config.weights == "imagenet":
+        raise InvalidRequest(f"There are no ImageNet weights for {kind.name}; use --weights none.")
+    if config.alpha != 1.0 and config.architecture not in ("mobilenet", "mobilenet_v2"):
+        raise InvalidRequest(f"--alpha is for mobilenet and mobilenet_v2; received it with {kind.name}.")
+    side = config.image_size or kind.input_size
+    core = kind.build(config, (side, side, 3))
+    if config.backbone_layer is not None:
+        core = _cut(core, config.backbone_layer)
+    if config.weights not in ("imagenet", "none"):
+        _load_weights(core, Path(config.weights), config)
+    image = keras.Input((side, side, 3), dtype="uint8", name="image")
+    scaled = kind.scaling(image)
+    features = core(scaled) if from_scratch(config) else core(scaled, training=False)
+    return keras.Model(image, features, name=BACKBONE)
+
+
+def from_scratch(config: NetworkConfig) -> bool:
+    """Return whether the backbone starts from random weights, so that training a head on it frozen is pointless."""
+    return config.weights == "none"
+
+
+def build_head(channels: int, classes: int, hidden: Sequence[int] = (), dropout: float = 0.2) -> keras.Model:
+    """Return the model ``head``: pooled features [n, channels] -> logits [n, classes].
+
+    Args:
+        channels: of the backbone's features.
+        classes: how many labels.
+        hidden: widths of up to two dense layers with ReLU, each behind a dropout.
+        dropout: share of values dropped before each dense layer.
+
+    Raises:
+        InvalidRequest: more than two hidden layers.
+    """
+    if len(hidden) > 2:
+        raise InvalidRequest(f"Expected at most two hidden layers; received {len(hidden)}.")
+    pooled = keras.Input((channels,), name="pooled")
+    x = pooled
+    for number, width in enumerate(hidden, start=1):
+        x = layers.Dropout(dropout)(x)
+        x = layers.Dense(width, activation="relu", name=f"hidden_{number}")(x)
+    x = layers.Dropout(dropout)(x)
+    return keras.Model(pooled, layers.Dense(classes, name=LOGITS)(x), name=HEAD)
+
+
+def classifier(backbone: keras.Model, head: keras.Model, augmentation: keras.Model | None = None) -> keras.Model:
+    """Return the whole network: uint8 photos [n, H, W, 3] -> logits [n, classes]."""
+    image = keras.Input(backbone.input_shape[1:], dtype="uint8", name="image")
+    seen = augmentation(image) if augmentation is not None else image
+    pooled = layers.GlobalAveragePooling2D(name="pooling", dtype="float32")(backbone(seen))
+    return keras.Model(image, head(pooled), name="classifier")
+
+
+def build_augmentation(seed: int) -> keras.Model:
+    """Return the augmentation layers, which act on photos in 0..255 while training and are left out of the export."""
+    return keras.Sequential(
+        [
+            layers.RandomFlip("horizontal", seed=seed),
+            layers.RandomRotation(0.15, fill_mode="reflect", seed=seed + 1),
+            layers.RandomTranslation(0.1, 0.1, fill_mode="reflect", seed=seed + 2),
+            layers.RandomContrast(0.1, value_range=(0, 255), seed=seed + 3),
+        ],
+        name="augmentation",
+    )
+
+
+def backbone_core(backbone: keras.Model) -> keras.Model:
+    """Return the network inside the backbone: its layers without the input and the pixel scaling."""
+    core: keras.Model = next(layer for layer in backbone.layers if isinstance(layer, keras.Model))
+    return core
+
+
+def set_trainable_layers(backbone: keras.Model, last: int, *, scratch: bool) -> int:
+    """Let the last layers of the backbone be trained (-1: all) and freeze the rest; return how many are trained.
+
+    Only layers with weights count. Of a pretrained backbone, batch normalisation stays frozen.
+    """
+    core = backbone_core(backbone)
+    backbone.trainable = True
+    chosen = [
+        layer
+        for layer in core.layers
+        if layer.weights and (scratch or not isinstance(layer, layers.BatchNormalization))
+    ]
+    chosen = chosen if last < 0 else chosen[len(chosen) - last :] if last else []
+    wanted = set(map(id, chosen))
+    for layer in core.layers:
+        layer.trainable = id(layer) in wanted
+    return len(chosen)
+
+
+def _cut(core: keras.Model, name: str) -> keras.Model:
+    names = [layer.name for layer in core.layers]
+    if name not in names:
+        close = ", ".join([n for n in names if n.startswith(name.rstrip("0123456789"))][:12] or names[-12:])
+        raise InvalidRequest(f"Expected an inner layer of {core.name}, such as {close}; received {name!r}.")
+    return keras.Model(core.input, core.get_layer(name).output, name=core.name)
+
+
+def _load_weights(core: keras.Model, path: Path, config: NetworkConfig) -> None:
+    if not path.is_file():
+        raise NotFound(f"Expected a weights file at {path}; there is none.")
+    try:
+        core.load_weights(path)
+    except (ValueError, OSError, KeyError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InvalidRequest(
+            f"The weights in {path} do not fit {config.architecture} (alpha {config.alpha}, "
+            f"backbone layer {config.backbone_layer or 'the last'}): {first}. "
+            "Expected are weights without the top layers, with --alpha and --backbone-layer as they were saved."
+        ) from error
+
+
+def _application(builder: str, **arguments: Any) -> Callable[[NetworkConfig, tuple[int, int, int]], keras.Model]:
+    def build(config: NetworkConfig, shape: tuple[int, int, int]) -> keras.Model:
+        weights = "imagenet" if config.weights == "imagenet" else None
+        extra = {"alpha": config.alpha} if builder.startswith("MobileNet") else {}
+        try:
+            return getattr(keras.applications, builder)(
+                include_top=False, weights=weights, input_shape=shape, **extra, **arguments
+            )
+        except Exception as error:
+            # keras.utils.get_file raises a bare Exception when a download fails.
+            if weights and type(error) is Exception:
+                raise Unavailable(
+                    f"The ImageNet weights of {config.architecture} could not be downloaded ({error}). "
+                    "Give a weights file instead: --weights FILE."
+                ) from error
+            raise
+
+    return build
+
+
+def _base_cnn(config: NetworkConfig, shape: tuple[int, int, int]) -> keras.Model:
+    """Return a small network for training from scratch: four blocks of two convolutions, down to 1/8 of the side."""
+    decay = keras.regularizers.L2(1e-4)
+    image = keras.Input(shape)
+    x = image
+    for block, width in enumerate((24, 48, 96, 128)):
+        for part in ("a", "b"):
+            name = f"block{block + 1}{part}"
+            x = layers.Conv2D(width, 3, padding="same", use_bias=False, kernel_regularizer=decay, name=name)(x)
+            x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
+            x = layers.ReLU(name=f"{name}_relu")(x)
+        if block < 3:
+            x = layers.MaxPooling2D(name=f"block{block + 1}_pool")(x)
+            x = layers.SpatialDropout2D(0.05 * block, name=f"block{block + 1}_dropout")(x)
+    return keras.Model(image, x, name="base_cnn")
+
+
+def _symmetric(image: Any) -> Any:
+    """Scale 0..255 to -1..1."""
+    return layers.Rescaling(1 / 127.5, offset=-1.0, name="scaling")(image)
+
+
+def _caffe(image: Any) -> Any:
+    """Subtract ImageNet's channel means in BGR order, as the original ResNet weights expect."""
+    swap = layers.Conv2D(3, 1, use_bias=True, trainable=False, name="scaling", dtype="float32")
+    scaled = swap(layers.Rescaling(1.0, name="to_float")(image))
+    rgb_to_bgr = keras.ops.convert_to_numpy(keras.ops.flip(keras.ops.eye(3), axis=1))[None, None]
+    swap.set_weights([rgb_to_bgr, keras.ops.convert_to_numpy([-103.939, -116.779, -123.68]).astype("float32")])
+    return scaled
+
+
+ARCHITECTURES = {
+    kind.name: kind
+    for kind in (
+        Architecture(
+            "base_cnn", 96, _symmetric, _base_cnn, pretrained=False,
+            fine_tune_layers=-1, fine_tune_epochs=30, fine_tune_learning_rate=2e-3,
+        ),
+        Architecture("mobilenet", 224, _symmetric, _application("MobileNet")),
+        Architecture("mobilenet_v2", 224, _symmetric, _application("MobileNetV2")),
+        Architecture("resnet50", 224, _caffe, _application("ResNet50")),
+        Architecture("inception_v3", 299, _symmetric, _application("InceptionV3")),
+        Architecture("xception", 299, _symmetric, _application("Xception")),
+    )
+}  # fmt: skip

@@ -1,0 +1,333 @@
+"""Trains a network in two phases: a head on the frozen backbone's cached features, then the upper layers with it.
+
+A network from scratch has one phase, in which everything is trained. The epoch with the lowest validation loss over
+both phases is the result: fine-tuning can never make it worse.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from rich.console import Console
+
+from classifier.errors import InvalidRequest, Refused
+from classifier.manifest import InputSpec
+from trainer import network
+from trainer.config import NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.datasets import class_targets, load
+from trainer.generator import PhotoSequence
+from trainer.keeper import Keeper, TrainingState
+from trainer.photos import CheckedPhotos, PhotoSource, check_photos, fingerprint
+from trainer.progress import TrainingProgress, counting
+from trainer.run_folder import RunFolder, read_json, write_file, write_json
+
+HEAD_PHASE, FINE_TUNING_PHASE, TRAINING_PHASE = "head", "fine-tuning", "training"
+FEATURE_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network with the photos that it was trained on."""
+
+    backbone: keras.Model
+    head: keras.Model
+    labels: tuple[str, ...]
+    photos: CheckedPhotos
+
+
+def train(
+    config: TrainingConfig,
+    run: RunFolder,
+    console: Console,
+    *,
+    cache_bytes: int | None = None,
+    workers: int | None = None,
+) -> Trained:
+    """Train as configured, or go on where the run was interrupted, and return the best network.
+
+    Args:
+        config: what to train, on what, and how.
+        run: the run's folder, from `trainer.run_folder.start_run`.
+        console: where progress is shown.
+        cache_bytes: how many bytes of decoded photos are kept in memory.
+        workers: threads that decode.
+
+    Raises:
+        PointerError: the data or the options cannot be used; the message says why.
+    """
+    keras.utils.set_random_seed(config.schedule.seed)
+    photos = prepare_photos(config, run, console, cache_bytes=cache_bytes, workers=workers)
+    labels = tuple(sorted(photos.frame["label"].unique()))
+    data = _Batches(photos, labels, config.schedule, workers)
+    backbone = network.build_backbone(config.network)
+    head = network.build_head(backbone.output_shape[-1], len(labels), config.network.hidden, config.network.dropout)
+    plain = network.classifier(backbone, head)
+    state = TrainingState(run)
+    if not network.from_scratch(config.network) and HEAD_PHASE not in state.finished:
+        _train_head(config.schedule, run, state, backbone, head, plain, data, photos.fingerprint, console)
+    phase = TRAINING_PHASE if network.from_scratch(config.network) else FINE_TUNING_PHASE
+    if phase not in state.finished:
+        if phase == FINE_TUNING_PHASE:
+            state.load_best(plain)
+        _train_backbone(config, phase, state, backbone, head, plain, data, console)
+    state.load_best(plain)
+    return Trained(backbone, head, labels, photos)
+
+
+def prepare_photos(
+    config: TrainingConfig,
+    run: RunFolder,
+    console: Console,
+    *,
+    cache_bytes: int | None = None,
+    workers: int | None = None,
+) -> CheckedPhotos:
+    """Load and check the data set, and write the tables of what is used and what is not.
+
+    Raises:
+        Refused: the photos are not those that the run began with.
+        InvalidRequest: too many photos are rejected, or too few are left.
+    """
+    frame = load(config.data)
+    with counting(console, "checking photos", len(frame)) as step:
+        photos = check_photos(
+            frame, Path(config.data.data_dir), input_spec(config.network),
+            cache_bytes=cache_bytes, workers=workers, on_photo=step,
+        )  # fmt: skip
+    write_file(run.rejected, lambda path: photos.rejected.to_csv(path, index=False))
+    counts = photos.frame["split"].value_counts()
+    console.print(
+        f"{config.data.dataset}: {photos.frame['label'].nunique()} classes, {counts.get('train', 0)} train, "
+        f"{counts.get('validation', 0)} validation, {counts.get('test', 0)} test photos; "
+        f"{len(photos.rejected)} rejected" + (f", see {run.rejected}" if len(photos.rejected) else ""),
+        highlight=False,
+    )
+    _require_enough(photos, len(frame), config.data.max_rejected, run)
+    if run.summary.is_file() and read_json(run.summary)["fingerprint"] != photos.fingerprint:
+        raise Refused(
+            f"The photos in {config.data.data_dir} are not those that {run.path} was started with. "
+            "Put them back to resume it, or start a new run."
+        )
+    write_file(run.data, lambda path: photos.frame.to_csv(path, index=False))
+    write_json(run.summary, _summary(config, photos, counts))
+    return photos
+
+
+def input_spec(config: NetworkConfig) -> InputSpec:
+    """Return the size and resize rule of a network's input."""
+    side = config.image_size or network.architecture(config.architecture).input_size
+    return InputSpec(width=side, height=side, resize=config.resize)
+
+
+def load_photos(run: RunFolder, config: TrainingConfig) -> CheckedPhotos:
+    """Return the photos that a run has already checked, not yet decoded again."""
+    frame = pd.read_csv(run.data, dtype=str, keep_default_na=False)
+    source = PhotoSource(
+        [Path(config.data.data_dir) / path for path in frame["image_path"]], input_spec(config.network)
+    )
+    return CheckedPhotos(frame, pd.read_csv(run.rejected, dtype=str), source, fingerprint(frame))
+
+
+def load_trained(run: RunFolder, config: TrainingConfig) -> Trained:
+    """Return the best network of a run whose training is complete.
+
+    Raises:
+        Refused: it is not.
+    """
+    state = TrainingState(run)
+    last = TRAINING_PHASE if network.from_scratch(config.network) else FINE_TUNING_PHASE
+    if last not in state.finished:
+        raise Refused(
+            f"The training in {run.path} is not complete; run its `trainer train` command again to resume it."
+        )
+    photos = load_photos(run, config)
+    labels = tuple(sorted(photos.frame["label"].unique()))
+    backbone = network.build_backbone(config.network)
+    head = network.build_head(backbone.output_shape[-1], len(labels), config.network.hidden, config.network.dropout)
+    state.load_best(network.classifier(backbone, head))
+    return Trained(backbone, head, labels, photos)
+
+
+class _Batches:
+    """The photos of a run as batches and class numbers, by split."""
+
+    def __init__(
+        self, photos: CheckedPhotos, labels: tuple[str, ...], schedule: ScheduleConfig, workers: int | None
+    ) -> None:
+        self.source, self.labels, self.schedule, self.workers = photos.source, labels, schedule, workers
+        split = photos.frame["split"].to_numpy()
+        numbers = class_targets(photos.frame["label"], labels, one_hot=False)
+        self.rows = {name: np.flatnonzero(split == name) for name in ("train", "validation")}
+        self.targets = {name: numbers[rows] for name, rows in self.rows.items()}
+
+    def sequence(self, split: str, *, shuffle: bool) -> PhotoSequence:
+        return PhotoSequence(
+            self.source, self.rows[split], self.targets[split], batch_size=self.schedule.batch_size,
+            shuffle=shuffle, seed=self.schedule.seed, workers=self.workers,
+        )  # fmt: skip
+
+    def photos_only(self, split: str) -> PhotoSequence:
+        return PhotoSequence(
+            self.source, self.rows[split], None, batch_size=FEATURE_BATCH, shuffle=False, workers=self.workers
+        )
+
+
+def _train_head(
+    schedule: ScheduleConfig,
+    run: RunFolder,
+    state: TrainingState,
+    backbone: keras.Model,
+    head: keras.Model,
+    plain: keras.Model,
+    data: _Batches,
+    data_fingerprint: str,
+    console: Console,
+) -> None:
+    features = _features(run, backbone, data, data_fingerprint, console)
+    state.resume(HEAD_PHASE, head)
+    _compile(head, keras.optimizers.Adam(schedule.head_learning_rate))
+    progress = TrainingProgress(console, HEAD_PHASE, schedule.head_epochs, len(data.rows["train"]), lines=False)
+    try:
+        head.fit(
+            features["train"], data.targets["train"],
+            validation_data=(features["validation"], data.targets["validation"]),
+            batch_size=schedule.batch_size, epochs=schedule.head_epochs, verbose=0,
+            callbacks=[Keeper(state, HEAD_PHASE, schedule.patience, head, resumable=False), progress],
+        )  # fmt: skip
+    finally:
+        progress.close()
+    state.load_best(head)
+    state.keep_whole(plain)
+    state.finish(HEAD_PHASE)
+    best = state.best or {}
+    console.print(
+        f"head: {len(state.history)} epochs on cached features, best epoch {best['epoch']}: "
+        f"val loss {best['val_log_loss']:.3f} acc {best['val_accuracy']:.3f}",
+        highlight=False,
+    )
+
+
+def _features(
+    run: RunFolder, backbone: keras.Model, data: _Batches, data_fingerprint: str, console: Console
+) -> dict[str, NDArray[np.float32]]:
+    """Return the pooled features [photos, channels] of each split, computed once a run."""
+    if run.features.is_file():
+        with np.load(run.features) as saved:
+            if str(saved["fingerprint"]) == data_fingerprint:
+                return {split: saved[split] for split in data.rows}
+    features = {}
+    pooled = keras.Sequential([backbone, keras.layers.GlobalAveragePooling2D(dtype="float32")])
+    for split in data.rows:
+        batches = data.photos_only(split)
+        with counting(console, f"features of {split} photos", len(batches)) as step:
+            callback = keras.callbacks.LambdaCallback(on_predict_batch_end=lambda batch, logs: step())
+            features[split] = np.asarray(pooled.predict(batches, verbose=0, callbacks=[callback]), np.float32)
+    arrays: dict[str, Any] = dict(features)
+    write_file(run.features, lambda path: np.savez(path, fingerprint=np.array(data_fingerprint), **arrays))
+    return features
+
+
+def _train_backbone(
+    config: TrainingConfig,
+    phase: str,
+    state: TrainingState,
+    backbone: keras.Model,
+    head: keras.Model,
+    plain: keras.Model,
+    data: _Batches,
+    console: Console,
+) -> None:
+    schedule, kind = config.schedule, network.architecture(config.network.architecture)
+    scratch = network.from_scratch(config.network)
+    epochs = _first(schedule.fine_tune_epochs, kind.fine_tune_epochs)
+    if epochs == 0:
+        state.finish(phase)
+        return
+    wanted = -1 if scratch else _first(schedule.fine_tune_layers, kind.fine_tune_layers)
+    count = network.set_trainable_layers(backbone, wanted, scratch=scratch)
+    training = data.sequence("train", shuffle=True)
+    rate = _first(schedule.fine_tune_learning_rate, kind.fine_tune_learning_rate)
+    steps = epochs * len(training)
+    warm_up = len(training) if scratch else 0
+    optimizer = keras.optimizers.Adam(
+        keras.optimizers.schedules.CosineDecay(
+            rate / 10 if warm_up else rate, steps - warm_up, alpha=0.02,
+            warmup_target=rate if warm_up else None, warmup_steps=warm_up,
+        )
+    )  # fmt: skip
+    augmentation = network.build_augmentation(schedule.seed) if schedule.augment else None
+    whole = network.classifier(backbone, head, augmentation)
+    _compile(whole, optimizer)
+    done = state.resume(phase, whole)
+    console.print(
+        f"{phase}: {count} layers of {config.network.architecture} and the head, at most {epochs} epochs"
+        + (f", resuming after epoch {done}" if done else ""),
+        highlight=False,
+    )
+    progress = TrainingProgress(console, phase, epochs, len(data.rows["train"]), first_epoch=done)
+    # Keras looks into a data set before the first epoch: the order has to follow the epoch's number, not a count.
+    in_order = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: training.start_epoch(epoch))
+    stopped = state.epochs_without_gain(phase) >= schedule.patience
+    try:
+        if done < epochs and not stopped:
+            whole.fit(
+                training, validation_data=data.sequence("validation", shuffle=False),
+                initial_epoch=done, epochs=epochs, verbose=0,
+                callbacks=[in_order, Keeper(state, phase, schedule.patience, plain, resumable=True), progress],
+            )  # fmt: skip
+    finally:
+        progress.close()
+    state.finish(phase)
+
+
+def _compile(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+    model.compile(
+        optimizer,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[
+            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+            # The loss that Keras reports includes L2 terms; this one is comparable between phases and networks.
+            keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="log_loss"),
+        ],
+        jit_compile=False,
+    )
+
+
+def _first(chosen: Any, default: Any) -> Any:
+    return default if chosen is None else chosen
+
+
+def _require_enough(photos: CheckedPhotos, listed: int, max_rejected: float, run: RunFolder) -> None:
+    if len(photos.rejected) > max_rejected * listed:
+        reasons = photos.rejected["reason"].str.split(":").str[0].value_counts()
+        raise InvalidRequest(
+            f"{len(photos.rejected)} of {listed} photos are rejected ("
+            + ", ".join(f"{count} {reason}" for reason, count in reasons.head(3).items())
+            + f"); at most {max_rejected:.0%} are allowed. {run.rejected} lists them; "
+            "mend the data, or allow more with --max-rejected."
+        )
+    classes = photos.frame["label"].nunique()
+    if classes < 2:
+        raise InvalidRequest(f"Expected photos of at least two classes; received {classes}.")
+    for split in ("train", "validation", "test"):
+        missing = set(photos.frame["label"]) - set(photos.frame.loc[photos.frame["split"] == split, "label"])
+        if split == "train" and missing:
+            raise InvalidRequest(f"No training photo is left of: {', '.join(sorted(missing))}. See {run.rejected}.")
+        if not (photos.frame["split"] == split).any():
+            raise InvalidRequest(f"No {split} photo is left: each class needs at least three. See {run.rejected}.")
+
+
+def _summary(config: TrainingConfig, photos: CheckedPhotos, counts: pd.Series) -> dict[str, Any]:
+    return {
+        "dataset": config.data.dataset,
+        "fingerprint": photos.fingerprint,
+        "photos": {split: int(counts.get(split, 0)) for split in ("train", "validation", "test")},
+        "classes": int(photos.frame["label"].nunique()),
+        "rejected": len(photos.rejected),
+    }
