@@ -1,4 +1,4 @@
-"""Trains until an epoch is recorded, then kills itself: python tests/interrupted_training.py CONFIG RUN EPOCH.
+"""Trains until an epoch is recorded, then kills itself: python -m tests.interrupted_training CONFIG RUN EPOCH.
 
 With EPOCH 0 it says "training" when the first epoch begins and goes on.
 """
@@ -12,9 +12,6 @@ import signal
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent / "functions")]
-
-import trainer  # noqa: F401  # sets up Keras
 from rich.console import Console
 
 from trainer import keeper, training
@@ -25,7 +22,8 @@ from trainer.run_folder import start_run
 class Interrupted(keeper.Keeper):
     def on_epoch_begin(self, epoch, logs=None):
         super().on_epoch_begin(epoch, logs)
-        print("training", flush=True)
+        sys.stdout.write("training\n")
+        sys.stdout.flush()
 
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)

@@ -108,9 +108,7 @@ def test_fine_tuning_leaves_lower_layers_and_batch_normalisation_alone(tmp_path)
         if any(not np.array_equal(a, b) for a, b in zip(before[layer.name], layer.get_weights(), strict=True))
     ]
     with_weights = [
-        layer.name
-        for layer in core.layers
-        if layer.weights and not isinstance(layer, keras.layers.BatchNormalization)
+        layer.name for layer in core.layers if layer.weights and not isinstance(layer, keras.layers.BatchNormalization)
     ]
     assert changed == with_weights[-4:]
 

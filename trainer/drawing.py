@@ -45,11 +45,16 @@ class Light:
 def noise(rng: np.random.Generator, pixels: int, cells: float | tuple[float, float], octaves: int = 3) -> Array:
     """Smooth noise over 0 to 1, [pixels, pixels]: `cells` lumps a side (or down, across), halved by each octave."""
     down, across = cells if isinstance(cells, tuple) else (cells, cells)
-    total = np.zeros((pixels, pixels), np.float32)
+    small = max(1, pixels // 3)  # wide enough for the coarse octaves, which take the longest to enlarge
+    coarse, total = np.zeros((small, small), np.float32), np.zeros((pixels, pixels), np.float32)
     for octave in range(octaves):
-        grid = rng.random((_cells(down, octave, pixels), _cells(across, octave, pixels)), np.float32)
-        lumps = Image.fromarray(grid).resize((pixels, pixels), Image.Resampling.BICUBIC)
-        total += np.asarray(lumps) * np.float32(0.5**octave)
+        shape = (_cells(down, octave, pixels), _cells(across, octave, pixels))
+        grid = rng.random(shape, np.float32) * np.float32(0.5**octave)
+        if max(shape) * 3 <= small:
+            coarse += _enlarged(grid, small)
+        else:
+            total += _enlarged(grid, pixels)
+    total += _enlarged(coarse, pixels)
     total -= total.min()
     total /= max(float(total.max()), 1e-6)
     return total
@@ -63,30 +68,44 @@ def smoothstep(low: float, high: float, x: Array) -> Array:
 
 
 def mix(a: Colour | Array, b: Colour | Array, share: Array | float) -> Array:
-    """`a` where `share` [h, w] is 0, `b` where it is 1, as colours [h, w, 3]."""
-    first, second = np.asarray(a, np.float32), np.asarray(b, np.float32)
+    """`a` where `share` [h, w] is 0, `b` where it is 1, as colours [3, h, w]."""
+    first, second = planes(a), planes(b)
     mixed = second - first
-    if np.ndim(share) > mixed.ndim - 1:
-        return first + mixed * np.asarray(share, np.float32)[..., None]
-    mixed *= np.asarray(share, np.float32)[..., None]  # in place: new large arrays are what takes time here
+    if mixed.size == 3:
+        return first + mixed * np.asarray(share, np.float32)
+    mixed *= np.asarray(share, np.float32)  # in place: new large arrays are what takes time here
     mixed += first
     return mixed
 
 
 def lit(colours: Colour | Array, brightness: Array) -> Array:
-    """Colours times a brightness [h, w], as colours [h, w, 3]."""
-    shown: Array = np.asarray(colours, np.float32) * brightness.astype(np.float32)[..., None]
+    """Colours times a brightness [h, w], as colours [3, h, w]."""
+    shown: Array = planes(colours) * brightness.astype(np.float32)
     return shown
 
 
-def blurred(mask: Array, radius: float) -> Array:
-    """A mask of 0 to 1 after a Gaussian blur, in 8-bit precision; for shadows and the edges of small things."""
-    image = Image.fromarray((np.clip(mask, 0, 1) * 255).astype(np.uint8))
-    coarse = max(1, min(6, int(radius / 1.5)))  # a wide blur needs few pixels
-    small = image.reduce(coarse).filter(ImageFilter.GaussianBlur(radius / coarse))
-    height, width = mask.shape
-    box = (0, 0, width / coarse, height / coarse)
-    return np.asarray(small.resize((width, height), Image.Resampling.BILINEAR, box), np.float32) / 255
+def planes(colour: Colour | Image.Image | Array) -> Array:
+    """Colours with the channels first, [3, h, w] of 0 to 1, in which NumPy is far faster; one colour is [3, 1, 1]."""
+    if isinstance(colour, Image.Image):
+        return np.stack([np.asarray(channel) for channel in colour.split()]).astype(np.float32) / 255
+    array = np.asarray(colour, np.float32)
+    return array.reshape(3, 1, 1) if array.ndim == 1 else array
+
+
+def picture(array: Array) -> Image.Image:
+    """Values of 0 to 1 as an 8-bit image: grey from [h, w], RGB from [3, h, w]."""
+    bytes_ = (np.clip(array, 0, 1) * np.float32(255)).astype(np.uint8)
+    if bytes_.ndim == 2:
+        return Image.fromarray(bytes_)
+    return Image.merge("RGB", [Image.fromarray(channel) for channel in bytes_])
+
+
+def softened(mask: Image.Image, radius: float) -> Image.Image:
+    """A grey image after a Gaussian blur, made smaller for it where the blur is wide."""
+    coarse = max(1, min(6, int(radius / 1.5)))
+    small = mask.reduce(coarse).filter(ImageFilter.GaussianBlur(radius / coarse))
+    box = (0, 0, mask.width / coarse, mask.height / coarse)
+    return small.resize(mask.size, Image.Resampling.BILINEAR, box) if coarse > 1 else small
 
 
 def jitter(rng: np.random.Generator, colour: Colour, amount: float) -> Colour:
@@ -171,16 +190,21 @@ class Stamps:
             colour,
         )
 
-    def arrays(self) -> tuple[Array, Array]:
-        """The shapes' colours [n, n, 3] and where they are [n, n]."""
-        return np.asarray(self._colour, np.float32) / 255, np.asarray(self._mask, np.float32) / 255
+    def colours(self) -> Array:
+        """The shapes' colours [3, n, n]."""
+        return planes(self._colour)
+
+    def mask(self, soft: float = 0.0) -> Array:
+        """Where the shapes are [n, n], 0 to 1, blurred over `soft`."""
+        mask = softened(self._mask, max(0.6, soft * self._scale)) if soft else self._mask
+        return np.asarray(mask, np.float32) / 255
 
     def _at(self, point: Point) -> Point:
         return (point[0] + SPAN) * self._scale, (point[1] + SPAN) * self._scale
 
 
 class Layer:
-    """One thing seen from above: colour [n, n, 3], alpha, height and gloss [n, n]; lengths in its half extents."""
+    """One thing seen from above: colour [3, n, n], alpha, height and gloss [n, n]; lengths in its half extents."""
 
     def __init__(self, radius: float) -> None:
         """`radius` is the half extent of what will be drawn, in pixels."""
@@ -188,7 +212,7 @@ class Layer:
         self.scale = self.pixels / (2 * SPAN)
         axis = ((np.arange(self.pixels) + 0.5) / self.scale - SPAN).astype(np.float32)
         self.x, self.y = axis[None, :], axis[:, None]
-        self.colour: Array = np.zeros((self.pixels, self.pixels, 3), np.float32)
+        self.colour: Array = np.zeros((3, self.pixels, self.pixels), np.float32)
         self.alpha: Array = np.zeros((self.pixels, self.pixels), np.float32)
         self.height: Array = np.zeros((self.pixels, self.pixels), np.float32)
         self.gloss: Array = np.zeros((self.pixels, self.pixels), np.float32)
@@ -228,23 +252,21 @@ class Layer:
         within: Array | None = None,
     ) -> None:
         """Put stamps on top, as cushions of the given height with edges `soft` wide."""
-        colour, mask = stamps.arrays()
-        cushion = blurred(mask, max(0.6, soft * self.scale))
+        mask, cushion = stamps.mask(), stamps.mask(soft) * np.float32(height)
         if within is not None:
             mask, cushion = mask * within, cushion * within
-        self.paint(mask, colour, gloss)
-        self.height = self.height + cushion * np.float32(height)
+        self.paint(mask, stamps.colours(), gloss)
+        self.height = self.height + cushion
 
     def extrude(self, face: Array, mask: Array, depth: float, shade: float) -> None:
         """Lay down the side of something `depth` thick, seen below its upper face; darker than the face by `shade`."""
         side = Image.new("RGB", (self.pixels, self.pixels))
         alpha = Image.new("L", (self.pixels, self.pixels))
-        top = Image.fromarray((np.clip(face * np.float32(shade), 0, 1) * 255).astype(np.uint8))
-        stencil = Image.fromarray((mask * 255).astype(np.uint8))
+        top, stencil = picture(face * np.float32(shade)), picture(mask)
         for down in range(max(1, round(depth * self.scale)), -1, -1):
             side.paste(top, (0, down), stencil)
             alpha.paste(255, (0, down), stencil)
-        self.colour = np.asarray(side, np.float32) / 255
+        self.colour = planes(side)
         self.alpha = np.asarray(alpha, np.float32) / 255
 
     def cut(self, mask: Array) -> None:
@@ -252,22 +274,20 @@ class Layer:
         self.alpha = self.alpha * (1 - mask)
 
     def shaded(self, light: Light) -> Array:
-        """The colours [n, n, 3] under this light: Lambert's law, a highlight on what is glossy, darker hollows."""
+        """The colours [3, n, n] under this light: Lambert's law, a highlight on what is glossy, darker hollows."""
         slope_x, slope_y = np.zeros_like(self.height), np.zeros_like(self.height)
         half = np.float32(self.scale / 2)
         slope_x[:, 1:-1] = (self.height[:, 2:] - self.height[:, :-2]) * half
         slope_y[1:-1] = (self.height[2:] - self.height[:-2]) * half
         length = 1 / np.sqrt(1 + slope_x**2 + slope_y**2)
-        lambert = np.clip((light.z - slope_x * light.x - slope_y * light.y) * length, 0, None) / light.z
+        lambert = np.clip((light.z - slope_x * light.x - slope_y * light.y) * length, 0, None)
         hollow = np.clip((self._smooth_height() - self.height) * 4, -0.12, 0.3)
-        bright = (light.ambient + (1 - light.ambient) * lambert) * (1 - hollow)
-        halfway = np.asarray([light.x, light.y, light.z + 1])
-        halfway /= np.linalg.norm(halfway)
-        mirror = np.clip((halfway[2] - slope_x * halfway[0] - slope_y * halfway[1]) * length, 0, 1)
-        sheen = mirror.astype(np.float32) ** 32
-        highlight = self.gloss * (0.55 * sheen + 0.6 * sheen**6)
-        colours = lit(self.colour, bright)
-        colours += highlight.astype(np.float32)[..., None]
+        colours = lit(self.colour, (light.ambient + (1 - light.ambient) / light.z * lambert) * (1 - hollow))
+        norm = float(np.sqrt(2 + 2 * light.z))  # of the vector halfway between the light and the camera
+        sheen = np.clip((light.z + 1 - slope_x * light.x - slope_y * light.y) * (length / norm), 0, 1)
+        for _ in range(5):
+            sheen *= sheen
+        colours += self.gloss * (0.55 * sheen + 0.6 * sheen**6)
         return colours
 
     def _smooth_height(self) -> Array:
@@ -278,6 +298,10 @@ class Layer:
 
 def _cells(cells: float, octave: int, pixels: int) -> int:
     return int(min(pixels, max(2, round(cells * 2**octave))))
+
+
+def _enlarged(grid: Array, pixels: int) -> Array:
+    return np.asarray(Image.fromarray(grid).resize((pixels, pixels), Image.Resampling.BICUBIC))
 
 
 def _ink(colour: Colour) -> tuple[int, int, int]:

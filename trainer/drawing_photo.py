@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageEnhance, ImageFilter
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from trainer.drawing import SPAN, Array, Layer, Light, blurred, noise, smoothstep
+from trainer.drawing import Array, Layer, Light, lit, noise, picture, planes, smoothstep, softened
 from trainer.drawing_foods import FOODS
 from trainer.drawing_table import table_top
 from trainer.drawing_things import THINGS, plate
@@ -85,16 +85,17 @@ class _Camera:
         return self.pixels / 2 + x * self.unit, self.pixels / 2 + (y + _SHIFT) * self.unit
 
     def see(self, table: Image.Image) -> Image.Image:
-        """The drawing of the table as the camera sees it, at twice the photo's size."""
-        side, unit, k, c = 2 * self.size, self.unit, self.perspective, self.cosine
-        # For the output pixel p: v = p_y / size - 1, near = 1 + k v; all three are linear in p, as Pillow wants.
-        near_0, near_y = 1 - k, k / self.size
-        middle_x, middle_y = self.pixels / 2, self.pixels / 2 + _SHIFT * unit
-        across = (unit / self.size, middle_x * near_y, middle_x * near_0 - unit)
-        down = (0.0, unit / (c * self.size) + middle_y * near_y, middle_y * near_0 - unit / c)
-        scale = near_0
-        data = (*(a / scale for a in across), *(d / scale for d in down), 0.0, near_y / scale)
-        return table.transform((side, side), Image.Transform.PERSPECTIVE, data, Image.Resampling.BILINEAR)
+        """The drawing of the table as the camera sees it."""
+        side, k, c = 1.5 * self.size, self.perspective, self.cosine  # of what is then averaged to the photo's size
+        # For the pixel p: v = 2 p_y / side - 1, near = 1 + k v; all three rows are linear in p, as Pillow wants.
+        near_0, near_y = 1 - k, 2 * k / side
+        (middle_x, middle_y), unit = self.at(0, 0), self.unit
+        across = (2 * unit / side, middle_x * near_y, middle_x * near_0 - unit)
+        down = (0.0, 2 * unit / (c * side) + middle_y * near_y, middle_y * near_0 - unit / c)
+        data = tuple(value / near_0 for value in (*across, *down, 0.0, near_y))
+        large = (round(side), round(side))
+        seen = table.transform(large, Image.Transform.PERSPECTIVE, data, Image.Resampling.BILINEAR)
+        return seen.resize((self.size, self.size), Image.Resampling.BOX)
 
     def box(self, alpha: Array, corner: tuple[int, int]) -> tuple[int, int, int, int]:
         """The bounding box in the photo of what `alpha` covers; `corner` is its upper left pixel in the drawing."""
@@ -111,27 +112,27 @@ class _Camera:
 
     def shoot(self, table: Image.Image, rng: np.random.Generator, light: Light) -> tuple[Image.Image, int]:
         """The photo, and the quality to save it with: light that falls off, warmth, blur, noise, tone."""
-        seen = self.see(table).reduce(2)
+        seen = self.see(table)
         soft = seen.filter(ImageFilter.GaussianBlur(self.size / 256 * rng.uniform(0.8, 2.2)))
         sharp = seen.filter(ImageFilter.GaussianBlur(self.size / 256 * rng.uniform(0.0, 0.6)))
         axis = np.linspace(-1, 1, self.size, dtype=np.float32)
         u, v = axis[None, :], axis[:, None]
         out_of_focus = np.tile(smoothstep(0.2, 1.0, -v) * np.float32(rng.random()), (1, self.size))
-        pixels = np.asarray(Image.composite(soft, sharp, _image(out_of_focus)), np.float32) / 255
+        pixels = planes(Image.composite(soft, sharp, picture(out_of_focus)))
         bright = 1 + np.float32(rng.uniform(0.04, 0.22)) * (u * light.x + v * light.y) / np.hypot(light.x, light.y)
         bright = bright * (1 - np.float32(rng.uniform(0.0, 0.28)) * ((u**2 + v**2) / 2) ** 1.5)
         if rng.random() < 0.3:
             shade = smoothstep(0.42, 0.60, noise(rng, self.size, rng.uniform(2.5, 4.5), 2))
             bright = bright * (1 - np.float32(rng.uniform(0.15, 0.35)) * shade)
         warmth = rng.normal(0.01, 0.05)
-        gain = np.asarray([1 + warmth, 1 + 0.15 * warmth, 1 - warmth], np.float32) * np.float32(rng.uniform(0.94, 1.2))
-        pixels = np.clip(pixels * bright[..., None] * gain, 0, None)
-        pixels = pixels / (1 + 0.25 * np.clip(pixels - 0.7, 0, None))  # bright parts run into white gently
-        pixels = pixels ** np.float32(rng.uniform(0.9, 1.12))
+        gain = planes((1 + warmth, 1 + 0.15 * warmth, 1 - warmth)) * np.float32(rng.uniform(0.94, 1.2))
+        pixels = lit(pixels * gain, bright)
+        pixels /= 1 + 0.25 * np.clip(pixels - 0.7, 0, None)  # bright parts run into white gently
+        pixels **= np.float32(rng.uniform(0.9, 1.12))
         grain = np.float32(rng.uniform(0.003, 0.018))
-        pixels += grain * rng.standard_normal((self.size, self.size, 1), np.float32)
-        pixels += grain * np.float32(0.5) * rng.standard_normal((self.size, self.size, 3), np.float32)
-        photo = Image.fromarray((np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8))
+        pixels += grain * rng.standard_normal((self.size, self.size), np.float32)
+        pixels += grain * np.float32(0.5) * rng.standard_normal((3, self.size, self.size), np.float32)
+        photo = picture(pixels)
         return photo, int(rng.integers(76, 95))
 
 
@@ -140,15 +141,15 @@ class _Scene:
 
     def __init__(self, rng: np.random.Generator, camera: _Camera, light: Light) -> None:
         self.camera, self.light = camera, light
-        drawn = round(0.6 * camera.pixels)  # it will be out of focus: more would not be seen
+        drawn, side = round(0.6 * camera.pixels), camera.pixels // 2  # out of focus: more would not be seen
         # Drawn along its sides, then turned, and zoomed by the square root of 2 to fill the table at any angle.
-        angle, zoom = rng.uniform(0, 2 * np.pi), np.sqrt(2) * camera.pixels / drawn
+        angle, zoom = rng.uniform(0, 2 * np.pi), np.sqrt(2) * side / drawn
         cos, sin = float(np.cos(angle) / zoom), float(np.sin(angle) / zoom)
-        to, of = drawn / 2, camera.pixels / 2
+        to, of = drawn / 2, side / 2
         data = (cos, -sin, to - of * (cos - sin), sin, cos, to - of * (sin + cos))
-        image = _muted(_image(table_top(rng, drawn)), rng)
-        side = (camera.pixels, camera.pixels)
-        self.image = image.transform(side, Image.Transform.AFFINE, data, Image.Resampling.BILINEAR)
+        image = _muted(picture(table_top(rng, drawn)), rng)
+        turned = image.transform((side, side), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR)
+        self.image = turned.resize((camera.pixels, camera.pixels), Image.Resampling.BILINEAR)
 
     def corner(self, layer: Layer, x: float, y: float) -> tuple[int, int]:
         """The upper left pixel of a layer whose centre lies at the point (x, y) of the table."""
@@ -158,17 +159,18 @@ class _Scene:
     def put(self, layer: Layer, x: float, y: float, lift: float) -> None:
         """Lay a layer down, with the shadow of something `lift` half extents thick."""
         left, top = self.corner(layer, x, y)
-        self._darken(layer.alpha, left, top, lift * layer.pixels / (2 * SPAN))
-        self.image.paste(_image(layer.shaded(self.light)), (left, top), _image(layer.alpha))
+        outline = picture(layer.alpha)
+        self._darken(outline, left, top, lift * layer.scale)
+        self.image.paste(picture(layer.shaded(self.light)), (left, top), outline)
 
-    def _darken(self, alpha: Array, left: int, top: int, thick: float) -> None:
+    def _darken(self, outline: Image.Image, left: int, top: int, thick: float) -> None:
         """The shadow: a narrow one where the thing touches the table, a wide one away from the light."""
-        share = np.float32(0.45 * (1.25 - self.light.ambient))
+        share = 0.45 * (1.25 - self.light.ambient)
         margin = round(2 * thick) + 2
-        padded = np.pad(alpha, margin)
+        wider = ImageOps.expand(outline, margin)
         away_x, away_y = (round(-side * thick / self.light.z) for side in (self.light.x, self.light.y))
         for across, down, spread in ((0, 0, thick * 0.35 + 1), (away_x, away_y, thick * 0.9 + 1)):
-            shadow = _image(share * blurred(padded, spread))
+            shadow = softened(wider, spread).point([round(share * value) for value in range(256)])
             self.image.paste((0, 0, 0), (left - margin + across, top - margin + down), shadow)
 
 
@@ -193,8 +195,3 @@ def _muted(table: Image.Image, rng: np.random.Generator) -> Image.Image:
     blurry = table.filter(ImageFilter.GaussianBlur(table.width / 512 * rng.uniform(1.0, 3.5)))
     pale = ImageEnhance.Color(blurry).enhance(rng.uniform(0.55, 0.9))
     return ImageEnhance.Contrast(pale).enhance(rng.uniform(0.55, 0.9))
-
-
-def _image(array: Array) -> Image.Image:
-    """Values of 0 to 1, [h, w] or [h, w, 3], as an 8-bit image."""
-    return Image.fromarray((np.clip(array, 0, 1) * 255).astype(np.uint8))

@@ -12,7 +12,7 @@ _GOLD, _TOAST = (0.88, 0.66, 0.36), (0.56, 0.31, 0.12)
 
 
 def pizza(layer: Layer, rng: np.random.Generator) -> None:
-    """A whole pizza: puffy rim, sauce, melted cheese, up to three toppings, often cut, at times a slice short."""
+    """A whole pizza: puffy rim, sauce, melted cheese, two or three toppings, often cut, at times a slice short."""
     rho, _ = layer.round_shape(rng, 0.02, 8)
     layer.alpha = layer.edge(rho - 1)
     lumps, fine = noise(rng, layer.pixels, 7, 4), noise(rng, layer.pixels, 40, 2)
@@ -24,14 +24,14 @@ def pizza(layer: Layer, rng: np.random.Generator) -> None:
     sauce = layer.edge(rho - rim - 0.02 - 0.03 * (lumps - 0.5))
     layer.paint(sauce, mix((0.74, 0.20, 0.08), (0.55, 0.10, 0.05), fine), 0.15)
     melt = noise(rng, layer.pixels, 7, 4)
-    bare = rng.uniform(0.10, 0.24) if rng.random() < 0.7 else rng.uniform(0.42, 0.55)
+    bare = rng.uniform(0.18, 0.30) if rng.random() < 0.7 else rng.uniform(0.42, 0.55)
     cheese = smoothstep(bare, bare + 0.14, melt + 2.0 * np.minimum(rim - 0.07 - rho, 0)) * sauce
     tone = pick(rng, ((0.98, 0.84, 0.46), (0.97, 0.90, 0.70), (0.96, 0.78, 0.38)))
     golden = mix(jitter(rng, tone, 0.03), (0.95, 0.68, 0.28), smoothstep(0.45, 0.95, melt))
     spots = smoothstep(0.66, 0.86, noise(rng, layer.pixels, 9, 3)) * rng.uniform(0.5, 1.0)
     layer.paint(cheese, mix(golden, (0.62, 0.31, 0.10), spots), 0.22)
     layer.height += cheese * (0.02 + 0.045 * melt)
-    kinds = rng.permutation(len(_TOPPINGS))[: rng.integers(1, 4)]
+    kinds = rng.permutation(len(_TOPPINGS))[: rng.integers(2, 4)]
     for kind in kinds.tolist():
         _TOPPINGS[kind](layer, rng, rim - 0.14)
     if rng.random() < 0.65:

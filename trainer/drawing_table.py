@@ -64,7 +64,7 @@ _MARBLES: tuple[tuple[Colour, Colour], ...] = (
 
 
 def table_top(rng: np.random.Generator, pixels: int) -> Array:
-    """A surface of random kind and colour, [pixels, pixels, 3], its pattern along the sides."""
+    """A surface of random kind and colour, [3, pixels, pixels], its pattern along the sides."""
     return _TABLES[int(rng.integers(len(_TABLES)))](rng, pixels)
 
 

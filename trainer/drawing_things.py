@@ -193,5 +193,5 @@ THINGS: tuple[tuple[Callable[[Layer, np.random.Generator], None], float, float],
 
 def _only(layer: Layer, stamps: Stamps, *, height: float, soft: float, gloss: float) -> None:
     """Make the layer consist of these stamps."""
-    layer.alpha = stamps.arrays()[1]
+    layer.alpha = stamps.mask()
     layer.stick(stamps, height=height, soft=soft, gloss=gloss)

@@ -32,7 +32,8 @@ class Evaluation:
     @property
     def predicted(self) -> NDArray[np.intp]:
         """The most probable class of each photo."""
-        return self.probabilities.argmax(axis=1).astype(np.intp)
+        best: NDArray[np.intp] = np.argmax(self.probabilities, axis=1)
+        return best
 
     def figures(self) -> dict[str, float | int]:
         """Return top-1, top-5, log-loss (nats), and precision, recall and F1 averaged over the classes."""

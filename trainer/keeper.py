@@ -13,7 +13,6 @@ import numpy as np
 from classifier.errors import PointerError
 from trainer.run_folder import RunFolder, read_json, write_file, write_json
 
-MONITOR = "val_log_loss"
 COLUMNS = (
     "phase", "epoch", "log_loss", "accuracy", "val_log_loss", "val_accuracy", "learning_rate", "seconds",
 )  # fmt: skip
@@ -49,7 +48,7 @@ class TrainingState:
             resumable: the compiled model whose weights and optimizer are kept in any case; None keeps none.
         """
         self.history.append(entry)
-        if self.best is None or entry[MONITOR] < self.best[MONITOR]:
+        if self.best is None or merit(entry) > merit(self.best):
             self.best = {**entry, "weights": self._save(plain, f"best-{entry['phase']}-{entry['epoch']:03}")}
         if resumable is not None:
             weights = self._save(resumable, f"last-{entry['phase']}-{entry['epoch']:03}")
@@ -86,8 +85,8 @@ class TrainingState:
 
     def epochs_without_gain(self, phase: str) -> int:
         """Return for how many epochs a phase has not improved on its own best."""
-        losses = [entry[MONITOR] for entry in self.history if entry["phase"] == phase]
-        return len(losses) - 1 - int(np.argmin(losses)) if losses else 0
+        merits = [merit(entry) for entry in self.history if entry["phase"] == phase]
+        return len(merits) - 1 - merits.index(max(merits)) if merits else 0
 
     def _save(self, model: keras.Model, name: str) -> str:
         path = self.run.checkpoints / f"{name}.weights.h5"
@@ -118,7 +117,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
     Args:
         state: where.
         phase: the phase's name.
-        patience: epochs without a lower validation loss before it stops.
+        patience: epochs without a better validation result (see `merit`) before it stops.
         plain: the model whose weights are the result: the trained one without augmentation and optimizer.
         resumable: whether the last epoch is kept too, so that the phase can go on after a crash.
     """
@@ -142,7 +141,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         logs = logs or {}
         names = ("log_loss", "accuracy", "val_log_loss", "val_accuracy")
         entry: dict[str, Any] = {name: round(float(logs[name]), 6) for name in names}
-        if not np.isfinite([logs["loss"], entry["log_loss"], entry[MONITOR]]).all():
+        if not np.isfinite([logs["loss"], entry["log_loss"], entry["val_log_loss"]]).all():
             raise TrainingDivergedError(
                 f"The loss became {logs['loss']} in {self.phase} epoch {epoch + 1}. The best weights so far are kept; "
                 "start a new run with a lower learning rate."
@@ -153,6 +152,11 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         self.state.keep_epoch(entry, self.plain, self.model if self.resumable else None)
         if self.state.epochs_without_gain(self.phase) >= self.patience:
             self.model.stop_training = True
+
+
+def merit(entry: dict[str, Any]) -> tuple[float, float]:
+    """Return what makes one epoch better than another: validation accuracy, then a lower validation log-loss."""
+    return entry["val_accuracy"], -entry["val_log_loss"]
 
 
 def _seed_variables(model: keras.Model) -> list[Any]:

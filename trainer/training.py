@@ -1,6 +1,6 @@
 """Trains a network in two phases: a head on the frozen backbone's cached features, then the upper layers with it.
 
-A network from scratch has one phase, in which everything is trained. The epoch with the lowest validation loss over
+A network from scratch has one phase, in which everything is trained. The best epoch on the validation photos over
 both phases is the result: fine-tuning can never make it worse.
 """
 
@@ -271,14 +271,15 @@ def _train_backbone(
         highlight=False,
     )
     progress = TrainingProgress(console, phase, epochs, len(data.rows["train"]), first_epoch=done)
-    # Keras looks into a data set before the first epoch: the order has to follow the epoch's number, not a count.
+    # The order follows from the epoch's number: Keras looks into a data set before the first epoch, which would count
+    # as one, and its own shuffling of batches (shuffle=True) draws from a state that is lost when a run is killed.
     in_order = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: training.start_epoch(epoch))
     stopped = state.epochs_without_gain(phase) >= schedule.patience
     try:
         if done < epochs and not stopped:
             whole.fit(
                 training, validation_data=data.sequence("validation", shuffle=False),
-                initial_epoch=done, epochs=epochs, verbose=0,
+                initial_epoch=done, epochs=epochs, shuffle=False, verbose=0,
                 callbacks=[in_order, Keeper(state, phase, schedule.patience, plain, resumable=True), progress],
             )  # fmt: skip
     finally:

@@ -143,6 +143,9 @@ class CloudStore:
             if self._client is None:
                 from google.cloud import storage
 
+                # Else a thread asks for the bucket's metadata, for tracing that nobody switched on: a request more,
+                # and an audit-log error where only objects may be read (googleapis/google-cloud-python#17650).
+                os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
                 # No project: nothing here needs one, and looking for it asks the metadata server.
                 self._client = storage.Client(project=None)
             return self._client
