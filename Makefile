@@ -7,12 +7,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8080
 SAMPLES ?= .samples
+RUN ?= runs/sample
 export MODEL_STORE ?= .model-store
 export MODEL_NAME ?= food
 
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install run test check format bench clean
+.PHONY: help install run test test-real check format bench clean
 
 help: ## Explain the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -26,10 +27,13 @@ $(INSTALLED): requirements.txt requirements-dev.txt functions/requirements.txt p
 	@touch $@
 
 run: $(INSTALLED) ## Serve http://localhost:8080 (PORT=…); trains and promotes the sample model if nothing is promoted
-	@PATH="$(CURDIR)/$(BIN):$$PATH" SAMPLES="$(SAMPLES)" PORT="$(PORT)" bash scripts/run.sh
+	@PATH="$(CURDIR)/$(BIN):$$PATH" SAMPLES="$(SAMPLES)" RUN="$(RUN)" PORT="$(PORT)" bash scripts/run.sh
 
 test: $(INSTALLED) ## Run the tests
 	$(BIN)/pytest
+
+test-real: $(INSTALLED) ## Train on the real photos of POINTER_DATA and compare with the README (minutes)
+	$(BIN)/pytest -m real_data -rs
 
 check: $(INSTALLED) ## Lint, check the format and the types
 	$(BIN)/ruff check .

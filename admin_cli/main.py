@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import typer
+from typer.exceptions import TyperException
 
 from admin_cli import prediction, production, versions
 from classifier.errors import (
@@ -15,6 +16,7 @@ from classifier.errors import (
     InvalidSetting,
     NotFound,
     NotReady,
+    Overloaded,
     PointerError,
     Refused,
     TooLarge,
@@ -32,6 +34,7 @@ EXIT_CODES: tuple[tuple[type[PointerError], int], ...] = (
     (Refused, 5),
     (Corrupt, 5),
     (Unavailable, 6),
+    (Overloaded, 6),
     (PointerError, 1),
 )
 """Usage 2, not found 3, conflict 4, refused 5, store or server out of reach 6; the first match counts."""
@@ -40,7 +43,6 @@ app = typer.Typer(
     name="admin_cli",
     help="Publish, compare, promote and roll back versions of a model.\n\n"
     "Exit codes: 0 done, 2 usage, 3 not found, 4 conflict, 5 refused, 6 out of reach.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -60,13 +62,22 @@ for command in (
 
 def main() -> None:
     """Run the command line; an expected error becomes one line on stderr and its exit code."""
+    arguments = sys.argv[1:] or ["--help"]
     try:
-        app()
+        sys.exit(app(arguments, prog_name="admin_cli", standalone_mode=False))
     except PointerError as error:
-        typer.echo(f"admin_cli: {error}", err=True)
-        sys.exit(exit_code(error))
+        _fail(str(error), exit_code(error))
+    except TyperException as error:
+        context = getattr(error, "ctx", None)
+        command_path = context.command_path if context else "admin_cli"
+        _fail(f"{error.format_message()} `{command_path} --help` explains.", error.exit_code)
 
 
 def exit_code(error: PointerError) -> int:
     """Return the exit code of an error."""
     return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo(f"admin_cli: {' '.join(message.split())}", err=True)
+    sys.exit(code)

@@ -1,4 +1,4 @@
-"""How the commands print: tables that fit 80 columns, JSON that programs can read."""
+"""How the commands print: text and tables that fit the terminal, JSON that programs can read."""
 
 from __future__ import annotations
 
@@ -8,32 +8,79 @@ from typing import Any
 
 import typer
 
+NARROWEST = 80
+"""Columns; a narrower terminal breaks the lines itself."""
+WRAPS_FROM = 17
+"""A column whose widest cell has fewer characters keeps its width; the others share what is left."""
+NOTHING = "-"
+
 
 def print_json(value: Any) -> None:
     """Print indented JSON."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def print_text(text: str) -> None:
+    """Print a sentence; what is longer than a line breaks at spaces only, so that a path stays whole."""
+    import shutil
+    import textwrap
+
+    width = max(shutil.get_terminal_size().columns, NARROWEST)
+    typer.echo(textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False))
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
-    """Print a table; the columns named in `right` are flush right, text that is too long wraps."""
+    """Print a table whose long cells wrap; nothing is cut short.
+
+    Args:
+        columns: the headers; "" for all makes a table without a line of headers.
+        rows: the cells.
+        right: the columns that are flush right.
+    """
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    rows = list(rows)
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
+    for index, column in enumerate(columns):
+        widest = max(map(cell_len, [column, *(row[index] for row in rows)]))
+        table.add_column(
+            column,
+            justify="right" if column in right else "left",
+            overflow="fold",
+            width=widest if widest < WRAPS_FROM and index < len(columns) - 1 else None,
+        )
     for row in rows:
         table.add_row(*row)
-    console = Console(highlight=False, markup=False)
-    # A pipe has no width of its own: nothing is cut short for it, and 80 columns are what a table fits anyway.
-    console.print(table, width=None if console.is_terminal else max(console.width, 80))
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.width = max(console.width, NARROWEST)
+    with console.capture() as capture:
+        console.print(table)
+    # Rich fills every cell with spaces, the last one too.
+    typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def day(time: str) -> str:
+    """Return the date of an RFC 3339 time."""
+    return time[:10]
+
+
+def minute(time: str) -> str:
     """Return the date and minute of an RFC 3339 time."""
     return time[:16].replace("T", " ")
 
 
 def percent(share: Any) -> str:
-    """Return a share as a percentage, or a dash."""
-    return f"{share:.1%}" if isinstance(share, int | float) else "-"
+    """Return a share as a percentage; `NOTHING` for what is no number."""
+    return figure(share, ".1%")
+
+
+def megabytes(size: Any) -> str:
+    """Return a number of bytes in megabytes; `NOTHING` for what is no number."""
+    return figure(size / 1e6 if isinstance(size, int) else size, ".1f")
+
+
+def figure(value: Any, form: str) -> str:
+    """Return a number in this format; `NOTHING` for what is no number."""
+    return format(value, form) if isinstance(value, int | float) else NOTHING

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 from pathlib import Path
@@ -11,11 +12,20 @@ from typing import Annotated, Any
 import typer
 
 from admin_cli.options import DEFAULT_MODEL, DEFAULT_STORE, JsonOption, ModelOption, StoreOption
-from admin_cli.output import print_json, print_table
-from classifier.errors import InvalidRequest, NotFound, PointerError, Unavailable
+from admin_cli.output import percent, print_json, print_table, print_text
+from admin_cli.quiet import quiet
+from classifier.errors import Corrupt, InvalidRequest, NotFound, NotReady, PointerError, Unavailable
+from classifier.queries import TOP_LABEL, Query
+from classifier.store import open_source
 
 FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
 TIMEOUT_SECONDS = 60
+PROBLEMS: dict[str, type[PointerError]] = {
+    "urn:pointer:problem:not-found": NotFound,
+    "urn:pointer:problem:not-ready": NotReady,
+    "urn:pointer:problem:corrupt-version": Corrupt,
+}
+"""What a function's problem is here; another one goes by its status."""
 
 
 def predict(
@@ -32,35 +42,38 @@ def predict(
     model: ModelOption = DEFAULT_MODEL,
     as_json: JsonOption = False,
 ) -> None:
-    """Classify a photo.
+    """Classify a photo, here or by a running function.
 
-    Example: admin_cli predict photo.jpg --gradcam out.jpg --url http://localhost:8080
+    Example: admin_cli predict photo.jpg --gradcam out.jpg
     """
-    if not photo.is_file():
-        raise NotFound(f"Expected a photo at {photo}; there is none.")
-    query = {"top_k": str(top_k)}
-    if gradcam is not None:
-        query |= {"gradcam": label or "1", "gradcam_format": _format(gradcam)}
-    elif label is not None:
+    if label is not None and gradcam is None:
         raise InvalidRequest("Expected --gradcam FILE with --label; received none.")
-    reply = _ask(url, photo, query) if url else _run_here(store, model, photo, query)
+    query = Query(top_k=top_k)
+    if gradcam is not None:
+        query = Query(top_k=top_k, gradcam=label or TOP_LABEL, gradcam_format=_format(gradcam))
+    with open_source(photo) as file:
+        content = file.read()
+    reply = _ask(url, content, query) if url else _run_here(store, model, content, query)
     overlay = reply.get("gradcam")
     if gradcam is not None and overlay is not None:
-        gradcam.write_bytes(base64.b64decode(overlay.pop("image")))
+        _write(gradcam, base64.b64decode(overlay.pop("image")))
         overlay["file"] = str(gradcam)
     if as_json:
         print_json(reply)
         return
     print_table(
         ("label", "confidence"),
-        ((row["label"], f"{row['confidence']:.1%}") for row in reply["predictions"]),
+        ((row["label"], percent(row["confidence"])) for row in reply["predictions"]),
         right=("confidence",),
     )
-    served = reply["model"]
-    status = "" if reply["status"] == "ok" else f" ({reply['status']})"
-    typer.echo(f"{reply['label']}{status} by {served['name']} {served['version']}")
+    typer.echo("")
+    served = f"{reply['model']['version']} of {reply['model']['name']}"
+    if reply["status"] == "ok":
+        print_text(f"{reply['label']}, says {served}")
+    else:
+        print_text(f"{reply['status']}: {served} is not sure enough of {reply['label']}")
     if overlay is not None:
-        typer.echo(f"wrote {overlay['file']}: why {overlay['label']}")
+        print_text(f"wrote {overlay['file']}: why {overlay['label']}")
 
 
 def _format(path: Path) -> str:
@@ -69,53 +82,70 @@ def _format(path: Path) -> str:
     return FORMATS[path.suffix.lower()]
 
 
-def _run_here(store: str, model: str, photo: Path, query: dict[str, str]) -> dict[str, Any]:
-    """Ask the function's own app, in this process, without a socket."""
-    from classifier.app import create_app
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise InvalidRequest(f"Expected --gradcam FILE that can be written; {path}: {error.strerror}.") from error
+
+
+def _run_here(store: str, model: str, content: bytes, query: Query) -> dict[str, Any]:
+    """Predict with the function's own parts and settings, in this process; its log goes nowhere."""
+    from classifier import logs
+    from classifier.predictions import body_of, predict
+    from classifier.preprocessing import Limits
+    from classifier.server import Server
     from classifier.settings import Settings
 
     settings = Settings.from_env({**os.environ, "MODEL_STORE": store, "MODEL_NAME": model})
-    response = create_app(settings).test_client().post(
-        "/", query_string=query, data=photo.read_bytes(), content_type="application/octet-stream"
-    )  # fmt: skip
-    return _checked(response.get_data(), response.status_code)
+    limits = Limits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+    with quiet(), logs.written_to(io.StringIO()):
+        loaded = Server(settings).current()
+        prediction = predict(loaded, content, query, limits)
+    return body_of(prediction, loaded, settings.model_name)
 
 
-def _ask(url: str, photo: Path, query: dict[str, str]) -> dict[str, Any]:
+def _ask(url: str, content: bytes, query: Query) -> dict[str, Any]:
+    """Ask a running function, as any other client does."""
+    import http.client
     import urllib.error
     import urllib.parse
     import urllib.request
 
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
         raise InvalidRequest(f"Expected --url to start with http:// or https://; received {url!r}.")
+    parameters = {"top_k": str(query.top_k)}
+    if query.gradcam is not None:
+        parameters |= {"gradcam": query.gradcam or "1", "gradcam_format": query.gradcam_format}
     request = urllib.request.Request(  # noqa: S310 - http or https, checked above
-        f"{url.rstrip('/')}/?{urllib.parse.urlencode(query)}",
-        data=photo.read_bytes(),
+        f"{url.rstrip('/')}/?{urllib.parse.urlencode(parameters)}",
+        data=content,
         headers={"Content-Type": "application/octet-stream"},
         method="POST",
     )
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - as above
-            return _checked(response.read(), response.status)
+            return _checked(url, response.status, response.read())
     except urllib.error.HTTPError as error:
-        return _checked(error.read(), error.code)
-    except OSError as error:
+        return _checked(url, error.code, error.read())
+    except (OSError, http.client.HTTPException) as error:
         raise Unavailable(f"{url} cannot be reached: {getattr(error, 'reason', error)}. Is it running?") from error
 
 
-def _checked(body: bytes, status: int) -> dict[str, Any]:
+def _checked(url: str, status: int, body: bytes) -> dict[str, Any]:
     """Return a reply's JSON; a problem becomes the error that it describes."""
     try:
         reply = json.loads(body)
     except ValueError:
         reply = None
-    if not isinstance(reply, dict):
-        raise PointerError(f"Expected JSON from the function; received status {status} and {body[:80]!r}.")
-    if status == 200:
+    if status == 200 and isinstance(reply, dict) and "predictions" in reply:
         return reply
-    detail = f"{reply.get('title', 'Error')} ({status}): {reply.get('detail', '')}"
-    if status == 404:
-        raise NotFound(detail)
+    if isinstance(reply, dict) and "title" in reply:
+        message = f"{reply['title']} ({status}): {reply.get('detail', '')}"
+        if kind := PROBLEMS.get(str(reply.get("type"))):
+            raise kind(message)
+    else:
+        message = f"Expected a function of Pointer at {url}; received status {status} and {body[:80]!r}."
     if status in (502, 503, 504):
-        raise Unavailable(detail)
-    raise InvalidRequest(detail) if status < 500 else PointerError(detail)
+        raise Unavailable(message)
+    raise InvalidRequest(message) if status < 500 else PointerError(message)

@@ -17,7 +17,8 @@ from admin_cli.options import (
     name_of,
     open_registry,
 )
-from admin_cli.output import day, print_json, print_table
+from admin_cli.output import NOTHING, minute, print_json, print_table, print_text
+from admin_cli.quiet import replay
 from classifier.channels import HistoryEntry
 
 ReasonOption = Annotated[str, typer.Option("--reason", help="Recorded in the history.")]
@@ -38,8 +39,6 @@ def promote(
 
     Example: admin_cli promote v7 --reason "more photos of soups"
     """
-    from classifier.golden import replay
-
     registry = open_registry(store, model)
     _report(registry.promote(version, who=name_of(who), reason=reason, replay=replay, expect=expect), as_json)
 
@@ -56,8 +55,6 @@ def rollback(
 
     Example: admin_cli rollback --reason "calls soups salads"
     """
-    from classifier.golden import replay
-
     registry = open_registry(store, model)
     _report(registry.rollback(who=name_of(who), reason=reason, replay=replay, to=to), as_json)
 
@@ -75,15 +72,14 @@ def history(
     if as_json:
         print_json([entry.to_dict() for entry in entries])
     elif not entries:
-        typer.echo(f"No version of {model} was ever promoted in {store}.")
+        print_text(f"No version of {model} was ever promoted in {store}.")
     else:
-        print_table(
-            ("time (UTC)", "action", "from", "to", "who", "reason"),
-            (
-                (day(entry.time), entry.action, entry.from_version or "-", entry.to_version, entry.who, entry.reason)
-                for entry in entries
-            ),
-        )
+        print_table(("time (UTC)", "action", "from", "to", "who", "reason"), map(_line, entries))
+
+
+def _line(entry: HistoryEntry) -> tuple[str, ...]:
+    before = entry.from_version or NOTHING
+    return minute(entry.time), entry.action, before, entry.to_version, entry.who, entry.reason
 
 
 def _report(entry: HistoryEntry, as_json: bool) -> None:

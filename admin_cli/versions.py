@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,9 +20,21 @@ from admin_cli.options import (
     name_of,
     open_registry,
 )
-from admin_cli.output import day, percent, print_json, print_table
+from admin_cli.output import (
+    NOTHING,
+    day,
+    figure,
+    megabytes,
+    minute,
+    percent,
+    print_json,
+    print_table,
+    print_text,
+)
+from admin_cli.quiet import replay
 from classifier.errors import NotFound
 from classifier.manifest import MODEL_FILE, Manifest
+from classifier.registry import VersionSummary
 
 
 def publish(
@@ -34,8 +48,6 @@ def publish(
 
     Example: admin_cli publish runs/food
     """
-    from classifier.golden import replay
-
     bundle = run / "bundle" if (run / "bundle").is_dir() else run
     if not (bundle / "manifest.json").is_file():
         raise NotFound(f"Expected a bundle in {run}; there is none. `trainer train` or `trainer export` makes one.")
@@ -74,36 +86,17 @@ def list_versions(
         print_json(rows)
         return
     if not summaries:
-        typer.echo(f"No version of {model} is published in {store}. `admin_cli publish RUN` publishes the first.")
+        print_text(f"No version of {model} is published in {store}. `admin_cli publish RUN` publishes the first.")
         return
-    table = []
-    for summary in summaries:
-        mark = "*" if summary.version == serving else ""
-        if summary.manifest is None:
-            table.append((mark, summary.version, "", "", "", "", "", "", ""))
-            continue
-        facts = _facts(summary.manifest)
-        table.append(
-            (
-                mark,
-                summary.version,
-                day(facts["created_at"]),
-                str(facts["architecture"] or "-"),
-                facts["variant"],
-                str(facts["labels"]),
-                percent(facts["top_1"]),
-                f"{facts['bytes'] / 1e6:.1f}",
-                str(facts["created_by"] or ""),
-            )
-        )
     print_table(
-        ("", "version", "created (UTC)", "network", "variant", "labels", "top-1", "MB", "by"),
-        table,
+        ("version", "created", "network", "variant", "labels", "top-1", "MB", "by"),
+        (_line(summary, serving) for summary in summaries),
         right=("labels", "top-1", "MB"),
     )
-    for summary in summaries:
-        if summary.problem:
-            typer.echo(f"{summary.version}: {summary.problem}")
+    problems = [(summary.version, summary.problem) for summary in summaries if summary.problem]
+    if problems:
+        typer.echo("")
+        print_table(("version", "problem"), problems)
 
 
 def show(
@@ -112,7 +105,7 @@ def show(
     model: ModelOption = DEFAULT_MODEL,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one version: figures, variants, data, training, files. Without a version: what production serves.
+    """Show one version: data, training, figures, variants. Without a version: what production serves.
 
     Example: admin_cli show v7
     """
@@ -124,60 +117,44 @@ def show(
         version = pointer.version
     manifest, sha256 = registry.manifest(version)
     if as_json:
-        import json
-
         print_json({**json.loads(manifest.to_json()), "manifest_sha256": sha256})
         return
-    facts = _facts(manifest)
-    best = manifest.training.get("best_epoch", {})
-    lines = {
-        "version": f"{manifest.version} of {manifest.model}",
-        "created": f"{day(manifest.created_at)} UTC by {manifest.created_by}",
-        "network": f"{facts['architecture'] or '-'}, {manifest.input.width}x{manifest.input.height}, "
-        f"{manifest.input.resize}",
-        "best epoch": f"{best.get('phase')} {best.get('epoch')}" if best else "-",
-        "data": f"{manifest.data.get('dataset', '-')}, {manifest.data.get('photos', {})}",
-        "fingerprint": str(manifest.data.get("fingerprint", "-")),
-        "labels": ", ".join(manifest.labels),
-        "parent": manifest.parent_version or "-",
-        "tools": ", ".join(f"{name} {number}" for name, number in manifest.tools.items()),
-        "manifest": sha256,
-    }
-    print_table(("", ""), lines.items())
-    splits = {name: row for name, row in manifest.metrics.items() if isinstance(row, dict)}
-    typer.echo("")
-    print_table(
-        ("served file on", "photos", "top-1", "top-5", "log-loss", "F1"),
-        (
+    print_table(("", ""), _description(manifest, sha256))
+    splits = {name: row for name, row in manifest.metrics.items() if isinstance(row, Mapping)}
+    if splits:
+        typer.echo("")
+        print_table(
+            ("served file on", "photos", "top-1", "top-5", "log-loss", "F1"),
             (
-                name,
-                str(row.get("photos", "-")),
-                percent(row.get("top_1")),
-                percent(row.get("top_5")),
-                f"{row.get('log_loss', float('nan')):.3f}",
-                f"{row.get('f1', float('nan')):.3f}",
-            )
-            for name, row in splits.items()
-        ),
-        right=("photos", "top-1", "top-5", "log-loss", "F1"),
-    )
-    typer.echo("")
-    print_table(
-        ("", "variant", "top-1", "agreement", "heatmaps", "ms", "MB"),
-        (
+                (
+                    name,
+                    figure(row.get("photos"), ",d"),
+                    percent(row.get("top_1")),
+                    percent(row.get("top_5")),
+                    figure(row.get("log_loss"), ".3f"),
+                    figure(row.get("f1"), ".3f"),
+                )
+                for name, row in splits.items()
+            ),
+            right=("photos", "top-1", "top-5", "log-loss", "F1"),
+        )
+    if manifest.variants:
+        typer.echo("")
+        print_table(
+            ("variant", "top-1", "agreement", "heatmaps", "ms", "MB"),
             (
-                "*" if name == manifest.variant else "",
-                name,
-                percent(row.get("top_1")),
-                percent(row.get("agreement")),
-                f"{row.get('heatmap_correlation', float('nan')):.3f}",
-                f"{row.get('latency_ms', float('nan')):.1f}",
-                f"{row.get('bytes', 0) / 1e6:.1f}",
-            )
-            for name, row in manifest.variants.items()
-        ),
-        right=("top-1", "agreement", "heatmaps", "ms", "MB"),
-    )
+                (
+                    _marked(name, name == manifest.variant),
+                    percent(row.get("top_1")),
+                    percent(row.get("agreement")),
+                    figure(row.get("heatmap_correlation"), ".3f"),
+                    figure(row.get("latency_ms"), ".1f"),
+                    megabytes(row.get("bytes")),
+                )
+                for name, row in ((name, _object(manifest.variants, name)) for name in manifest.variants)
+            ),
+            right=("top-1", "agreement", "heatmaps", "ms", "MB"),
+        )
 
 
 def verify(
@@ -186,12 +163,10 @@ def verify(
     model: ModelOption = DEFAULT_MODEL,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare every stored file of a version with its manifest, and replay its golden cases.
+    """Check a version: its stored files against its manifest, and its golden cases.
 
     Example: admin_cli verify v7
     """
-    from classifier.golden import replay
-
     registry = open_registry(store, model)
     files = registry.verify(version, replay=replay)
     cases = len(registry.manifest(version)[0].golden)
@@ -200,23 +175,78 @@ def verify(
         print_json({"version": version, "files": checked, "golden_cases": cases})
         return
     print_table(
-        ("file", "bytes", "sha256"),
-        ((file.name, f"{file.bytes:,}", file.sha256[:16] + "…") for file in files),
+        ("file", "bytes", "sha256 begins"),
+        ((file.name, f"{file.bytes:,}", file.sha256[:16]) for file in files),
         right=("bytes",),
     )
-    typer.echo(f"{version}: {len(files)} files as published, {cases} golden cases repeat")
+    typer.echo("")
+    print_text(f"{version}: {len(files)} files as published, {cases} golden cases repeat")
+
+
+def _line(summary: VersionSummary, serving: str | None) -> tuple[str, ...]:
+    """Return a version's cells in the list."""
+    version = _marked(summary.version, summary.version == serving)
+    if summary.manifest is None:
+        return (version, *[NOTHING] * 7)
+    facts = _facts(summary.manifest)
+    return (
+        version,
+        day(facts["created_at"]),
+        facts["architecture"] or NOTHING,
+        facts["variant"],
+        str(facts["labels"]),
+        percent(facts["top_1"]),
+        megabytes(facts["bytes"]),
+        facts["created_by"] or NOTHING,
+    )
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:
     """Return what a line of the list says of a version."""
-    test = manifest.metrics.get("test")
     entry = manifest.files.get(MODEL_FILE)
     return {
         "created_at": manifest.created_at,
         "created_by": manifest.created_by,
-        "architecture": manifest.training.get("network", {}).get("architecture"),
+        "architecture": _architecture(manifest),
         "variant": manifest.variant,
         "labels": len(manifest.labels),
-        "top_1": test.get("top_1") if isinstance(test, dict) else None,
+        "top_1": _object(manifest.metrics, "test").get("top_1"),
         "bytes": entry.bytes if entry else 0,
     }
+
+
+def _description(manifest: Manifest, sha256: str) -> list[tuple[str, str]]:
+    """Return what is to be said of a version besides its figures, without what its manifest does not tell."""
+    photos = ", ".join(f"{figure(count, ',d')} {split}" for split, count in _object(manifest.data, "photos").items())
+    best = _object(manifest.training, "best_epoch")
+    spec = manifest.input
+    size = sum(entry.bytes for entry in manifest.files.values())
+    lines = {
+        "version": f"{manifest.version} of {manifest.model}",
+        "created": f"{minute(manifest.created_at)} UTC, published by {manifest.created_by or NOTHING}",
+        "network": f"{_architecture(manifest) or NOTHING}, {spec.width} x {spec.height} pixels, {spec.resize}",
+        "best epoch": f"{best['epoch']} of {best['phase']}" if {"epoch", "phase"} <= best.keys() else "",
+        "data": ": ".join(each for each in (str(manifest.data.get("dataset") or ""), photos) if each),
+        "fingerprint": str(manifest.data.get("fingerprint") or ""),
+        "labels": f"{len(manifest.labels)}: {', '.join(manifest.labels)}",
+        "thresholds": ", ".join(f"{name} below {percent(each)}" for name, each in manifest.thresholds.items()),
+        "parent": manifest.parent_version or "",
+        "files": f"{len(manifest.files)}, {megabytes(size)} MB",
+        "tools": ", ".join(f"{name} {number}" for name, number in manifest.tools.items()),
+        "manifest": sha256,
+    }
+    return [(name, text) for name, text in lines.items() if text]
+
+
+def _architecture(manifest: Manifest) -> str:
+    return str(_object(manifest.training, "network").get("architecture") or "")
+
+
+def _object(parent: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a part of a manifest's free-form fields, which another tool may have filled differently."""
+    value = parent.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _marked(text: str, chosen: bool) -> str:
+    return f"{'*' if chosen else ' '} {text}"

@@ -20,9 +20,11 @@ from rich.console import Console
 
 from classifier.errors import InvalidRequest, Refused
 from tests import photo_sets
-from trainer import training
+from trainer import network, training
 from trainer.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.datasets import class_targets
 from trainer.keeper import TrainingDivergedError, TrainingState, merit
+from trainer.preparation import prepare_photos
 from trainer.run_folder import open_run, start_run
 
 INTERRUPTED = (sys.executable, "-m", "tests.interrupted_training")
@@ -82,14 +84,14 @@ def test_two_phases_keep_the_best_epoch_over_both(photos, pretrained, tmp_path):
     assert np.isfinite(log.drop(columns="phase")).all(axis=None)
     state = TrainingState(run)
     assert state.finished == ["head", "fine-tuning"]
-    best = log.sort_values(["val_accuracy", "val_log_loss"], ascending=[False, True]).iloc[0]
+    best = log.loc[log["val_calibrated_log_loss"].idxmin()]
     assert (state.best["phase"], state.best["epoch"]) == (best["phase"], best["epoch"])
     # The kept weights are those of that epoch: they give its validation loss again.
     frame, source = trained.photos.frame, trained.photos.source
     rows = np.flatnonzero(frame["split"] == "validation")
-    network = training.network.classifier(trained.backbone, trained.head)
-    logits = network.predict(np.stack([source.array(int(row)) for row in rows]), verbose=0)
-    truth = training.class_targets(frame["label"].iloc[rows], trained.labels, one_hot=False)
+    plain = network.classifier(trained.backbone, trained.head)
+    logits = plain.predict(np.stack([source.array(int(row)) for row in rows]), verbose=0)
+    truth = class_targets(frame["label"].iloc[rows], trained.labels, one_hot=False)
     loss = keras.losses.sparse_categorical_crossentropy(truth, logits, from_logits=True)
     assert float(np.mean(loss)) == pytest.approx(state.best["val_log_loss"], abs=1e-3)
     # Only what the state names is left on disk.
@@ -104,7 +106,7 @@ def test_fine_tuning_can_never_make_the_result_worse(photos, pretrained, tmp_pat
     spoilt = [merit(entry) for entry in state.history if entry["phase"] == "fine-tuning"]
     assert max(spoilt) < merit(state.best)
     assert state.best["phase"] == "head"
-    original = training.network.build_backbone(config.network)
+    original = network.build_backbone(config.network)
     assert _same(trained.backbone.get_weights(), original.get_weights())
 
 
@@ -170,10 +172,10 @@ def test_photos_that_changed_since_are_noticed(tmp_path):
     config = _scratch(root)
     run = start_run(tmp_path / "run", config)
     console = Console(file=io.StringIO())
-    training.prepare_photos(config, run, console)
+    prepare_photos(config, run, console)
     photo_sets.write_photo(root / "images/apple/0.jpg", (1, 2, 3), 99)
     with pytest.raises(Refused, match="are not those that"):
-        training.prepare_photos(config, run, console)
+        prepare_photos(config, run, console)
 
 
 def test_rejected_photos_are_a_file_and_a_line(tmp_path):
@@ -183,14 +185,14 @@ def test_rejected_photos_are_a_file_and_a_line(tmp_path):
     (root / "images/leaf/1003.jpg").unlink()
     said = io.StringIO()
     run = start_run(tmp_path / "run", config)
-    training.prepare_photos(config, run, Console(file=said, width=200))
+    prepare_photos(config, run, Console(file=said, width=200))
     table = pd.read_csv(run.rejected)
     assert table["image_path"].tolist() == ["images/apple/3.jpg", "images/leaf/1003.jpg"]
     assert table["reason"].tolist()[1] == "missing"
     assert f"2 rejected, see {run.rejected}" in said.getvalue()
     strict = replace(config, data=replace(config.data, max_rejected=0.01))
     with pytest.raises(InvalidRequest, match=r"2 of 48 photos are rejected \(1 unreadable, 1 missing\)"):
-        training.prepare_photos(strict, start_run(tmp_path / "strict", strict), Console(file=said))
+        prepare_photos(strict, start_run(tmp_path / "strict", strict), Console(file=said))
 
 
 def test_a_class_without_training_photos_stops_the_run(tmp_path):
@@ -200,7 +202,7 @@ def test_a_class_without_training_photos_stops_the_run(tmp_path):
     config = _scratch(root)
     loose = replace(config, data=replace(config.data, max_rejected=1.0))
     with pytest.raises(InvalidRequest, match="No training photo is left of: apple"):
-        training.prepare_photos(loose, start_run(tmp_path / "run", loose), Console(file=io.StringIO()))
+        prepare_photos(loose, start_run(tmp_path / "run", loose), Console(file=io.StringIO()))
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_best(photos, pretrained, tmp_path):

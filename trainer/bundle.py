@@ -22,9 +22,10 @@ from trainer.datasets import class_targets
 from trainer.evaluation import Evaluation, evaluate
 from trainer.export import VARIANTS, Variant, check_heatmaps, choose, convert, measure_variants
 from trainer.keeper import TrainingState
+from trainer.preparation import input_spec
 from trainer.progress import counting
 from trainer.run_folder import RunFolder, read_json, write_file
-from trainer.training import Trained, input_spec
+from trainer.training import Trained
 
 MEASURED_PHOTOS = 200
 GOLDEN_CASES = 4

@@ -30,7 +30,6 @@ _GLAZES: tuple[Colour, ...] = (
     (0.33, 0.18, 0.11),
     (0.96, 0.93, 0.88),
     (0.62, 0.84, 0.72),
-    (0.55, 0.70, 0.90),
     (0.74, 0.62, 0.86),
     (0.80, 0.20, 0.30),
 )
@@ -47,9 +46,9 @@ _SPRINKLES: tuple[Colour, ...] = (
 
 
 def doughnut(layer: Layer, rng: np.random.Generator) -> None:
-    """A ring of golden dough with icing of any colour, bare, sprinkled, drizzled or nutty, and a real hole."""
+    """A ring of golden dough with icing of any colour, bare, sprinkled or drizzled, and a real hole."""
     rho, theta = layer.round_shape(rng, 0.015, 5)
-    hole = rng.uniform(0.29, 0.38)
+    hole = rng.uniform(0.32, 0.42)
     middle, half = (1 + hole) / 2, (1 - hole) / 2
     across = (rho - middle) / half
     layer.alpha = layer.edge(rho - 1) * layer.edge(hole - rho)
@@ -68,16 +67,11 @@ def doughnut(layer: Layer, rng: np.random.Generator) -> None:
     streaks = noise(rng, layer.pixels, 5, 2)
     layer.paint(icing, mix(colour, jitter(rng, colour, 0.08), streaks), 0.55)
     layer.height += 0.03 * smoothstep(0.0, 0.16, reach - np.abs(across)) + 0.015 * streaks * icing
-    topping = rng.choice(["bare", "sprinkles", "sprinkles", "drizzle", "nuts"])
+    topping = rng.choice(["bare", "sprinkles", "sprinkles", "drizzle"])
     if topping == "sprinkles":
         _sprinkle(layer, rng, middle, half, icing)
     elif topping == "drizzle":
         _drizzle(layer, rng, colour, icing)
-    elif topping == "nuts":
-        stamps = Stamps(layer.pixels)
-        for x, y in scattered(rng, 90, middle + half * 0.7, 0.07, middle - half * 0.7):
-            stamps.blob(rng, x, y, rng.uniform(0.02, 0.04), jitter(rng, (0.85, 0.66, 0.40), 0.12), 0.35)
-        layer.stick(stamps, height=0.03, gloss=0.1, soft=0.012, within=icing)
 
 
 def fried_egg(layer: Layer, rng: np.random.Generator) -> None:
@@ -144,7 +138,7 @@ def watermelon(layer: Layer, rng: np.random.Generator) -> None:
 
 
 def cookie(layer: Layer, rng: np.random.Generator) -> None:
-    """A cracked, lumpy biscuit of pale to dark dough with chocolate chips, chunks or coloured buttons."""
+    """A cracked, lumpy biscuit of pale to brown dough with dark, milk or white chocolate, at times bitten."""
     rho, _ = layer.round_shape(rng, 0.03, 11)
     layer.alpha = layer.edge(rho - 1)
     lumps, fine = noise(rng, layer.pixels, 8, 4), noise(rng, layer.pixels, 55, 2)
@@ -159,15 +153,13 @@ def cookie(layer: Layer, rng: np.random.Generator) -> None:
     layer.height -= 0.07 * cracks
     layer.paint(cracks * 0.6 * layer.alpha, mix(dark, (0.2, 0.1, 0.05), 0.4))
     chips = Stamps(layer.pixels)
-    kind = rng.choice(["chips", "chunks", "buttons"], p=[0.6, 0.25, 0.15])
+    kind = rng.choice(["chips", "chips", "chunks"])
     chocolate = pick(rng, ((0.24, 0.13, 0.08), (0.30, 0.17, 0.10), (0.42, 0.25, 0.14), (0.95, 0.90, 0.78)))
     if max(np.abs(np.subtract(chocolate, pale))) < 0.25:
         chocolate = (0.95, 0.90, 0.78)
     size = rng.uniform(0.075, 0.12)
     for x, y in scattered(rng, int(rng.integers(9, 22)), 0.84, size * 2.0):
-        if kind == "buttons":
-            chips.disc(x, y, size, jitter(rng, pick(rng, _SPRINKLES), 0.04))
-        elif kind == "chunks":
+        if kind == "chunks":
             corners = [(-1, -0.8), (0.2, -1), (1, -0.3), (0.8, 0.9), (-0.4, 1), (-1.1, 0.3)]
             shape = [(px * rng.uniform(0.7, 1.1), py * rng.uniform(0.7, 1.1)) for px, py in corners]
             chips.polygon(turned(shape, rng.uniform(0, 6.28), x, y, size), jitter(rng, chocolate, 0.04))
@@ -192,7 +184,6 @@ _DOUGHS: tuple[tuple[Colour, Colour], ...] = (
     ((0.87, 0.67, 0.41), (0.62, 0.39, 0.18)),
     ((0.80, 0.57, 0.31), (0.52, 0.30, 0.13)),
     ((0.92, 0.77, 0.53), (0.72, 0.48, 0.24)),
-    ((0.40, 0.24, 0.15), (0.22, 0.12, 0.07)),
 )
 
 

@@ -49,7 +49,7 @@ def plate(layer: Layer, rng: np.random.Generator) -> None:
     well = rng.uniform(0.60, 0.72)
     layer.height = 0.10 * smoothstep(well - 0.08, well + 0.08, rho) + 0.03 * smoothstep(0.93, 0.98, rho)
     layer.height -= 0.05 * smoothstep(0.98, 1.01, rho)
-    if rng.random() < 0.45:
+    if rng.random() < 0.3:
         band = pick(rng, CLOTH)
         at, wide = rng.uniform(0.86, 0.95), rng.uniform(0.008, 0.04)
         layer.paint(layer.edge(np.abs(rho - at) - wide) * layer.alpha, band)

@@ -9,12 +9,15 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from classifier.errors import PointerError
+from trainer.calibration import calibrated_log_loss, log_loss
 from trainer.run_folder import RunFolder, read_json, write_file, write_json
 
 COLUMNS = (
-    "phase", "epoch", "log_loss", "accuracy", "val_log_loss", "val_accuracy", "learning_rate", "seconds",
+    "phase", "epoch", "log_loss", "accuracy", "val_log_loss", "val_accuracy", "val_calibrated_log_loss",
+    "learning_rate", "seconds",
 )  # fmt: skip
 
 
@@ -111,6 +114,32 @@ class TrainingState:
             writer.writerows(self.history)
 
 
+class Validation(keras.callbacks.Callback):  # type: ignore[misc]
+    """Adds the validation figures to an epoch's logs; has to come before `Keeper`.
+
+    Args:
+        model: what is validated: gives logits, without augmentation.
+        inputs: what it takes: arrays, or batches without targets and in order.
+        truth: class numbers, [photos].
+    """
+
+    def __init__(self, model: keras.Model, inputs: Any, truth: NDArray[np.int32]) -> None:
+        super().__init__()
+        self.validated, self.inputs, self.truth = model, inputs, truth
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Validate."""
+        logits = np.asarray(self.validated.predict(self.inputs, verbose=0), np.float32)
+        finite = bool(np.isfinite(logits).all())
+        figures = {
+            "val_log_loss": log_loss(logits, self.truth) if finite else float("nan"),
+            "val_accuracy": float((logits.argmax(axis=1) == self.truth).mean()),
+            "val_calibrated_log_loss": calibrated_log_loss(logits, self.truth) if finite else float("nan"),
+        }
+        if logs is not None:
+            logs |= figures
+
+
 class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
     """Records each epoch in a `TrainingState` and stops the training when validation no longer improves.
 
@@ -139,7 +168,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
             TrainingDivergedError: the loss is not finite.
         """
         logs = logs or {}
-        names = ("log_loss", "accuracy", "val_log_loss", "val_accuracy")
+        names = ("log_loss", "accuracy", "val_log_loss", "val_accuracy", "val_calibrated_log_loss")
         entry: dict[str, Any] = {name: round(float(logs[name]), 6) for name in names}
         if not np.isfinite([logs["loss"], entry["log_loss"], entry["val_log_loss"]]).all():
             raise TrainingDivergedError(
@@ -154,9 +183,13 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
             self.model.stop_training = True
 
 
-def merit(entry: dict[str, Any]) -> tuple[float, float]:
-    """Return what makes one epoch better than another: validation accuracy, then a lower validation log-loss."""
-    return entry["val_accuracy"], -entry["val_log_loss"]
+def merit(entry: dict[str, Any]) -> float:
+    """Return what makes one epoch better than another: a lower validation log-loss at its own best temperature.
+
+    Plain log-loss would punish a network that is right more often for being too sure of itself, which calibration
+    mends; accuracy alone is decided by luck where there are few validation photos.
+    """
+    return -float(entry["val_calibrated_log_loss"])
 
 
 def _seed_variables(model: keras.Model) -> list[Any]:

@@ -7,6 +7,7 @@ head alone is trained on cached features, both together are fine-tuned, and both
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from classifier.errors import InvalidRequest, NotFound, Unavailable
 from trainer.config import NetworkConfig
 
 BACKBONE, HEAD, LOGITS = "backbone", "head", "logits"
+BASE_CNN_BLOCKS = ((32, 1), (64, 2), (96, 2), (128, 2))
+"""Width and number of convolutions of each block."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Architecture:
     """Whether weights for it exist; otherwise it is trained from scratch."""
     fine_tune_layers: int = 30
     fine_tune_epochs: int = 8
-    fine_tune_learning_rate: float = 1e-4
+    fine_tune_learning_rate: float = 5e-5
 
 
 def architecture(name: str) -> Architecture:
@@ -162,8 +165,11 @@ def _load_weights(core: keras.Model, path: Path, config: NetworkConfig) -> None:
     if not path.is_file():
         raise NotFound(f"Expected a weights file at {path}; there is none.")
     try:
-        core.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
+        with warnings.catch_warnings():
+            # Keras only warns when it leaves a layer as it was; half a network's weights are none.
+            warnings.simplefilter("error", UserWarning)
+            core.load_weights(path)
+    except (ValueError, OSError, KeyError, UserWarning) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InvalidRequest(
             f"The weights in {path} do not fit {config.architecture} (alpha {config.alpha}, "
@@ -193,19 +199,22 @@ def _application(builder: str, **arguments: Any) -> Callable[[NetworkConfig, tup
 
 
 def _base_cnn(config: NetworkConfig, shape: tuple[int, int, int]) -> keras.Model:
-    """Return a small network for training from scratch: four blocks of two convolutions, down to 1/8 of the side."""
+    """Return a small network for training from scratch: a strided stem and three blocks, down to 1/8 of the side."""
     decay = keras.regularizers.L2(1e-4)
     image = keras.Input(shape)
     x = image
-    for block, width in enumerate((24, 48, 96, 128)):
-        for part in ("a", "b"):
-            name = f"block{block + 1}{part}"
-            x = layers.Conv2D(width, 3, padding="same", use_bias=False, kernel_regularizer=decay, name=name)(x)
+    for block, (width, convolutions) in enumerate(BASE_CNN_BLOCKS, start=1):
+        for part in range(1, convolutions + 1):
+            size, stride = (5, 2) if block == 1 else (3, 1)
+            name = f"block{block}_{part}"
+            x = layers.Conv2D(width, size, stride, padding="same", use_bias=False, kernel_regularizer=decay, name=name)(
+                x
+            )
             x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
             x = layers.ReLU(name=f"{name}_relu")(x)
         if block < 3:
-            x = layers.MaxPooling2D(name=f"block{block + 1}_pool")(x)
-            x = layers.SpatialDropout2D(0.05 * block, name=f"block{block + 1}_dropout")(x)
+            x = layers.MaxPooling2D(name=f"block{block}_pool")(x)
+            x = layers.SpatialDropout2D(0.05, name=f"block{block}_dropout")(x)
     return keras.Model(image, x, name="base_cnn")
 
 
@@ -228,7 +237,7 @@ ARCHITECTURES = {
     for kind in (
         Architecture(
             "base_cnn", 96, _symmetric, _base_cnn, pretrained=False,
-            fine_tune_layers=-1, fine_tune_epochs=30, fine_tune_learning_rate=2e-3,
+            fine_tune_layers=-1, fine_tune_epochs=60, fine_tune_learning_rate=2e-3,
         ),
         Architecture("mobilenet", 224, _symmetric, _application("MobileNet")),
         Architecture("mobilenet_v2", 224, _symmetric, _application("MobileNetV2")),

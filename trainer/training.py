@@ -7,25 +7,24 @@ both phases is the result: fine-tuning can never make it worse.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 
-from classifier.errors import InvalidRequest, Refused
-from classifier.manifest import InputSpec
+from classifier.errors import Refused
 from trainer import network
-from trainer.config import NetworkConfig, ScheduleConfig, TrainingConfig
-from trainer.datasets import class_targets, load
+from trainer.config import ScheduleConfig, TrainingConfig
+from trainer.datasets import class_targets
 from trainer.generator import PhotoSequence
-from trainer.keeper import Keeper, TrainingState
-from trainer.photos import CheckedPhotos, PhotoSource, check_photos, fingerprint
-from trainer.progress import TrainingProgress, counting
-from trainer.run_folder import RunFolder, read_json, write_file, write_json
+from trainer.keeper import Keeper, TrainingState, Validation
+from trainer.photos import CheckedPhotos
+from trainer.preparation import load_photos, prepare_photos
+from trainer.progress import counting
+from trainer.run_folder import RunFolder, write_file
+from trainer.training_progress import TrainingProgress
 
 HEAD_PHASE, FINE_TUNING_PHASE, TRAINING_PHASE = "head", "fine-tuning", "training"
 FEATURE_BATCH = 32
@@ -80,60 +79,6 @@ def train(
     return Trained(backbone, head, labels, photos)
 
 
-def prepare_photos(
-    config: TrainingConfig,
-    run: RunFolder,
-    console: Console,
-    *,
-    cache_bytes: int | None = None,
-    workers: int | None = None,
-) -> CheckedPhotos:
-    """Load and check the data set, and write the tables of what is used and what is not.
-
-    Raises:
-        Refused: the photos are not those that the run began with.
-        InvalidRequest: too many photos are rejected, or too few are left.
-    """
-    frame = load(config.data)
-    with counting(console, "checking photos", len(frame)) as step:
-        photos = check_photos(
-            frame, Path(config.data.data_dir), input_spec(config.network),
-            cache_bytes=cache_bytes, workers=workers, on_photo=step,
-        )  # fmt: skip
-    write_file(run.rejected, lambda path: photos.rejected.to_csv(path, index=False))
-    counts = photos.frame["split"].value_counts()
-    console.print(
-        f"{config.data.dataset}: {photos.frame['label'].nunique()} classes, {counts.get('train', 0)} train, "
-        f"{counts.get('validation', 0)} validation, {counts.get('test', 0)} test photos; "
-        f"{len(photos.rejected)} rejected" + (f", see {run.rejected}" if len(photos.rejected) else ""),
-        highlight=False,
-    )
-    _require_enough(photos, len(frame), config.data.max_rejected, run)
-    if run.summary.is_file() and read_json(run.summary)["fingerprint"] != photos.fingerprint:
-        raise Refused(
-            f"The photos in {config.data.data_dir} are not those that {run.path} was started with. "
-            "Put them back to resume it, or start a new run."
-        )
-    write_file(run.data, lambda path: photos.frame.to_csv(path, index=False))
-    write_json(run.summary, _summary(config, photos, counts))
-    return photos
-
-
-def input_spec(config: NetworkConfig) -> InputSpec:
-    """Return the size and resize rule of a network's input."""
-    side = config.image_size or network.architecture(config.architecture).input_size
-    return InputSpec(width=side, height=side, resize=config.resize)
-
-
-def load_photos(run: RunFolder, config: TrainingConfig) -> CheckedPhotos:
-    """Return the photos that a run has already checked, not yet decoded again."""
-    frame = pd.read_csv(run.data, dtype=str, keep_default_na=False)
-    source = PhotoSource(
-        [Path(config.data.data_dir) / path for path in frame["image_path"]], input_spec(config.network)
-    )
-    return CheckedPhotos(frame, pd.read_csv(run.rejected, dtype=str), source, fingerprint(frame))
-
-
 def load_trained(run: RunFolder, config: TrainingConfig) -> Trained:
     """Return the best network of a run whose training is complete.
 
@@ -166,10 +111,10 @@ class _Batches:
         self.rows = {name: np.flatnonzero(split == name) for name in ("train", "validation")}
         self.targets = {name: numbers[rows] for name, rows in self.rows.items()}
 
-    def sequence(self, split: str, *, shuffle: bool) -> PhotoSequence:
+    def shuffled(self, split: str) -> PhotoSequence:
         return PhotoSequence(
             self.source, self.rows[split], self.targets[split], batch_size=self.schedule.batch_size,
-            shuffle=shuffle, seed=self.schedule.seed, workers=self.workers,
+            seed=self.schedule.seed, workers=self.workers,
         )  # fmt: skip
 
     def photos_only(self, split: str) -> PhotoSequence:
@@ -192,13 +137,14 @@ def _train_head(
     features = _features(run, backbone, data, data_fingerprint, console)
     state.resume(HEAD_PHASE, head)
     _compile(head, keras.optimizers.Adam(schedule.head_learning_rate))
+    keeper = Keeper(state, HEAD_PHASE, schedule.patience, head, resumable=False)
+    validation = Validation(keras.Model(head.input, head.output), features["validation"], data.targets["validation"])
     progress = TrainingProgress(console, HEAD_PHASE, schedule.head_epochs, len(data.rows["train"]), lines=False)
     try:
         head.fit(
             features["train"], data.targets["train"],
-            validation_data=(features["validation"], data.targets["validation"]),
             batch_size=schedule.batch_size, epochs=schedule.head_epochs, verbose=0,
-            callbacks=[Keeper(state, HEAD_PHASE, schedule.patience, head, resumable=False), progress],
+            callbacks=[validation, keeper, progress],
         )  # fmt: skip
     finally:
         progress.close()
@@ -251,7 +197,7 @@ def _train_backbone(
         return
     wanted = -1 if scratch else _first(schedule.fine_tune_layers, kind.fine_tune_layers)
     count = network.set_trainable_layers(backbone, wanted, scratch=scratch)
-    training = data.sequence("train", shuffle=True)
+    training = data.shuffled("train")
     rate = _first(schedule.fine_tune_learning_rate, kind.fine_tune_learning_rate)
     steps = epochs * len(training)
     warm_up = len(training) if scratch else 0
@@ -270,17 +216,19 @@ def _train_backbone(
         + (f", resuming after epoch {done}" if done else ""),
         highlight=False,
     )
+    validation = Validation(plain, data.photos_only("validation"), data.targets["validation"])
     progress = TrainingProgress(console, phase, epochs, len(data.rows["train"]), first_epoch=done)
     # The order follows from the epoch's number: Keras looks into a data set before the first epoch, which would count
     # as one, and its own shuffling of batches (shuffle=True) draws from a state that is lost when a run is killed.
     in_order = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: training.start_epoch(epoch))
+    keeper = Keeper(state, phase, schedule.patience, plain, resumable=True)
     stopped = state.epochs_without_gain(phase) >= schedule.patience
     try:
         if done < epochs and not stopped:
             whole.fit(
-                training, validation_data=data.sequence("validation", shuffle=False),
+                training,
                 initial_epoch=done, epochs=epochs, shuffle=False, verbose=0,
-                callbacks=[in_order, Keeper(state, phase, schedule.patience, plain, resumable=True), progress],
+                callbacks=[in_order, validation, keeper, progress],
             )  # fmt: skip
     finally:
         progress.close()
@@ -302,33 +250,3 @@ def _compile(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
 
 def _first(chosen: Any, default: Any) -> Any:
     return default if chosen is None else chosen
-
-
-def _require_enough(photos: CheckedPhotos, listed: int, max_rejected: float, run: RunFolder) -> None:
-    if len(photos.rejected) > max_rejected * listed:
-        reasons = photos.rejected["reason"].str.split(":").str[0].value_counts()
-        raise InvalidRequest(
-            f"{len(photos.rejected)} of {listed} photos are rejected ("
-            + ", ".join(f"{count} {reason}" for reason, count in reasons.head(3).items())
-            + f"); at most {max_rejected:.0%} are allowed. {run.rejected} lists them; "
-            "mend the data, or allow more with --max-rejected."
-        )
-    classes = photos.frame["label"].nunique()
-    if classes < 2:
-        raise InvalidRequest(f"Expected photos of at least two classes; received {classes}.")
-    for split in ("train", "validation", "test"):
-        missing = set(photos.frame["label"]) - set(photos.frame.loc[photos.frame["split"] == split, "label"])
-        if split == "train" and missing:
-            raise InvalidRequest(f"No training photo is left of: {', '.join(sorted(missing))}. See {run.rejected}.")
-        if not (photos.frame["split"] == split).any():
-            raise InvalidRequest(f"No {split} photo is left: each class needs at least three. See {run.rejected}.")
-
-
-def _summary(config: TrainingConfig, photos: CheckedPhotos, counts: pd.Series) -> dict[str, Any]:
-    return {
-        "dataset": config.data.dataset,
-        "fingerprint": photos.fingerprint,
-        "photos": {split: int(counts.get(split, 0)) for split in ("train", "validation", "test")},
-        "classes": int(photos.frame["label"].nunique()),
-        "rejected": len(photos.rejected),
-    }

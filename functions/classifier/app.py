@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import mimetypes
 import re
@@ -19,7 +18,7 @@ from werkzeug.wsgi import get_input_stream
 from classifier import errors
 from classifier.logs import log
 from classifier.photos import PhotoRequest, body_limit, read_photo, too_large
-from classifier.predictions import Prediction, predict
+from classifier.predictions import Prediction, body_of, predict
 from classifier.problems import kind_of, problem
 from classifier.queries import read_query
 from classifier.server import Chosen, Server
@@ -109,7 +108,10 @@ def _routes(settings: Settings, server: Server) -> Blueprint:
         limits = Limits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
         prediction = predict(loaded, content, query, limits)
         _log_prediction(prediction, loaded)
-        reply = _picture(prediction, loaded) if query.bare else jsonify(_body(prediction, loaded, settings))
+        if query.bare:
+            reply = _picture(prediction, loaded)
+        else:
+            reply = jsonify(**body_of(prediction, loaded, settings.model_name), request_id=g.request_id)
         reply.headers["Server-Timing"] = ", ".join(
             f"{step};dur={getattr(prediction, f'{step}_ms')}" for step in ("decode", "infer", "encode")
         )
@@ -166,30 +168,6 @@ class _Lazy:
             if self._store is None:
                 self._store = open_store(self._url)
             return self._store
-
-
-def _body(prediction: Prediction, chosen: Chosen, settings: Settings) -> dict[str, Any]:
-    label, confidence = prediction.ranked[0]
-    body: dict[str, Any] = {
-        "label": label,
-        "confidence": confidence,
-        "label_idx": prediction.label_idx,
-        "status": prediction.status,
-        "predictions": [{"label": name, "confidence": value} for name, value in prediction.ranked],
-    }
-    if prediction.overlay is not None:
-        body["gradcam"] = {
-            "label": prediction.overlay.label,
-            "media_type": prediction.overlay.media_type,
-            "image": base64.b64encode(prediction.overlay.content).decode(),
-        }
-    body["model"] = {
-        "name": settings.model_name,
-        "version": chosen.pointer.version,
-        "channel": chosen.channel,
-    }
-    body["request_id"] = g.request_id
-    return body
 
 
 def _picture(prediction: Prediction, chosen: Chosen) -> Response:

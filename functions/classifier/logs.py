@@ -6,9 +6,12 @@ import json
 import sys
 import threading
 import traceback
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, TextIO
 
 _one_line_at_a_time = threading.Lock()
+_stream: TextIO | None = None
 
 
 def log(
@@ -25,5 +28,17 @@ def log(
         entry["stack"] = "".join(traceback.format_exception(error))
     line = json.dumps(entry, default=str) + "\n"
     with _one_line_at_a_time:
-        sys.stdout.write(line)
-        sys.stdout.flush()
+        stream = _stream or sys.stdout
+        stream.write(line)
+        stream.flush()
+
+
+@contextmanager
+def written_to(stream: TextIO) -> Iterator[None]:
+    """Write every thread's events to ``stream`` meanwhile, for a program whose standard output is its own."""
+    global _stream
+    before, _stream = _stream, stream
+    try:
+        yield
+    finally:
+        _stream = before

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from classifier.queries import MEDIA_TYPES, Query, label_index
 
 if TYPE_CHECKING:  # numpy and Pillow come with the first prediction, beside the model
     from classifier.preprocessing import Limits
-    from classifier.server import Loaded
+    from classifier.server import Chosen, Loaded
 
 DIGITS = 6
 UNKNOWN = "unknown"
@@ -90,6 +91,26 @@ def predict(loaded: Loaded, content: bytes, query: Query, limits: Limits) -> Pre
         infer_ms=_milliseconds(lent, inferred),
         encode_ms=_milliseconds(encoding, finished),
     )
+
+
+def body_of(prediction: Prediction, chosen: Chosen, model_name: str) -> dict[str, Any]:
+    """Return a prediction as the JSON object that a caller gets, but for what only its request knows."""
+    label, confidence = prediction.ranked[0]
+    reply: dict[str, Any] = {
+        "label": label,
+        "confidence": confidence,
+        "label_idx": prediction.label_idx,
+        "status": prediction.status,
+        "predictions": [{"label": name, "confidence": value} for name, value in prediction.ranked],
+    }
+    if prediction.overlay is not None:
+        reply["gradcam"] = {
+            "label": prediction.overlay.label,
+            "media_type": prediction.overlay.media_type,
+            "image": base64.b64encode(prediction.overlay.content).decode(),
+        }
+    reply["model"] = {"name": model_name, "version": chosen.pointer.version, "channel": chosen.channel}
+    return reply
 
 
 def _milliseconds(start: float, end: float) -> float:

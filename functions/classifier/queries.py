@@ -6,11 +6,12 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from flask import Request
-from werkzeug.exceptions import NotAcceptable
+from typing import TYPE_CHECKING
 
 from classifier.errors import InvalidRequest
+
+if TYPE_CHECKING:  # a command line has queries too, and no Flask
+    from flask import Request
 
 MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "heatmap": "image/png"}
 JSON = "application/json"
@@ -22,14 +23,14 @@ TOP_LABEL = ""
 class Query:
     """One prediction's options."""
 
-    top_k: int
-    gradcam: str | None
+    top_k: int = 5
+    gradcam: str | None = None
     """The label to explain, `TOP_LABEL` for the most probable one, None for no explanation."""
-    gradcam_format: str
+    gradcam_format: str = "jpeg"
     """A key of `MEDIA_TYPES`."""
-    gradcam_size: int
+    gradcam_size: int = 512
     """The overlay's longest side, in pixels."""
-    bare: bool
+    bare: bool = False
     """Whether the reply is the overlay itself instead of JSON."""
 
 
@@ -51,10 +52,10 @@ def read_query(request: Request) -> Query:
             raise InvalidRequest(f"Expected gradcam together with {name}: add gradcam=1 or gradcam=LABEL.")
     choice, bare = _accepted(request, gradcam is not None)
     return Query(
-        top_k=_integer(request, "top_k", 5, 1, 100),
+        top_k=_integer(request, "top_k", Query.top_k, 1, 100),
         gradcam=gradcam,
         gradcam_format=choice,
-        gradcam_size=_integer(request, "gradcam_size", 512, 32, 2048),
+        gradcam_size=_integer(request, "gradcam_size", Query.gradcam_size, 32, 2048),
         bare=bare,
     )
 
@@ -92,6 +93,8 @@ def _integer(request: Request, name: str, default: int, least: int, most: int) -
 
 def _accepted(request: Request, gradcam: bool) -> tuple[str, bool]:
     """Return the overlay's format, and whether it is the whole reply, from gradcam_format and Accept."""
+    from werkzeug.exceptions import NotAcceptable
+
     asked = request.args.get("gradcam_format")
     if asked is not None and asked not in MEDIA_TYPES:
         raise InvalidRequest(f"Expected gradcam_format to be one of {', '.join(MEDIA_TYPES)}; received {asked!r}.")
@@ -105,5 +108,5 @@ def _accepted(request: Request, gradcam: bool) -> tuple[str, bool]:
             + ("" if gradcam else " To have the overlay itself, add gradcam=1.")
         )
     if best == JSON:
-        return asked or "jpeg", False
+        return asked or Query.gradcam_format, False
     return asked or next(name for name in formats if MEDIA_TYPES[name] == best), True

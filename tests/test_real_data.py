@@ -1,0 +1,68 @@
+"""Real photos and weights, in place: the layouts load as they are, and the README's commands reach their figures."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from classifier.bundle import read_bundle
+from tests.real_data import DATA, WEIGHTS, needs_photos, needs_weights
+from trainer.config import DataConfig, NetworkConfig
+from trainer.datasets import load
+from trainer.network import backbone_core, build_backbone
+
+TRAINER = Path(sys.executable).parent / "trainer"
+MOBILENET_V2 = WEIGHTS / "mobilenet_v2_1.0_224_no_top.weights.h5"
+
+
+@needs_photos
+def test_the_official_layouts_load_as_they_are():
+    food = load(DataConfig("food-101", str(DATA / "food-101")))
+    assert food["split"].value_counts().to_dict() == {"train": 900, "validation": 100, "test": 500}
+    assert food["label"].nunique() == 10
+    dogs = load(DataConfig("dog-breed", str(DATA / "dog-breed")))
+    assert dogs["split"].value_counts().to_dict() == {"train": 1440, "validation": 160, "test": 400}
+    assert dogs["label"].nunique() == 20
+
+
+@needs_weights
+@pytest.mark.parametrize(
+    ("config", "channels"),
+    [
+        (NetworkConfig("mobilenet_v2", str(MOBILENET_V2)), 1280),
+        (NetworkConfig("mobilenet", str(WEIGHTS / "mobilenet_0.75_224_no_top.weights.h5"), alpha=0.75), 768),
+        (
+            NetworkConfig(
+                "inception_v3",
+                str(WEIGHTS / "inception_v3_through_mixed8_no_top_float.weights.h5"),
+                backbone_layer="mixed8",
+            ),
+            1280,
+        ),
+    ],
+)
+def test_the_weights_files_fit_their_networks(config, channels):
+    backbone = build_backbone(config)
+    assert backbone.output_shape[-1] == channels
+    random = build_backbone(replace(config, weights="none"))
+    assert not np.array_equal(backbone_core(backbone).get_weights()[0], backbone_core(random).get_weights()[0])
+
+
+@needs_photos
+@needs_weights
+@pytest.mark.real_data
+@pytest.mark.parametrize(("dataset", "least"), [("food-101", 0.74), ("dog-breed", 0.97)])
+def test_the_served_model_is_as_good_as_the_readme_says(dataset, least, tmp_path):
+    command = [
+        TRAINER, "train", "--dataset", dataset, "--data-dir", DATA / dataset, "--architecture", "mobilenet_v2",
+        "--weights", MOBILENET_V2, "--run", tmp_path / "run",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    sys.stdout.write(done.stdout)
+    assert read_bundle(tmp_path / "run/bundle").metrics["test"]["top_1"] >= least

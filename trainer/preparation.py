@@ -1,0 +1,102 @@
+"""Prepares a run's photos: loads and checks them, and keeps the tables of those used and those left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from classifier.errors import InvalidRequest, Refused
+from classifier.manifest import InputSpec
+from trainer import network
+from trainer.config import NetworkConfig, TrainingConfig
+from trainer.datasets import load
+from trainer.photos import CheckedPhotos, PhotoSource, check_photos, fingerprint
+from trainer.progress import counting
+from trainer.run_folder import RunFolder, read_json, write_file, write_json
+
+
+def prepare_photos(
+    config: TrainingConfig,
+    run: RunFolder,
+    console: Console,
+    *,
+    cache_bytes: int | None = None,
+    workers: int | None = None,
+) -> CheckedPhotos:
+    """Load and check the data set, and write the tables of what is used and what is not.
+
+    Raises:
+        Refused: the photos are not those that the run began with.
+        InvalidRequest: too many photos are rejected, or too few are left.
+    """
+    frame = load(config.data)
+    with counting(console, "checking photos", len(frame)) as step:
+        photos = check_photos(
+            frame, Path(config.data.data_dir), input_spec(config.network),
+            cache_bytes=cache_bytes, workers=workers, on_photo=step,
+        )  # fmt: skip
+    write_file(run.rejected, lambda path: photos.rejected.to_csv(path, index=False))
+    counts = photos.frame["split"].value_counts()
+    console.print(
+        f"{config.data.dataset}: {photos.frame['label'].nunique()} classes, {counts.get('train', 0)} train, "
+        f"{counts.get('validation', 0)} validation, {counts.get('test', 0)} test photos; "
+        f"{len(photos.rejected)} rejected" + (f", see {run.rejected}" if len(photos.rejected) else ""),
+        highlight=False,
+    )
+    _require_enough(photos, len(frame), config.data.max_rejected, run)
+    if run.summary.is_file() and read_json(run.summary)["fingerprint"] != photos.fingerprint:
+        raise Refused(
+            f"The photos in {config.data.data_dir} are not those that {run.path} was started with. "
+            "Put them back to resume it, or start a new run."
+        )
+    write_file(run.data, lambda path: photos.frame.to_csv(path, index=False))
+    write_json(run.summary, _summary(config, photos, counts))
+    return photos
+
+
+def input_spec(config: NetworkConfig) -> InputSpec:
+    """Return the size and resize rule of a network's input."""
+    side = config.image_size or network.architecture(config.architecture).input_size
+    return InputSpec(width=side, height=side, resize=config.resize)
+
+
+def load_photos(run: RunFolder, config: TrainingConfig) -> CheckedPhotos:
+    """Return the photos that a run has already checked, not yet decoded again."""
+    frame = pd.read_csv(run.data, dtype=str, keep_default_na=False)
+    source = PhotoSource(
+        [Path(config.data.data_dir) / path for path in frame["image_path"]], input_spec(config.network)
+    )
+    return CheckedPhotos(frame, pd.read_csv(run.rejected, dtype=str), source, fingerprint(frame))
+
+
+def _require_enough(photos: CheckedPhotos, listed: int, max_rejected: float, run: RunFolder) -> None:
+    if len(photos.rejected) > max_rejected * listed:
+        reasons = photos.rejected["reason"].str.split(":").str[0].value_counts()
+        raise InvalidRequest(
+            f"{len(photos.rejected)} of {listed} photos are rejected ("
+            + ", ".join(f"{count} {reason}" for reason, count in reasons.head(3).items())
+            + f"); at most {max_rejected:.0%} are allowed. {run.rejected} lists them; "
+            "mend the data, or allow more with --max-rejected."
+        )
+    classes = photos.frame["label"].nunique()
+    if classes < 2:
+        raise InvalidRequest(f"Expected photos of at least two classes; received {classes}.")
+    for split in ("train", "validation", "test"):
+        missing = set(photos.frame["label"]) - set(photos.frame.loc[photos.frame["split"] == split, "label"])
+        if split == "train" and missing:
+            raise InvalidRequest(f"No training photo is left of: {', '.join(sorted(missing))}. See {run.rejected}.")
+        if not (photos.frame["split"] == split).any():
+            raise InvalidRequest(f"No {split} photo is left: each class needs at least three. See {run.rejected}.")
+
+
+def _summary(config: TrainingConfig, photos: CheckedPhotos, counts: pd.Series) -> dict[str, Any]:
+    return {
+        "dataset": config.data.dataset,
+        "fingerprint": photos.fingerprint,
+        "photos": {split: int(counts.get(split, 0)) for split in ("train", "validation", "test")},
+        "classes": int(photos.frame["label"].nunique()),
+        "rejected": len(photos.rejected),
+    }
