@@ -42,7 +42,7 @@ EXIT_CODES: tuple[tuple[type[PointerError], int], ...] = (
 app = typer.Typer(
     name="admin_cli",
     help="Publish, compare, promote and roll back versions of a model.\n\n"
-    "Exit codes: 0 done, 2 usage, 3 not found, 4 conflict, 5 refused, 6 out of reach.",
+    "Exit codes: 2 usage, 3 not found, 4 conflict, 5 refused, 6 out of reach.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -70,7 +70,7 @@ def main() -> None:
     except TyperException as error:
         context = getattr(error, "ctx", None)
         command_path = context.command_path if context else "admin_cli"
-        _fail(f"{error.format_message()} `{command_path} --help` explains.", error.exit_code)
+        _fail(f"{error.format_message().rstrip('.')}. `{command_path} --help` explains.", error.exit_code)
 
 
 def exit_code(error: PointerError) -> int:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import typer
 
 NARROWEST = 80
-"""Columns; a narrower terminal breaks the lines itself."""
+"""Columns that a table always has; a narrower terminal breaks its lines."""
 WRAPS_FROM = 17
 """A column whose widest cell has fewer characters keeps its width; the others share what is left."""
 NOTHING = "-"
@@ -22,11 +24,7 @@ def print_json(value: Any) -> None:
 
 def print_text(text: str) -> None:
     """Print a sentence; what is longer than a line breaks at spaces only, so that a path stays whole."""
-    import shutil
-    import textwrap
-
-    width = max(shutil.get_terminal_size().columns, NARROWEST)
-    typer.echo(textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False))
+    typer.echo(textwrap.fill(text, _width(), break_long_words=False, break_on_hyphens=False))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
@@ -53,8 +51,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right:
         )
     for row in rows:
         table.add_row(*row)
-    console = Console(highlight=False, markup=False, emoji=False)
-    console.width = max(console.width, NARROWEST)
+    console = Console(width=_width(), highlight=False, markup=False, emoji=False)
     with console.capture() as capture:
         console.print(table)
     # Rich fills every cell with spaces, the last one too.
@@ -84,3 +81,8 @@ def megabytes(size: Any) -> str:
 def figure(value: Any, form: str) -> str:
     """Return a number in this format; `NOTHING` for what is no number."""
     return format(value, form) if isinstance(value, int | float) else NOTHING
+
+
+def _width() -> int:
+    """Return the terminal's columns, or 80 in a pipe; COLUMNS goes before both."""
+    return max(shutil.get_terminal_size().columns, NARROWEST)

@@ -129,7 +129,9 @@ def _ask(url: str, content: bytes, query: Query) -> dict[str, Any]:
     except urllib.error.HTTPError as error:
         return _checked(url, error.code, error.read())
     except (OSError, http.client.HTTPException) as error:
-        raise Unavailable(f"{url} cannot be reached: {getattr(error, 'reason', error)}. Is it running?") from error
+        cause = getattr(error, "reason", error)
+        reason = getattr(cause, "strerror", None) or cause
+        raise Unavailable(f"{url} cannot be reached: {reason}. Is it running?") from error
 
 
 def _checked(url: str, status: int, body: bytes) -> dict[str, Any]:

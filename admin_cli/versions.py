@@ -128,7 +128,7 @@ def show(
             (
                 (
                     name,
-                    figure(row.get("photos"), ",d"),
+                    figure(row.get("photos"), ",.0f"),
                     percent(row.get("top_1")),
                     percent(row.get("top_5")),
                     figure(row.get("log_loss"), ".3f"),
@@ -163,7 +163,7 @@ def verify(
     model: ModelOption = DEFAULT_MODEL,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a version: its stored files against its manifest, and its golden cases.
+    """Check a version's stored files, and replay its golden cases.
 
     Example: admin_cli verify v7
     """
@@ -217,7 +217,7 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
 
 def _description(manifest: Manifest, sha256: str) -> list[tuple[str, str]]:
     """Return what is to be said of a version besides its figures, without what its manifest does not tell."""
-    photos = ", ".join(f"{figure(count, ',d')} {split}" for split, count in _object(manifest.data, "photos").items())
+    photos = ", ".join(f"{split} {figure(count, ',.0f')}" for split, count in _object(manifest.data, "photos").items())
     best = _object(manifest.training, "best_epoch")
     spec = manifest.input
     size = sum(entry.bytes for entry in manifest.files.values())
@@ -225,7 +225,7 @@ def _description(manifest: Manifest, sha256: str) -> list[tuple[str, str]]:
         "version": f"{manifest.version} of {manifest.model}",
         "created": f"{minute(manifest.created_at)} UTC, published by {manifest.created_by or NOTHING}",
         "network": f"{_architecture(manifest) or NOTHING}, {spec.width} x {spec.height} pixels, {spec.resize}",
-        "best epoch": f"{best['epoch']} of {best['phase']}" if {"epoch", "phase"} <= best.keys() else "",
+        "best epoch": f"{best['epoch']} (phase {best['phase']})" if {"epoch", "phase"} <= best.keys() else "",
         "data": ": ".join(each for each in (str(manifest.data.get("dataset") or ""), photos) if each),
         "fingerprint": str(manifest.data.get("fingerprint") or ""),
         "labels": f"{len(manifest.labels)}: {', '.join(manifest.labels)}",
@@ -238,8 +238,9 @@ def _description(manifest: Manifest, sha256: str) -> list[tuple[str, str]]:
     return [(name, text) for name, text in lines.items() if text]
 
 
-def _architecture(manifest: Manifest) -> str:
-    return str(_object(manifest.training, "network").get("architecture") or "")
+def _architecture(manifest: Manifest) -> str | None:
+    found = _object(manifest.training, "network").get("architecture")
+    return str(found) if found else None
 
 
 def _object(parent: Mapping[str, Any], name: str) -> Mapping[str, Any]:

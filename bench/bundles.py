@@ -35,7 +35,11 @@ def stores(architecture: str) -> dict[str, Path]:
         folder.parent.mkdir(mode=0o700, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
             made = Path(partial) / "stores"
-            subprocess.run([sys.executable, __file__, architecture, str(made)], check=True)
+            print(f"making the bundles of {architecture}, once", file=sys.stderr)
+            command = [sys.executable, __file__, architecture, str(made)]
+            maker = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            if maker.returncode:
+                raise RuntimeError(f"The bundles of {architecture} could not be made:\n{maker.stdout}")
             made.rename(folder)
     return {variant: folder / variant for variant in VARIANTS}
 
@@ -53,9 +57,7 @@ def make(architecture: str, folder: Path) -> None:
     backbone = network.build_backbone(NetworkConfig(architecture, weights="none"))
     head = network.build_head(backbone.output_shape[-1], CLASSES)
     for variant in VARIANTS:
-        print(f"making {architecture} {variant}, once", file=sys.stderr)
-        content = convert(backbone, head, variant)
-        publish(content, variant, backbone.input_shape[1], folder / variant)
+        publish(convert(backbone, head, variant), variant, backbone.input_shape[1], folder / variant)
 
 
 def publish(content: bytes, variant: str, side: int, store: Path) -> None:

@@ -111,8 +111,8 @@ def serve(source: Path, folder: Path, environment: Mapping[str, str]) -> Iterato
         port = int(probe.getsockname()[1])
     # Not PYTHONDONTWRITEBYTECODE above all, with which every start would compile.
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
-    framework = Path(sys.executable).with_name("functions-framework")
-    command = [framework, "--target", "predict", "--source", source, "--host", "127.0.0.1", "--port", str(port)]
+    framework = str(Path(sys.executable).with_name("functions-framework"))
+    command = [framework, "--target", "predict", "--source", str(source), "--host", "127.0.0.1", "--port", str(port)]
     log = folder / "log"
     with log.open("wb") as output:
         began = time.perf_counter()

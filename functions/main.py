@@ -14,6 +14,10 @@ from classifier.settings import Settings
 if TYPE_CHECKING:
     from flask import Flask, Request, Response
 
+# numpy's algebra library starts a thread for each CPU, which doubles the time that importing numpy takes, and no
+# matrix here is large enough for two.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # Read here, so that a setting that cannot be used stops the function from starting.
 SETTINGS = Settings.from_env(os.environ)
 

@@ -198,7 +198,7 @@ def _yolk(layer: Layer, rng: np.random.Generator, x: float, y: float, radius: fl
 
 def _sprinkle(layer: Layer, rng: np.random.Generator, middle: float, half: float, icing: Array) -> None:
     stamps = Stamps(layer.pixels)
-    palette = [_SPRINKLES[i] for i in rng.permutation(len(_SPRINKLES))[: rng.integers(1, 7)]]
+    palette = [_SPRINKLES[i] for i in rng.permutation(len(_SPRINKLES))[: rng.integers(1, 4)]]
     length = rng.uniform(0.035, 0.06)
     for x, y in scattered(rng, int(rng.integers(45, 100)), middle + half * 0.68, 0.075, middle - half * 0.68):
         angle = rng.uniform(0, np.pi)

@@ -58,8 +58,11 @@ def train(
     ] = None,
     hidden: Annotated[str, typer.Option(help="Widths of up to two hidden dense layers, such as 256,128.")] = "",
     dropout: Annotated[float, typer.Option(help="Before each dense layer.", min=0, max=0.95)] = 0.2,
-    head_epochs: Annotated[int, typer.Option(help="At most, on cached features.", min=1)] = 60,
-    head_learning_rate: Annotated[float, typer.Option(help="Of the head alone.")] = 1e-3,
+    head_epochs: Annotated[int, typer.Option(help="At most, on cached features.", min=1)] = 100,
+    head_learning_rate: Annotated[float, typer.Option(help="Of the head alone.")] = 3e-4,
+    head_decay: Annotated[
+        float | None, typer.Option(help="L2 of the head's kernels. Default: 50 / training photos; 1e-4 from scratch.")
+    ] = None,
     fine_tune_epochs: Annotated[
         int | None, typer.Option(help="At most; 0 trains the head only. Default: the architecture's.", min=0)
     ] = None,
@@ -98,7 +101,7 @@ def train(
             backbone_layer=backbone_layer, hidden=_widths(hidden), dropout=dropout,
         ),
         ScheduleConfig(
-            head_epochs=head_epochs, head_learning_rate=head_learning_rate, fine_tune_epochs=fine_tune_epochs,
+            head_epochs=head_epochs, head_learning_rate=head_learning_rate, head_decay=head_decay, fine_tune_epochs=fine_tune_epochs,
             fine_tune_learning_rate=fine_tune_learning_rate, fine_tune_layers=fine_tune_layers,
             batch_size=batch_size, patience=patience, augment=augment, seed=seed,
         ),

@@ -84,7 +84,9 @@ def from_scratch(config: NetworkConfig) -> bool:
     return config.weights == "none"
 
 
-def build_head(channels: int, classes: int, hidden: Sequence[int] = (), dropout: float = 0.2) -> keras.Model:
+def build_head(
+    channels: int, classes: int, hidden: Sequence[int] = (), dropout: float = 0.2, decay: float = 0.0
+) -> keras.Model:
     """Return the model ``head``: pooled features [n, channels] -> logits [n, classes].
 
     Args:
@@ -92,6 +94,7 @@ def build_head(channels: int, classes: int, hidden: Sequence[int] = (), dropout:
         classes: how many labels.
         hidden: widths of up to two dense layers with ReLU, each behind a dropout.
         dropout: share of values dropped before each dense layer.
+        decay: of the dense kernels: their squares times this are added to the loss (L2).
 
     Raises:
         InvalidRequest: more than two hidden layers.
@@ -99,12 +102,14 @@ def build_head(channels: int, classes: int, hidden: Sequence[int] = (), dropout:
     if len(hidden) > 2:
         raise InvalidRequest(f"Expected at most two hidden layers; received {len(hidden)}.")
     pooled = keras.Input((channels,), name="pooled")
+    penalty = keras.regularizers.L2(decay) if decay else None
     x = pooled
     for number, width in enumerate(hidden, start=1):
         x = layers.Dropout(dropout)(x)
-        x = layers.Dense(width, activation="relu", name=f"hidden_{number}")(x)
+        x = layers.Dense(width, activation="relu", kernel_regularizer=penalty, name=f"hidden_{number}")(x)
     x = layers.Dropout(dropout)(x)
-    return keras.Model(pooled, layers.Dense(classes, name=LOGITS)(x), name=HEAD)
+    logits = layers.Dense(classes, kernel_regularizer=penalty, name=LOGITS)(x)
+    return keras.Model(pooled, logits, name=HEAD)
 
 
 def classifier(backbone: keras.Model, head: keras.Model, augmentation: keras.Model | None = None) -> keras.Model:

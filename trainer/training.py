@@ -65,12 +65,20 @@ def train(
     labels = tuple(sorted(photos.frame["label"].unique()))
     data = _Batches(photos, labels, config.schedule, workers)
     backbone = network.build_backbone(config.network)
-    head = network.build_head(backbone.output_shape[-1], len(labels), config.network.hidden, config.network.dropout)
+    scratch = network.from_scratch(config.network)
+    usual_decay = 1e-4 if scratch else 50 / len(data.rows["train"])
+    head = network.build_head(
+        backbone.output_shape[-1],
+        len(labels),
+        config.network.hidden,
+        config.network.dropout,
+        _first(config.schedule.head_decay, usual_decay),
+    )
     plain = network.classifier(backbone, head)
     state = TrainingState(run)
-    if not network.from_scratch(config.network) and HEAD_PHASE not in state.finished:
+    if not scratch and HEAD_PHASE not in state.finished:
         _train_head(config.schedule, run, state, backbone, head, plain, data, photos.fingerprint, console)
-    phase = TRAINING_PHASE if network.from_scratch(config.network) else FINE_TUNING_PHASE
+    phase = TRAINING_PHASE if scratch else FINE_TUNING_PHASE
     if phase not in state.finished:
         if phase == FINE_TUNING_PHASE:
             state.load_best(plain)

@@ -38,6 +38,8 @@ class Model:
 
         try:
             self._interpreter = Interpreter(model_content=content, num_threads=threads)
+            # The runner would do it at the first photo: a file that cannot be run is to be found out here.
+            self._interpreter.allocate_tensors()
             self._runner = self._interpreter.get_signature_runner(SIGNATURE)
         except (ValueError, RuntimeError) as error:
             raise Corrupt(f"Expected a LiteRT file with the signature {SIGNATURE!r}; received {error}") from error
