@@ -101,7 +101,8 @@ def train(
             backbone_layer=backbone_layer, hidden=_widths(hidden), dropout=dropout,
         ),
         ScheduleConfig(
-            head_epochs=head_epochs, head_learning_rate=head_learning_rate, head_decay=head_decay, fine_tune_epochs=fine_tune_epochs,
+            head_epochs=head_epochs, head_learning_rate=head_learning_rate, head_decay=head_decay,
+            fine_tune_epochs=fine_tune_epochs,
             fine_tune_learning_rate=fine_tune_learning_rate, fine_tune_layers=fine_tune_layers,
             batch_size=batch_size, patience=patience, augment=augment, seed=seed,
         ),
