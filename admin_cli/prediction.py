@@ -13,9 +13,9 @@ import typer
 
 from admin_cli.options import DEFAULT_MODEL, DEFAULT_STORE, JsonOption, ModelOption, StoreOption
 from admin_cli.output import percent, print_json, print_table, print_text
-from admin_cli.quiet import quiet
 from classifier.errors import Corrupt, InvalidRequest, NotFound, NotReady, PointerError, Unavailable
 from classifier.queries import TOP_LABEL, Query
+from classifier.quiet import quiet
 from classifier.store import open_source
 
 FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}

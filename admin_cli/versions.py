@@ -31,7 +31,7 @@ from admin_cli.output import (
     print_table,
     print_text,
 )
-from admin_cli.quiet import replay
+from admin_cli.replay import replay
 from classifier.errors import NotFound
 from classifier.manifest import MODEL_FILE, Manifest
 from classifier.registry import VersionSummary

@@ -16,6 +16,7 @@ from rich.console import Console
 from classifier.bundle import entry_of_file
 from classifier.manifest import MANIFEST_FILE, MODEL_FILE, FileEntry, GoldenCase, Manifest
 from classifier.model import Model
+from classifier.quiet import quiet
 from trainer import network
 from trainer.config import TrainingConfig
 from trainer.datasets import class_targets
@@ -52,7 +53,7 @@ def make_bundle(
     rows = {split: np.flatnonzero(frame["split"] == split) for split in ("validation", "test")}
     truth = class_targets(frame["label"], trained.labels, one_hot=False)
     sample = _spread(rows["validation"], MEASURED_PHOTOS)
-    with console.status("exporting to LiteRT"):
+    with console.status("exporting to LiteRT"), quiet(tell_on_error=True):
         contents = {name: convert(trained.backbone, trained.head, name) for name in VARIANTS}
         photos = [source.array(int(row)) for row in sample[:2]]
         error = check_heatmaps(trained.backbone, trained.head, contents["float32"], photos)

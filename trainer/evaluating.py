@@ -11,6 +11,8 @@ from rich.table import Table
 
 from classifier.errors import InvalidRequest, NotFound
 from classifier.manifest import InputSpec, Manifest
+from classifier.model import Model
+from classifier.quiet import quiet
 from trainer.config import DataConfig
 from trainer.datasets import SPLITS, class_targets, load
 from trainer.evaluation import Evaluation, evaluate
@@ -55,6 +57,8 @@ def evaluate_run(
 
     truth = class_targets(photos.frame["label"].iloc[rows], manifest.labels, one_hot=False)
     content = (run.bundle / "model.tflite").read_bytes()
+    with quiet(tell_on_error=True):
+        Model(content)  # LiteRT says what it does once a process
     with counting(console, f"evaluating {split} photos", len(rows)) as step:
         return evaluate(content, manifest.labels, photos.source, rows, truth, step)
 

@@ -230,23 +230,12 @@ def _console(*, err: bool = False) -> Any:
 
 def _load_keras() -> None:
     """Import Keras and its backend without the remarks that TensorFlow prints before its log level is read."""
-    import os
-    import tempfile
+    from classifier.quiet import quiet
 
-    with tempfile.TemporaryFile() as said:
-        stderr = os.dup(2)
-        os.dup2(said.fileno(), 2)
-        try:
-            import keras
+    with quiet(tell_on_error=True):
+        import keras
 
-            keras.ops.zeros(1)
-        except BaseException:
-            said.seek(0)
-            os.write(stderr, said.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+        keras.ops.zeros(1)
 
 
 def _widths(text: str) -> tuple[int, ...]:

@@ -242,7 +242,7 @@ ARCHITECTURES = {
     for kind in (
         Architecture(
             "base_cnn", 96, _symmetric, _base_cnn, pretrained=False,
-            fine_tune_layers=-1, fine_tune_epochs=60, fine_tune_learning_rate=2e-3,
+            fine_tune_layers=-1, fine_tune_epochs=45, fine_tune_learning_rate=2e-3,
         ),
         Architecture("mobilenet", 224, _symmetric, _application("MobileNet")),
         Architecture("mobilenet_v2", 224, _symmetric, _application("MobileNetV2")),

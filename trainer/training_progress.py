@@ -8,9 +8,12 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+LINES = 20
+"""How many epochs a phase may have for each to get a line."""
+
 
 class TrainingProgress(keras.callbacks.Callback):  # type: ignore[misc]
-    """Shows a phase: a live line on a terminal, one line an epoch elsewhere.
+    """Shows a phase: a live line on a terminal, and lines that stay; a star marks the best epoch so far.
 
     Args:
         console: where it is shown.
@@ -37,6 +40,7 @@ class TrainingProgress(keras.callbacks.Callback):  # type: ignore[misc]
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._epoch_began = 0.0
+        self._best = float("inf")
         self._steps = 1
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
@@ -70,14 +74,17 @@ class TrainingProgress(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Print the epoch's line."""
-        if not self.lines:
-            return
         logs = logs or {}
+        best = logs.get("val_calibrated_log_loss", 0.0) < self._best
+        self._best = min(self._best, logs.get("val_calibrated_log_loss", 0.0))
+        # A long training gets a line where it improved and every tenth epoch; log.csv has them all.
+        if not self.lines or (self.epochs > LINES and not best and (epoch + 1) % 10):
+            return
         seconds = time.perf_counter() - self._epoch_began
         self.console.print(
             f"{self.phase} {epoch + 1:>3}/{self.epochs}  {self.images / seconds:6.0f} img/s  "
             f"loss {logs.get('log_loss', 0):.3f} acc {logs.get('accuracy', 0):.3f}  "
-            f"val {logs.get('val_log_loss', 0):.3f} {logs.get('val_accuracy', 0):.3f}",
+            f"val {logs.get('val_log_loss', 0):.3f} {logs.get('val_accuracy', 0):.3f}{' *' if best else ''}",
             highlight=False,
         )
 

@@ -1,0 +1,16 @@
+"""Replays golden cases without what LiteRT says about itself, which would stand between a command's own lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from classifier.manifest import Manifest
+from classifier.quiet import quiet
+
+
+def replay(manifest: Manifest, read_file: Callable[[str], bytes]) -> None:
+    """See `classifier.golden.replay`."""
+    from classifier import golden
+
+    with quiet():
+        golden.replay(manifest, read_file)
