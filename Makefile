@@ -21,7 +21,7 @@ help: ## Explain the targets
 install: $(INSTALLED) ## Set up .venv with the pinned requirements; does nothing when it is set up
 
 $(INSTALLED): requirements.txt requirements-dev.txt functions/requirements.txt pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@

@@ -15,4 +15,12 @@ needs_photos = pytest.mark.skipif(
     not (DATA / "food-101").is_dir() or not (DATA / "dog-breed").is_dir(),
     reason="needs food-101/ and dog-breed/ in POINTER_DATA",
 )
-needs_weights = pytest.mark.skipif(not WEIGHTS.is_dir(), reason="needs the weights files in POINTER_WEIGHTS")
+WEIGHTS_FILES = (
+    "mobilenet_v2_1.0_224_no_top.weights.h5",
+    "mobilenet_0.75_224_no_top.weights.h5",
+    "inception_v3_through_mixed8_no_top_float.weights.h5",
+)
+needs_weights = pytest.mark.skipif(
+    not all((WEIGHTS / name).is_file() for name in WEIGHTS_FILES),
+    reason=f"needs {', '.join(WEIGHTS_FILES)} in POINTER_WEIGHTS",
+)

@@ -29,3 +29,38 @@ def test_a_known_temperature_is_found(temperature):
 def test_log_loss_is_that_of_the_definition():
     logits = np.array([[1000.0, 0.0], [0.0, np.log(3)]], np.float32)
     assert log_loss(logits, np.array([0, 1])) == pytest.approx(-np.log(0.75) / 2)
+
+
+def test_few_photos_that_are_all_right_do_not_make_it_infinitely_sure():
+    truth = np.arange(30) % 3
+    margins = [0.5, 1.0, 3.0]
+    losses = []
+    for margin in margins:
+        logits = (np.eye(3)[truth] * margin).astype(np.float32)
+        assert 0.1 < fit_temperature(logits, truth) < 1
+        losses.append(calibrated_log_loss(logits, truth))
+    # A wider margin is still better: the losses do not all become nothing.
+    assert losses == sorted(losses, reverse=True)
+    assert losses[0] > losses[-1] > 1e-7
+
+
+def test_one_photo_hardly_moves_it():
+    assert fit_temperature(np.array([[2.0, 0.0]], np.float32), np.array([0])) == pytest.approx(1, abs=0.15)
+    assert fit_temperature(np.array([[2.0, 0.0]], np.float32), np.array([1])) == pytest.approx(1, abs=0.5)
+
+
+def test_the_temperature_is_part_of_what_is_served():
+    import keras
+
+    from trainer.gradcam import serving_model
+    from trainer.network import build_head
+
+    image = keras.Input((8, 8, 3), dtype="uint8")
+    backbone = keras.Model(image, keras.layers.Conv2D(4, 3)(keras.layers.Rescaling(1 / 255)(image)))
+    head = build_head(4, 3)
+    photo = np.random.default_rng(1).integers(0, 256, (1, 8, 8, 3), dtype=np.uint8)
+    plain, cooler = (serving_model(backbone, head, temperature)(photo) for temperature in (1.0, 2.0))
+    logits = np.log(np.asarray(plain["probabilities"], np.float64))
+    expected = np.exp(logits / 2) / np.exp(logits / 2).sum()
+    np.testing.assert_allclose(np.asarray(cooler["probabilities"]), expected, atol=1e-6)
+    np.testing.assert_array_equal(np.asarray(cooler["heatmaps"]), np.asarray(plain["heatmaps"]))

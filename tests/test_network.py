@@ -129,6 +129,8 @@ def test_augmentation_acts_while_training_only():
         (NetworkConfig("vgg16"), "Expected one of base_cnn, mobilenet"),
         (NetworkConfig("base_cnn", "imagenet"), "no ImageNet weights for base_cnn; use --weights none"),
         (NetworkConfig("xception", "none", alpha=0.5), "--alpha is for mobilenet"),
+        (NetworkConfig("xception", "none", image_size=64), "xception cannot be built with --image-size 64"),
+        (NetworkConfig("mobilenet", "imagenet", alpha=0.33), "mobilenet cannot be built with .*--alpha 0.33"),
     ],
 )
 def test_unusable_options_are_refused(config, message):
@@ -136,3 +138,5 @@ def test_unusable_options_are_refused(config, message):
         build_backbone(config)
     with pytest.raises(InvalidRequest, match="at most two hidden layers"):
         build_head(8, 2, (4, 4, 4))
+    with pytest.raises(InvalidRequest, match="Expected hidden layers of 1 or more; received 4, 0"):
+        build_head(8, 2, (4, 0))

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from classifier.errors import NotFound, Refused
 from classifier.manifest import InputSpec
 from classifier.preprocessing import load_array
 from tests import photo_sets
-from trainer.photos import CheckedPhotos, PhotoSource, check_photos
+from trainer.photos import CheckedPhotos, PhotoSource, check_photos, require_unchanged, usable_memory
 
 SPEC = InputSpec(width=16, height=16)
 
@@ -71,6 +72,32 @@ def test_every_unusable_photo_is_listed_with_its_reason(root):
     assert len(checked.frame) + len(checked.rejected) == len(rows)
 
 
+def test_a_reason_never_names_the_machine_s_folders(root):
+    (root / "folder.png").mkdir()
+    (root / "e.png").rename(root / "e.PNG")
+    checked = _check(root, [(name, "x", "train") for name in ("a.png", "folder.png", "e.png", "nul\0.png")])
+    reasons = dict(zip(checked.rejected["image_path"], checked.rejected["reason"], strict=True))
+    assert reasons == {
+        "folder.png": "unreadable: Is a directory",
+        "e.png": "missing: e.PNG is there instead",
+        "nul\0.png": "unreadable: a NUL in its name",
+    }
+
+
+def test_photos_that_changed_or_went_away_are_named(root):
+    checked = _check(root, [(f"{name}.png", "x", "train") for name in "abcdef"])
+    rows = np.arange(6)
+    require_unchanged(checked, rows)
+    (root / "b.png").write_bytes(b"another")
+    with pytest.raises(Refused, match=r"1 of 6 photos .* are changed: .*b\.png"):
+        require_unchanged(checked, rows)
+    require_unchanged(checked, np.array([0, 2]))
+    for name in "acde":
+        (root / f"{name}.png").unlink()
+    with pytest.raises(NotFound, match=r"4 of 6 photos .* are missing: .*a\.png, .*c\.png, .*d\.png, \.\.\."):
+        require_unchanged(checked, rows)
+
+
 def test_the_fingerprint_changes_with_content_label_and_split_only(root):
     rows = [("a.png", "x", "train"), ("b.png", "y", "test")]
     first = _check(root, rows).fingerprint
@@ -100,3 +127,26 @@ def test_a_selection_keeps_the_pixels_that_are_there(root):
     (root / "a.png").unlink()
     assert np.array_equal(chosen.array(0), expected[2])
     assert np.array_equal(chosen.array(1), expected[0])
+
+
+def test_a_selection_gives_back_the_room_of_the_others(root):
+    source = PhotoSource([root / f"{name}.png" for name in "abc"], SPEC, cache_bytes=2 * 16 * 16 * 3)
+    source.array(0)
+    source.array(1)
+    chosen = source.select(np.array([1, 2]))
+    expected = chosen.array(1)
+    (root / "c.png").unlink()
+    assert np.array_equal(chosen.array(1), expected)
+
+
+def test_a_container_s_limit_counts(tmp_path):
+    machine = usable_memory(tmp_path)
+    assert machine > 2**20
+    (tmp_path / "memory.max").write_text("max\n")
+    assert usable_memory(tmp_path) == machine
+    (tmp_path / "memory.max").write_text("1048576\n")
+    assert usable_memory(tmp_path) == 2**20
+    (tmp_path / "memory.max").unlink()
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("2097152\n")
+    assert usable_memory(tmp_path) == 2**21

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from classifier.bundle import read_bundle
+from classifier.errors import NotFound
 from tests import photo_sets
-from trainer.main import app
+from trainer import bundle
+from trainer.evaluation import run_model
+from trainer.main import app, main
+from trainer.photos import PhotoSource
 
 TRAINER = Path(sys.executable).parent / "trainer"
 
 
 def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([TRAINER, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+
+
+def _evaluate(run: Path, capsys, *arguments: object) -> str:
+    app(["evaluate", str(run), *map(str, arguments)], standalone_mode=False)
+    return capsys.readouterr().out
 
 
 def test_every_command_and_option_has_help_and_an_example():
@@ -56,11 +68,49 @@ def test_an_error_is_one_line(arguments, message):
     assert not done.stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "--dataset", "folder"), "Missing option"),
+        (("evaluate", "run", "--nonsense"), "No such option"),
+        (
+            ("train", "--dataset", "folder", "--data-dir", ".", "--run", "run", "--alpha", "0"),
+            "Invalid value for '--alpha'",
+        ),
+        (("train", "--dataset", "folder", "--data-dir", ".", "--run", "run", "--hidden", "-4"), "Expected --hidden"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["trainer", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert ended.value.code == 2
+    assert said.err.startswith("trainer: ")
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert not said.out
+
+
+def test_an_interruption_is_one_line(tmp_path):
+    with subprocess.Popen(
+        [TRAINER, "samples", tmp_path / "samples", "--photos-per-class", "3000"], stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not any(tmp_path.rglob("*.jpg")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said == "trainer: interrupted; an interrupted `trainer train` goes on when it is run again.\n"
+
+
 def test_a_failed_start_leaves_no_run_that_cannot_be_mended(tmp_path):
-    done = _run("train", "--dataset", "folder", "--data-dir", tmp_path / "none", "--run", tmp_path / "run")
+    arguments = ("--architecture", "base_cnn", "--weights", "none", "--data-dir")
+    done = _run("train", "--run", tmp_path / "run", "--dataset", "folder", *arguments, tmp_path / "none")
     assert done.returncode == 1
     assert done.stderr.startswith("trainer: Expected a folder at --data-dir")
-    other = _run("train", "--dataset", "mnist", "--data-dir", tmp_path, "--run", tmp_path / "run", "--overwrite")
+    other = _run("train", "--run", tmp_path / "run", "--dataset", "mnist", *arguments, tmp_path)
     assert "Expected one of food-101" in other.stderr
 
 
@@ -76,13 +126,15 @@ def test_datasets_shows_the_layouts_and_checks_one(tmp_path):
     assert "3 classes, 29 photos, 1 rejected" in looked.stdout
 
 
-def test_a_small_run_ends_in_a_bundle_that_can_be_published(tmp_path):
+def test_a_small_run_ends_in_a_bundle_that_can_be_published(tmp_path, monkeypatch, capsys):
     root = photo_sets.food_101(tmp_path / "photos")
     run = tmp_path / "run"
     arguments = (
         "train", "--dataset", "food-101", "--data-dir", root, "--architecture", "base_cnn", "--weights", "none",
         "--image-size", 32, "--hidden", "16", "--fine-tune-epochs", 2, "--run", run,
     )  # fmt: skip
+    (root / "images/apple/0.jpg").unlink()
+    (root / "images/apple/0.jpg").mkdir()
     done = _run(*arguments)
     assert done.returncode == 0, done.stderr
     assert f"next: admin_cli publish {run}" in done.stdout
@@ -93,12 +145,36 @@ def test_a_small_run_ends_in_a_bundle_that_can_be_published(tmp_path):
     assert manifest.metrics["heatmap_error"] < 1e-4
     assert manifest.training["network"]["hidden"] == [16]
     # No path of the machine that trained goes into what is published.
-    assert str(tmp_path) not in (run / "bundle/manifest.json").read_text()
+    published = [run / "bundle/manifest.json", *(run / "bundle/report").iterdir()]
+    assert {"manifest.json", "rejected.csv", "log.csv"} <= {path.name for path in published}
+    assert not [path.name for path in published if str(tmp_path) in path.read_text()]
     again = _run("evaluate", run, "--split", "validation", "--json", "--out", tmp_path / "tables")
     assert json.loads(again.stdout) == manifest.metrics["validation"]
     assert {path.name for path in (tmp_path / "tables").iterdir()} == {
         "validation.json", "validation_per_class.csv", "validation_confusion_matrix.csv",
     }  # fmt: skip
+    # Of each photo one heatmap is kept, not a view of those of all classes.
+    source = PhotoSource([root / "images/sky/2000.jpg"], manifest.input)
+    ((_, heatmap),) = run_model((run / "bundle/model.tflite").read_bytes(), source, np.arange(1))
+    assert heatmap.base is None
+    # Photos that came since are not evaluated on; another data set is, and what it rejects is told.
+    for path in sorted((root / "images/leaf").glob("*.jpg"))[:3]:
+        (root / "images/leaf" / f"new{path.name}").write_bytes(path.read_bytes() + b"\0")
+    grown = _evaluate(run, capsys, "--dataset", "food-101", "--data-dir", root, "--out", tmp_path / "other")
+    assert "47 photos, 1 rejected, 3 in its folders but in no table" in grown
+    assert "images/apple/0.jpg" in (tmp_path / "other" / "rejected.csv").read_text()
+    test_photo = root / "images" / f"{(root / 'meta/test.txt').read_text().split()[0]}.jpg"
+    test_photo.rename(tmp_path / "moved.jpg")
+    with pytest.raises(NotFound, match=r"1 of 12 photos that the run was made with are missing"):
+        _evaluate(run, capsys)
+    (tmp_path / "moved.jpg").rename(test_photo)
+    # A backend that cannot export leaves the trained run, and says what is next.
+    monkeypatch.setattr(bundle, "backend", lambda: "jax")
+    trained = CliRunner().invoke(app, [*map(str, arguments)])
+    assert trained.exit_code == 0
+    assert f"next: KERAS_BACKEND=tensorflow trainer export {run}" in trained.output
+    refused = CliRunner().invoke(app, ["export", str(run)])
+    assert "Expected KERAS_BACKEND=tensorflow" in str(refused.exception)
     other = _run(*arguments[:-2], "--dropout", 0.5, "--run", run)
     assert other.returncode == 1
     assert "network.dropout: 0.2, then 0.5" in other.stderr

@@ -16,16 +16,20 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from classifier.errors import InvalidRequest, Refused
+from classifier.manifest import InputSpec
+from classifier.preprocessing import load_array
 from tests import photo_sets
 from trainer import network, training
+from trainer.bundle import golden_photo
 from trainer.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
 from trainer.datasets import class_targets
-from trainer.keeper import TrainingDivergedError, TrainingState, merit
+from trainer.keeper import Keeper, TrainingDivergedError, TrainingState, merit
 from trainer.preparation import prepare_photos
-from trainer.run_folder import open_run, start_run
+from trainer.run_folder import RunFolder, clear_unfinished_bundle, open_run, replace_bundle, start_run
 
 INTERRUPTED = (sys.executable, "-m", "tests.interrupted_training")
 
@@ -96,7 +100,9 @@ def test_two_phases_keep_the_best_epoch_over_both(photos, pretrained, tmp_path):
     assert float(np.mean(loss)) == pytest.approx(state.best["val_log_loss"], abs=1e-3)
     # Only what the state names is left on disk.
     assert [path.name for path in run.checkpoints.iterdir()] == [state.best["weights"]]
-    assert _same(_weights(training.load_trained(run, config)), _weights(trained))
+    # The checkpoint has everything: the weights that it began with are not needed any more.
+    elsewhere = replace(config, network=replace(config.network, weights="gone.weights.h5"))
+    assert _same(_weights(training.load_trained(run, elsewhere)), _weights(trained))
 
 
 def test_fine_tuning_can_never_make_the_result_worse(photos, pretrained, tmp_path):
@@ -153,7 +159,8 @@ def test_a_run_killed_at_any_moment_can_be_read_and_resumed(photos, tmp_path):
 
 def test_a_run_folder_is_not_taken_for_another_run(photos, tmp_path):
     config = _scratch(photos)
-    start_run(tmp_path / "run", config)
+    run = start_run(tmp_path / "run", config)
+    prepare_photos(config, run, Console(file=io.StringIO()))
     other = replace(config, network=replace(config.network, dropout=0.5))
     with pytest.raises(Refused, match=r"another configuration \(network\.dropout: 0\.2, then 0\.5\)"):
         start_run(tmp_path / "run", other)
@@ -165,6 +172,98 @@ def test_a_run_folder_is_not_taken_for_another_run(photos, tmp_path):
         with pytest.raises(Refused, match="Expected an empty or new folder"):
             start_run(tmp_path / "notes", config, overwrite=overwrite)
     assert (tmp_path / "notes" / "diary.txt").is_file()
+
+
+def test_a_configuration_that_failed_is_replaced(photos, tmp_path):
+    wrong = replace(_scratch(photos), network=NetworkConfig("xeption", "none"))
+    with pytest.raises(InvalidRequest, match="received --architecture 'xeption'"):
+        _train(wrong, tmp_path / "run")
+    right = _scratch(photos)
+    start_run(tmp_path / "run", right)
+    assert open_run(tmp_path / "run")[1] == right
+
+
+def test_overwriting_removes_what_a_run_owns_and_nothing_else(photos, tmp_path):
+    config = _scratch(photos)
+    run = start_run(tmp_path / "run", config)
+    prepare_photos(config, run, Console(file=io.StringIO()))
+    owned = ["state.json", "features.npz", "log.csv", "checkpoints/x.h5", "bundle/report/a", "bundle.partial/b"]
+    for name in [*owned, "bundle.old/c", ".partial-state.json", "thesis.txt", "notes/mine.txt"]:
+        (run.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (run.path / name).write_text("{}")
+    start_run(run.path, config, overwrite=True)
+    left = {path.relative_to(run.path).as_posix() for path in run.path.rglob("*")}
+    assert left == {"config.json", "notes", "notes/mine.txt", "thesis.txt"}
+
+
+@pytest.mark.parametrize(("text", "error"), [('{"hello": 1}', Refused), ("{", InvalidRequest), ("[]", Refused)])
+def test_another_program_s_config_is_left_alone(photos, tmp_path, text, error):
+    (tmp_path / "config.json").write_text(text)
+    (tmp_path / "thesis.txt").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(error, match=r"config\.json is not"):
+            start_run(tmp_path, _scratch(photos), overwrite=overwrite)
+    with pytest.raises(error, match=r"config\.json is not"):
+        open_run(tmp_path)
+    assert (tmp_path / "config.json").read_text() == text
+    assert (tmp_path / "thesis.txt").is_file()
+
+
+def test_a_run_killed_while_its_first_file_is_written_starts_again(photos, tmp_path):
+    (tmp_path / ".partial-config.json").write_text("{")
+    start_run(tmp_path, _scratch(photos))
+    assert open_run(tmp_path)[1] == _scratch(photos)
+
+
+def test_a_crash_while_a_bundle_is_replaced_loses_neither(tmp_path):
+    run = RunFolder(tmp_path)
+    for number in (1, 2):
+        run.new_bundle.mkdir()
+        (run.new_bundle / "manifest.json").write_text(str(number))
+        replace_bundle(run)
+        assert (run.bundle / "manifest.json").read_text() == str(number)
+        assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    run.bundle.rename(run.old_bundle)
+    run.new_bundle.mkdir()
+    clear_unfinished_bundle(run)
+    assert (run.bundle / "manifest.json").read_text() == "2"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_network_from_scratch_has_to_be_trained(photos, tmp_path):
+    config = replace(_scratch(photos), schedule=ScheduleConfig(fine_tune_epochs=0))
+    with pytest.raises(InvalidRequest, match="--fine-tune-epochs has to be 1 or more"):
+        _train(config, tmp_path / "run")
+
+
+def test_learning_rates_rise_for_an_epoch_and_fall():
+    rates = training.learning_rates(0.5, 3, 10, warm_up=True)
+    assert [float(rates(step)) for step in (0, 10, 30)] == pytest.approx([0.05, 0.5, 0.01])
+    only = training.learning_rates(0.5, 1, 10, warm_up=True)
+    assert [float(only(step)) for step in (0, 10)] == pytest.approx([0.5, 0.01])
+
+
+def test_a_golden_photo_is_one_that_the_server_takes_without_metadata(tmp_path):
+    spec = InputSpec(width=16, height=16)
+    exif = Image.Exif()
+    exif[0x010E] = "at home"
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    image = Image.effect_noise((40, 30), 60).convert("RGB")
+    image.save(tmp_path / "plain.jpg", exif=exif)
+    image.resize((20, 15)).save(tmp_path / "turned.jpg", exif=turned)
+    Image.new("1", (10_000, 5_001)).save(tmp_path / "huge.tif", compression="tiff_deflate")
+    Image.new("1", (10_000, 5_001)).save(tmp_path / "huge.png")
+    paths = [tmp_path / name for name in ("plain.jpg", "turned.jpg", "huge.png", "huge.tif")]
+    suffix, content, pixels = golden_photo(paths, spec)
+    assert suffix == ".jpg"
+    assert b"at home" in paths[0].read_bytes()
+    assert b"Exif" not in content
+    assert np.array_equal(load_array(content, spec), load_array(paths[0].read_bytes(), spec))
+    assert np.array_equal(pixels, load_array(content, spec))
+    # Where the orientation is in the metadata, they are needed for the pixels.
+    assert golden_photo(paths[1:], spec)[1] == paths[1].read_bytes()
+    assert golden_photo(paths[2:], spec) is None
 
 
 def test_photos_that_changed_since_are_noticed(tmp_path):
@@ -190,6 +289,9 @@ def test_rejected_photos_are_a_file_and_a_line(tmp_path):
     assert table["image_path"].tolist() == ["images/apple/3.jpg", "images/leaf/1003.jpg"]
     assert table["reason"].tolist()[1] == "missing"
     assert f"2 rejected, see {run.rejected}" in said.getvalue()
+    (root / "images/apple/extra.jpg").write_bytes(b"in no table")
+    prepare_photos(config, run, Console(file=said, width=200))
+    assert f"see {run.rejected}; 1 in its folders but in no table" in said.getvalue()
     strict = replace(config, data=replace(config.data, max_rejected=0.01))
     with pytest.raises(InvalidRequest, match=r"2 of 48 photos are rejected \(1 unreadable, 1 missing\)"):
         prepare_photos(strict, start_run(tmp_path / "strict", strict), Console(file=said))
@@ -207,8 +309,29 @@ def test_a_class_without_training_photos_stops_the_run(tmp_path):
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_best(photos, pretrained, tmp_path):
     config = _two_phases(photos, pretrained, fine_tune_learning_rate=1e30, augment=False)
-    with pytest.raises(TrainingDivergedError, match="start a new run with a lower learning rate"):
+    with pytest.raises(TrainingDivergedError, match=r"lower learning rate.*`trainer export .*` makes a bundle of"):
         _train(config, tmp_path / "run")
-    state = TrainingState(open_run(tmp_path / "run")[0])
+    run, _ = open_run(tmp_path / "run")
+    state = TrainingState(run)
     assert state.best["phase"] == "head"
     assert (tmp_path / "run" / "checkpoints" / state.best["weights"]).is_file()
+    best = training.load_trained(run, config)
+    assert _same(best.backbone.get_weights(), network.build_backbone(config.network).get_weights())
+
+
+def test_a_head_that_diverges_can_be_exported_if_it_was_ever_good(photos, pretrained, tmp_path, monkeypatch):
+    config = _two_phases(photos, pretrained)
+    with pytest.raises(TrainingDivergedError) as stopped:
+        _train(_two_phases(photos, pretrained, head_learning_rate=1e38), tmp_path / "never")
+    assert "trainer export" not in str(stopped.value)
+
+    class Spoilt(Keeper):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, {**logs, "loss": float("nan")} if epoch else logs)
+
+    monkeypatch.setattr(training, "Keeper", Spoilt)
+    with pytest.raises(TrainingDivergedError, match="trainer export"):
+        _train(config, tmp_path / "once")
+    run, _ = open_run(tmp_path / "once")
+    assert TrainingState(run).best["epoch"] == 1
+    training.load_trained(run, config)

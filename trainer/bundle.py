@@ -10,26 +10,36 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
+from classifier import metadata
 from classifier.bundle import entry_of_file
-from classifier.manifest import MANIFEST_FILE, MODEL_FILE, FileEntry, GoldenCase, Manifest
+from classifier.errors import InvalidRequest, TooLarge
+from classifier.manifest import MANIFEST_FILE, MODEL_FILE, FileEntry, GoldenCase, InputSpec, Manifest
 from classifier.model import Model
+from classifier.preprocessing import load_array
 from classifier.quiet import quiet
 from trainer import network
+from trainer.calibration import fit_temperature
 from trainer.config import TrainingConfig
 from trainer.datasets import class_targets
 from trainer.evaluation import Evaluation, evaluate
 from trainer.export import VARIANTS, Variant, check_heatmaps, choose, convert, measure_variants
+from trainer.generator import PhotoSequence
 from trainer.keeper import TrainingState
 from trainer.preparation import input_spec
 from trainer.progress import counting
-from trainer.run_folder import RunFolder, read_json, write_file
+from trainer.run_folder import RunFolder, clear_unfinished_bundle, read_json, replace_bundle, write_file
 from trainer.training import Trained
 
+EXPORTING_BACKEND = "tensorflow"
 MEASURED_PHOTOS = 200
 GOLDEN_CASES = 4
+GOLDEN_CANDIDATES = 10
+"""How many of a class's smallest test photos are looked at."""
 GOLDEN_TOLERANCE = 0.05
 """Largest difference of a probability: processors round quantised arithmetic differently."""
 TOOLS = ("keras", "tensorflow", "tensorflow-cpu", "ai-edge-litert", "numpy", "pillow")
@@ -54,7 +64,8 @@ def make_bundle(
     truth = class_targets(frame["label"], trained.labels, one_hot=False)
     sample = _spread(rows["validation"], MEASURED_PHOTOS)
     with console.status("exporting to LiteRT"), quiet(tell_on_error=True):
-        contents = {name: convert(trained.backbone, trained.head, name) for name in VARIANTS}
+        temperature = fitted_temperature(trained, rows["validation"], truth[rows["validation"]])
+        contents = {name: convert(trained.backbone, trained.head, name, temperature) for name in VARIANTS}
         photos = [source.array(int(row)) for row in sample[:2]]
         error = check_heatmaps(trained.backbone, trained.head, contents["float32"], photos)
         variants = measure_variants(contents, source, sample, truth[sample], os.cpu_count() or 1)
@@ -64,8 +75,8 @@ def make_bundle(
     for split in ("validation", "test"):
         with counting(console, f"evaluating {split} photos", len(rows[split])) as step:
             evaluations[split] = evaluate(chosen.content, trained.labels, source, rows[split], truth[rows[split]], step)
-    partial = run.path / "bundle.partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    clear_unfinished_bundle(run)
+    partial = run.new_bundle
     partial.mkdir()
     (partial / MODEL_FILE).write_bytes(chosen.content)
     _plain_model(trained).save(partial / "model.keras")
@@ -85,7 +96,7 @@ def make_bundle(
         variant=chosen.name,
         variants={variant.name: variant.row() for variant in variants},
         thresholds={},
-        training=_training(config, TrainingState(run)),
+        training=_training(config, TrainingState(run)) | {"temperature": round(temperature, 6)},
         data=read_json(run.summary),
         parent_version=None,
         created_by=None,
@@ -94,10 +105,20 @@ def make_bundle(
         extra={},
     )
     write_file(partial / MANIFEST_FILE, lambda path: path.write_bytes(manifest.to_json()))
-    if run.bundle.exists():
-        shutil.rmtree(run.bundle)
-    partial.rename(run.bundle)
+    replace_bundle(run)
     return manifest
+
+
+def backend() -> str:
+    """Return what Keras runs on; the export needs `EXPORTING_BACKEND`."""
+    return str(keras.backend.backend())
+
+
+def fitted_temperature(trained: Trained, rows: Any, truth: Any) -> float:
+    """Return the temperature of a trained network, fitted on its validation photos (`rows`)."""
+    photos = PhotoSequence(trained.photos.source, rows, None, shuffle=False)
+    logits = _plain_model(trained).predict(photos, verbose=0)
+    return fit_temperature(np.asarray(logits, np.float32), truth)
 
 
 def describe_files(folder: Path) -> dict[str, FileEntry]:
@@ -128,19 +149,52 @@ def _spread(rows: Any, count: int) -> Any:
 
 
 def _write_golden(folder: Path, trained: Trained, rows: Any, content: bytes) -> tuple[GoldenCase, ...]:
-    """Copy a few held-out photos of different classes, with the probabilities that the chosen file gives them."""
+    """Copy a few held-out photos of different classes, with the probabilities that the chosen file gives them.
+
+    Raises:
+        InvalidRequest: no held-out photo is one that may be sent to the server.
+    """
     frame, source = trained.photos.frame, trained.photos.source
-    first_of_class = frame.loc[rows].drop_duplicates("label").index.to_numpy()
+    classes = np.unique(frame.loc[rows, "label"])
     model = Model(content)
-    cases = []
+    cases: list[GoldenCase] = []
     (folder / "golden").mkdir()
-    for number, row in enumerate(_spread(first_of_class, GOLDEN_CASES)):
-        path = source.paths[row]
-        name = f"golden/{number}{path.suffix.lower()}"
-        shutil.copyfile(path, folder / name)
-        probabilities = tuple(round(float(p), 6) for p in model.run(source.array(int(row))).probabilities)
-        cases.append(GoldenCase(file=name, label=str(frame.at[row, "label"]), probabilities=probabilities))
+    for label in _spread(classes, GOLDEN_CASES):
+        of_class = [source.paths[row] for row in rows if frame.at[row, "label"] == label]
+        chosen = golden_photo(of_class, source.spec)
+        if chosen is None:
+            continue
+        suffix, photo, pixels = chosen
+        name = f"golden/{len(cases)}{suffix}"
+        (folder / name).write_bytes(photo)
+        probabilities = tuple(round(float(p), 6) for p in model.run(pixels).probabilities)
+        cases.append(GoldenCase(file=name, label=str(label), probabilities=probabilities))
+    if not cases:
+        raise InvalidRequest(
+            "Expected test photos within the server's limits, to repeat before each promotion; received none. "
+            "Make some of them smaller."
+        )
     return tuple(cases)
+
+
+def golden_photo(paths: list[Path], spec: InputSpec) -> tuple[str, bytes, NDArray[np.uint8]] | None:
+    """Choose a photo that is small and may be sent to the server, without metadata if that changes no pixel.
+
+    Returns:
+        Ending, bytes and pixels; None if none of the smallest photos can be used.
+    """
+    first = None
+    for path in sorted(paths, key=lambda path: (path.stat().st_size, path))[:GOLDEN_CANDIDATES]:
+        data = path.read_bytes()
+        try:
+            pixels = load_array(data, spec)
+        except TooLarge:
+            continue
+        bare = metadata.read(data).data
+        if b"Exif" not in bare and np.array_equal(load_array(bare, spec), pixels):
+            return path.suffix.lower(), bare, pixels
+        first = first or (path.suffix.lower(), data, pixels)
+    return first
 
 
 def _write_report(folder: Path, run: RunFolder, evaluations: dict[str, Evaluation]) -> None:

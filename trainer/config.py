@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from classifier.errors import InvalidSetting
@@ -24,7 +23,7 @@ class DataConfig:
     validation_share: float = 0.1
     """Share of the training photos that is held back for choosing checkpoints and variants."""
     test_share: float = 0.2
-    """Share of all photos held out for the final figures, where the data set has no split of its own."""
+    """Share of all photos held out for the final figures, where the data set has no test photos of its own."""
     seed: int = 7
     max_rejected: float = 0.1
     """Largest share of listed photos that may be rejected before the run stops."""
@@ -94,7 +93,7 @@ class TrainingConfig:
             network = dict(plain["network"])
             network["hidden"] = tuple(network.get("hidden", ()))
             return cls(DataConfig(**plain["data"]), NetworkConfig(**network), ScheduleConfig(**plain["schedule"]))
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise InvalidSetting(f"The run's configuration cannot be read: {error}.") from error
 
     def differences(self, other: TrainingConfig) -> list[str]:
@@ -107,8 +106,3 @@ class TrainingConfig:
                 if before != after:
                     lines.append(f"{section.name}.{option.name}: {before!r}, then {after!r}")
         return lines
-
-
-def read_config(path: Path) -> TrainingConfig:
-    """Read a run's ``config.json``."""
-    return TrainingConfig.from_json(json.loads(path.read_text()))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
@@ -14,11 +15,16 @@ from classifier.manifest import InputSpec, Manifest
 from classifier.model import Model
 from classifier.quiet import quiet
 from trainer.config import DataConfig
-from trainer.datasets import SPLITS, class_targets, load
+from trainer.datasets import class_targets
 from trainer.evaluation import Evaluation, evaluate
-from trainer.photos import CheckedPhotos, check_photos
+from trainer.layouts import SPLITS
+from trainer.photos import require_unchanged
+from trainer.preparation import check_dataset, load_photos
 from trainer.progress import counting
-from trainer.run_folder import open_run
+from trainer.run_folder import open_run, write_file
+
+SHOWN_REJECTED = 20
+"""How many of the rejected photos get a line."""
 
 
 def evaluate_run(
@@ -28,12 +34,26 @@ def evaluate_run(
     dataset: str | None,
     data_dir: Path | None,
     csv: Path | None,
+    out: Path | None,
     console: Console,
 ) -> Evaluation:
     """Measure the file in a run's bundle on a split of the run's photos, or of another data set with the same labels.
 
+    The run's photos are those that it was made with, in the splits of then: photos that came later could have been
+    trained on.
+
+    Args:
+        path: the run's folder.
+        split: train, validation or test.
+        dataset: another data set's layout; None with `data_dir` and `csv` for the run's own photos.
+        data_dir: its folder.
+        csv: its table.
+        out: folder for the tables; None writes none.
+        console: where progress and rejected photos are shown.
+
     Raises:
-        NotFound: the run has no bundle yet.
+        NotFound: the run has no bundle yet, or photos are missing.
+        Refused: photos have changed since the training.
         InvalidRequest: an option cannot be used, or the split has no photos.
     """
     if split not in SPLITS:
@@ -43,24 +63,36 @@ def evaluate_run(
         raise NotFound(f"{path} has no bundle yet; `trainer export {path}` makes it.")
     manifest = Manifest.from_json((run.bundle / "manifest.json").read_bytes())
     data = config.data
-    if dataset is not None or data_dir is not None or csv is not None:
+    own = dataset is None and data_dir is None and csv is None
+    if own:
+        photos = load_photos(run, config, manifest.input)
+    else:
         data = replace(
             data,
             dataset=dataset or data.dataset,
             data_dir=str(data_dir or data.data_dir),
             csv=str(csv) if csv else data.csv,
         )
-    photos = _checked(data, manifest.input, console)
+        photos, not_listed = check_dataset(data, manifest.input, console)
+        kept = photos.rejected
+        if out is not None:
+            write_file(out / "rejected.csv", lambda path: kept.to_csv(path, index=False))
+        _say_counts(console, len(photos.frame), kept, not_listed)
     rows = np.flatnonzero(photos.frame["split"] == split)
     if not len(rows):
         raise InvalidRequest(f"{data.data_dir} has no {split} photos.")
+    if own:
+        require_unchanged(photos, rows)
 
     truth = class_targets(photos.frame["label"].iloc[rows], manifest.labels, one_hot=False)
     content = (run.bundle / "model.tflite").read_bytes()
     with quiet(tell_on_error=True):
         Model(content)  # LiteRT says what it does once a process
     with counting(console, f"evaluating {split} photos", len(rows)) as step:
-        return evaluate(content, manifest.labels, photos.source, rows, truth, step)
+        evaluation = evaluate(content, manifest.labels, photos.source, rows, truth, step)
+    if out is not None:
+        evaluation.write(out, split)
+    return evaluation
 
 
 def describe_dataset(dataset: str, data_dir: Path | None, csv: Path | None, console: Console) -> None:
@@ -72,7 +104,7 @@ def describe_dataset(dataset: str, data_dir: Path | None, csv: Path | None, cons
     if data_dir is None:
         raise InvalidRequest("Expected --data-dir with --dataset; received none.")
     config = DataConfig(dataset=dataset, data_dir=str(data_dir), csv=str(csv) if csv else None)
-    photos = _checked(config, InputSpec(width=64, height=64, resize="stretch"), console)
+    photos, not_listed = check_dataset(config, InputSpec(width=64, height=64, resize="stretch"), console)
     table = Table(box=None, pad_edge=False)
     table.add_column("class")
     for split in SPLITS:
@@ -81,14 +113,15 @@ def describe_dataset(dataset: str, data_dir: Path | None, csv: Path | None, cons
     for label, row in counts.iterrows():
         table.add_row(str(label), *(str(row.get(split, 0)) for split in SPLITS))
     console.print(table)
-    for row in photos.rejected.head(20).itertuples():
-        console.print(f"rejected: {row.image_path} ({row.split}): {row.reason}", highlight=False)
+    _say_counts(console, len(photos.frame), photos.rejected, not_listed, f"{len(counts)} classes, ")
+
+
+def _say_counts(console: Console, photos: int, rejected: pd.DataFrame, not_listed: int, first: str = "") -> None:
+    for row in rejected.head(SHOWN_REJECTED).itertuples():
+        split = f" ({row.split})" if isinstance(row.split, str) else ""
+        console.print(f"rejected: {row.image_path}{split}: {row.reason}", highlight=False, markup=False)
     console.print(
-        f"{len(counts)} classes, {len(photos.frame)} photos, {len(photos.rejected)} rejected", highlight=False
+        f"{first}{photos} photos, {len(rejected)} rejected"
+        + (f", {not_listed} in its folders but in no table" if not_listed else ""),
+        highlight=False,
     )
-
-
-def _checked(config: DataConfig, spec: InputSpec, console: Console) -> CheckedPhotos:
-    frame = load(config)
-    with counting(console, "checking photos", len(frame)) as step:
-        return check_photos(frame, Path(config.data_dir), spec, on_photo=step)

@@ -8,15 +8,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from classifier.model import Model
+from classifier.model import Model, Output
 from trainer.photos import PhotoSource
 from trainer.run_folder import write_file, write_json
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -94,22 +96,37 @@ def evaluate(
         truth: class number of each row.
         on_photo: called after each photo, from any thread.
     """
-    outputs = run_model(content, source, rows, on_photo)
-    return Evaluation(labels, truth, np.stack([probabilities for probabilities, _ in outputs]))
+    probabilities = _each_photo(content, source, rows, lambda output: output.probabilities, on_photo)
+    return Evaluation(labels, truth, np.stack(probabilities))
 
 
 def run_model(
-    content: bytes, source: PhotoSource, rows: NDArray[np.intp], on_photo: Callable[[], None] = lambda: None
+    content: bytes, source: PhotoSource, rows: NDArray[np.intp]
 ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Return probabilities [classes] and the top class's heatmap [h, w] of each photo."""
+
+    def keep(output: Output) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        # A copy: a view would keep the heatmaps of all classes alive.
+        return output.probabilities, output.heatmaps[int(output.probabilities.argmax())].copy()
+
+    return _each_photo(content, source, rows, keep, lambda: None)
+
+
+def _each_photo(
+    content: bytes,
+    source: PhotoSource,
+    rows: NDArray[np.intp],
+    keep: Callable[[Output], T],
+    on_photo: Callable[[], None],
+) -> list[T]:
     own = threading.local()
 
-    def look(row: int) -> tuple[Any, Any]:
+    def look(row: int) -> T:
         if not hasattr(own, "model"):
             own.model = Model(content)
-        output = own.model.run(source.array(row))
+        kept = keep(own.model.run(source.array(row)))
         on_photo()
-        return output.probabilities, output.heatmaps[int(output.probabilities.argmax())]
+        return kept
 
     # One interpreter a thread, one thread an interpreter: the highest throughput.
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:

@@ -52,20 +52,21 @@ class Variant:
         }
 
 
-def convert(backbone: keras.Model, head: keras.Model, variant: str) -> bytes:
+def convert(backbone: keras.Model, head: keras.Model, variant: str, temperature: float = 1.0) -> bytes:
     """Return the LiteRT file of a network. Needs the TensorFlow backend.
 
     Args:
         backbone: uint8 photos -> features.
         head: pooled features -> logits.
         variant: one of `VARIANTS`.
+        temperature: what the logits are divided by.
     """
     import tensorflow as tf
 
     options: dict[str, Any] = {FLOAT32: {}, INT8_DYNAMIC: {"optimizations": [tf.lite.Optimize.DEFAULT]}}[variant]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
-        serving_model(backbone, head).export(str(path), format="litert", verbose=False, **options)
+        serving_model(backbone, head, temperature).export(str(path), format="litert", verbose=False, **options)
         return path.read_bytes()
 
 

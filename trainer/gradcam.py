@@ -46,12 +46,19 @@ class GradCam(layers.Layer):  # type: ignore[misc]
         return ops.relu(ops.reshape(maps, (-1, maps.shape[1], rows, columns))) / (rows * columns)
 
 
-def serving_model(backbone: keras.Model, head: keras.Model) -> keras.Model:
-    """Return the network that is exported: ``image`` uint8 [1, H, W, 3] -> ``probabilities`` and ``heatmaps``."""
+def serving_model(backbone: keras.Model, head: keras.Model, temperature: float = 1.0) -> keras.Model:
+    """Return the network that is exported: ``image`` uint8 [1, H, W, 3] -> ``probabilities`` and ``heatmaps``.
+
+    Args:
+        backbone: photos -> features.
+        head: pooled features -> logits.
+        temperature: what the logits are divided by before the softmax; the heatmaps are of the logits as they are.
+    """
     image = keras.Input(batch_shape=(1, *backbone.input_shape[1:]), dtype="uint8", name="image")
     features = backbone(image, training=False)
     pooled = layers.GlobalAveragePooling2D(name="pooling")(features)
-    probabilities = layers.Softmax(name="probabilities")(head(pooled, training=False))
+    logits = layers.Rescaling(1 / temperature, name="temperature")(head(pooled, training=False))
+    probabilities = layers.Softmax(name="probabilities")(logits)
     heatmaps = GradCam(dense_layers(head), name="heatmaps")(features)
     return keras.Model(image, {"probabilities": probabilities, "heatmaps": heatmaps}, name="served")
 

@@ -172,7 +172,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         entry: dict[str, Any] = {name: round(float(logs[name]), 6) for name in names}
         if not np.isfinite([logs["loss"], entry["log_loss"], entry["val_log_loss"]]).all():
             raise TrainingDivergedError(
-                f"The loss became {logs['loss']} in {self.phase} epoch {epoch + 1}. The best weights so far are kept; "
+                f"The loss became {logs['loss']} in {self.phase} epoch {epoch + 1}; "
                 "start a new run with a lower learning rate."
             )
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
@@ -184,10 +184,11 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 def merit(entry: dict[str, Any]) -> float:
-    """Return what makes one epoch better than another: a lower validation log-loss at its own best temperature.
+    """Return what makes one epoch better than another: a lower validation log-loss of what would be served.
 
-    Plain log-loss would punish a network that is right more often for being too sure of itself, which calibration
-    mends; accuracy alone is decided by luck where there are few validation photos.
+    That is at the temperature fitted on the same photos, which the export bakes in. Plain log-loss would punish a
+    network that is right more often for being too sure of itself; accuracy alone is decided by luck where there are few
+    validation photos.
     """
     return -float(entry["val_calibrated_log_loss"])
 

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.exceptions import TyperException
 
-from classifier.errors import PointerError
+from classifier.errors import InvalidSetting, PointerError
 from classifier.manifest import Resize
+
+INTERRUPTED = 130
+"""What Typer returns after Ctrl-C."""
 
 app = typer.Typer(
     name="trainer",
@@ -52,22 +56,23 @@ def train(
         int | None, typer.Option(help="Side of the input in pixels. Default: the architecture's.", min=32, max=1024)
     ] = None,
     resize: Annotated[Resize, typer.Option(help="stretch, or crop around the centre.")] = "stretch",
-    alpha: Annotated[float, typer.Option(help="Width multiplier of the MobileNets.")] = 1.0,
+    alpha: Annotated[float, typer.Option(help="Width multiplier of the MobileNets.", min=0.05, max=4)] = 1.0,
     backbone_layer: Annotated[
         str | None, typer.Option(help="Cut the backbone at this inner layer, such as mixed8.")
     ] = None,
     hidden: Annotated[str, typer.Option(help="Widths of up to two hidden dense layers, such as 256,128.")] = "",
     dropout: Annotated[float, typer.Option(help="Before each dense layer.", min=0, max=0.95)] = 0.2,
     head_epochs: Annotated[int, typer.Option(help="At most, on cached features.", min=1)] = 100,
-    head_learning_rate: Annotated[float, typer.Option(help="Of the head alone.")] = 3e-4,
+    head_learning_rate: Annotated[float, typer.Option(help="Of the head alone.", min=1e-8)] = 3e-4,
     head_decay: Annotated[
-        float | None, typer.Option(help="L2 of the head's kernels. Default: 50 / training photos; 1e-4 from scratch.")
+        float | None,
+        typer.Option(help="L2 of the head's kernels. Default: 50 / training photos; 1e-4 from scratch.", min=0),
     ] = None,
     fine_tune_epochs: Annotated[
         int | None, typer.Option(help="At most; 0 trains the head only. Default: the architecture's.", min=0)
     ] = None,
     fine_tune_learning_rate: Annotated[
-        float | None, typer.Option(help="At its highest. Default: the architecture's.")
+        float | None, typer.Option(help="At its highest. Default: the architecture's.", min=1e-8)
     ] = None,
     fine_tune_layers: Annotated[
         int | None, typer.Option(help="Last layers to fine-tune, -1 for all. Default: the architecture's.", min=-1)
@@ -117,6 +122,9 @@ def train(
     cache_bytes = None if cache_gb is None else int(cache_gb * 1e9)
     trained = training.train(config, folder, _console(), cache_bytes=cache_bytes, workers=workers)
     _console().print(f"trained in {time.perf_counter() - began:.0f} s", highlight=False)
+    if bundle.backend() != bundle.EXPORTING_BACKEND:
+        _console().print(f"next: KERAS_BACKEND=tensorflow trainer export {run}", highlight=False, soft_wrap=True)
+        return
     manifest = bundle.make_bundle(trained, config, folder, _console(), tolerance=tolerance)
     _print_result(manifest, folder.bundle)
     _console().print(f"done in {time.perf_counter() - began:.0f} s", highlight=False)
@@ -134,6 +142,8 @@ def export(run: RunArgument, tolerance: ToleranceOption = 0.005) -> None:
     _load_keras()
     from trainer import bundle, training
 
+    if bundle.backend() != bundle.EXPORTING_BACKEND:
+        raise InvalidSetting(f"Expected KERAS_BACKEND=tensorflow for the export; received {bundle.backend()}.")
     trained = training.load_trained(folder, config)
     manifest = bundle.make_bundle(trained, config, folder, _console(), tolerance=tolerance)
     _print_result(manifest, folder.bundle)
@@ -155,9 +165,8 @@ def evaluate(
     """
     from trainer.evaluating import evaluate_run
 
-    evaluation = evaluate_run(run, split, dataset=dataset, data_dir=data_dir, csv=csv, console=_console(err=as_json))
-    if out is not None:
-        evaluation.write(out, split)
+    console = _console(err=as_json)
+    evaluation = evaluate_run(run, split, dataset=dataset, data_dir=data_dir, csv=csv, out=out, console=console)
     if as_json:
         import json
 
@@ -211,15 +220,21 @@ def samples(
 
 
 def main() -> None:
-    """Run the command line; a PointerError becomes one line on stderr and exit code 1."""
+    """Run the command line; an expected error becomes one line on stderr: exit code 1, or 2 for how it is used."""
+    arguments = sys.argv[1:] or ["--help"]
     try:
-        app()
+        code = app(arguments, prog_name="trainer", standalone_mode=False)
     except PointerError as error:
-        typer.echo(f"trainer: {error}", err=True)
+        typer.echo(f"trainer: {' '.join(str(error).split())}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("trainer: interrupted; the same command resumes the run.", err=True)
-        sys.exit(130)
+    except TyperException as error:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "trainer"
+        typer.echo(f"trainer: {error.format_message().rstrip('.')}. `{path} --help` explains.", err=True)
+        sys.exit(error.exit_code)
+    if code == INTERRUPTED:
+        typer.echo("trainer: interrupted; an interrupted `trainer train` goes on when it is run again.", err=True)
+    sys.exit(code)
 
 
 def _console(*, err: bool = False) -> Any:
@@ -240,9 +255,12 @@ def _load_keras() -> None:
 
 def _widths(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(part) for part in text.split(",") if part.strip())
+        widths = tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
-        raise typer.BadParameter(f"Expected widths such as 256,128; received {text!r}.") from None
+        widths = ()
+    if any(width < 1 for width in widths) or (text.strip() and not widths):
+        raise typer.BadParameter(f"Expected --hidden to be widths such as 256,128; received {text!r}.")
+    return widths
 
 
 def _print_result(manifest: Any, bundle: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +51,16 @@ def architecture(name: str) -> Architecture:
     return ARCHITECTURES[name]
 
 
-def build_backbone(config: NetworkConfig) -> keras.Model:
+def build_backbone(config: NetworkConfig, *, load_weights: bool = True) -> keras.Model:
     """Return the model ``backbone``: uint8 [n, H, W, 3] -> float32 features [n, h, w, channels], weights loaded.
 
-    Batch normalisation runs in inference mode, whatever the trainer does, as soon as the weights are pretrained: a
-    few photos a batch would only spoil its statistics. From scratch it follows the training phase.
+    `load_weights` is False where a checkpoint follows that has them all: neither file nor download is needed then.
+
+    `set_trainable_layers` keeps batch normalisation of pretrained weights frozen and so in inference mode: a few
+    photos a batch would only spoil its statistics. From scratch it follows the training phase.
 
     Raises:
-        InvalidRequest: the weights do not fit the architecture, or there is no such inner layer.
+        InvalidRequest: the weights or the size do not fit the architecture, or there is no such inner layer.
         NotFound: the weights file is missing.
         Unavailable: ImageNet weights were asked for and could not be downloaded.
     """
@@ -68,14 +70,20 @@ def build_backbone(config: NetworkConfig) -> keras.Model:
     if config.alpha != 1.0 and config.architecture not in ("mobilenet", "mobilenet_v2"):
         raise InvalidRequest(f"--alpha is for mobilenet and mobilenet_v2; received it with {kind.name}.")
     side = config.image_size or kind.input_size
-    core = kind.build(config, (side, side, 3))
+    try:
+        core = kind.build(config if load_weights else replace(config, weights="none"), (side, side, 3))
+    except ValueError as error:
+        raise InvalidRequest(
+            f"{kind.name} cannot be built with --image-size {side}, --alpha {config.alpha} and --weights "
+            f"{config.weights}: {' '.join(str(error).split())}"
+        ) from error
     if config.backbone_layer is not None:
         core = _cut(core, config.backbone_layer)
-    if config.weights not in ("imagenet", "none"):
+    if load_weights and config.weights not in ("imagenet", "none"):
         _load_weights(core, Path(config.weights), config)
     image = keras.Input((side, side, 3), dtype="uint8", name="image")
     scaled = kind.scaling(image)
-    features = core(scaled) if from_scratch(config) else core(scaled, training=False)
+    features = core(scaled)
     return keras.Model(image, features, name=BACKBONE)
 
 
@@ -97,10 +105,12 @@ def build_head(
         decay: of the dense kernels: their squares times this are added to the loss (L2).
 
     Raises:
-        InvalidRequest: more than two hidden layers.
+        InvalidRequest: more than two hidden layers, or one without a width.
     """
     if len(hidden) > 2:
         raise InvalidRequest(f"Expected at most two hidden layers; received {len(hidden)}.")
+    if any(width < 1 for width in hidden):
+        raise InvalidRequest(f"Expected hidden layers of 1 or more; received {', '.join(map(str, hidden))}.")
     pooled = keras.Input((channels,), name="pooled")
     penalty = keras.regularizers.L2(decay) if decay else None
     x = pooled

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from classifier.errors import PointerError
+from classifier.errors import NotFound, PointerError, Refused
 from classifier.manifest import InputSpec
 from classifier.preprocessing import Limits, load_array
 
@@ -28,7 +28,7 @@ class PhotoSource:
         paths: the photos, absolute.
         spec: the model's input size and resize rule.
         cache_bytes: how many bytes of decoded pixels are kept; photos beyond are decoded each time. The default is
-            a quarter of the machine's memory.
+            a quarter of the memory that this process may use.
 
     Safe to use from several threads.
     """
@@ -36,7 +36,7 @@ class PhotoSource:
     def __init__(self, paths: list[Path], spec: InputSpec, *, cache_bytes: int | None = None) -> None:
         self.paths = paths
         self.spec = spec
-        self._room = _quarter_of_memory() if cache_bytes is None else cache_bytes
+        self._room = usable_memory() // 4 if cache_bytes is None else cache_bytes
         self._pixels: dict[int, NDArray[np.uint8]] = {}
         self._lock = threading.Lock()
 
@@ -64,10 +64,14 @@ class PhotoSource:
         return pixels
 
     def select(self, rows: NDArray[np.intp]) -> PhotoSource:
-        """Return a source of these rows only, renumbered from 0, which keeps the pixels decoded so far."""
+        """Return a source of these rows only, renumbered from 0, which keeps the pixels decoded so far.
+
+        The room of the other rows' pixels is free again.
+        """
         chosen = PhotoSource([self.paths[row] for row in rows], self.spec, cache_bytes=0)
         chosen._pixels = {new: self._pixels[old] for new, old in enumerate(rows.tolist()) if old in self._pixels}
-        chosen._room = self._room
+        kept = sum(pixels.nbytes for pixels in chosen._pixels.values())
+        chosen._room = self._room + sum(pixels.nbytes for pixels in self._pixels.values()) - kept
         return chosen
 
 
@@ -111,13 +115,19 @@ def check_photos(
     source = PhotoSource([folder / path for path in frame["image_path"]], spec, cache_bytes=cache_bytes)
 
     def look(row: int) -> tuple[str | None, str | None]:
+        path = source.paths[row]
         try:
-            data = source.paths[row].read_bytes()
+            if "\0" in str(path):
+                return None, "unreadable: a NUL in its name"
+            data = path.read_bytes()
             source.decode(row, data)
             return hashlib.sha256(data).hexdigest(), None
         except FileNotFoundError:
-            return None, "missing"
-        except (PointerError, OSError) as error:
+            return None, _missing(path)
+        except OSError as error:
+            # The error itself would name the folder; these reasons are published with the figures.
+            return None, f"unreadable: {error.strerror or type(error).__name__}"
+        except PointerError as error:
             return None, f"unreadable: {error}"
         finally:
             on_photo()
@@ -142,6 +152,54 @@ def fingerprint(frame: pd.DataFrame) -> str:
     return digest.hexdigest()
 
 
+def require_unchanged(photos: CheckedPhotos, rows: NDArray[np.intp]) -> None:
+    """Compare the bytes of these photos with those that were checked.
+
+    Raises:
+        NotFound: some are missing.
+        Refused: some have other bytes.
+    """
+
+    def look(row: int) -> str | None:
+        try:
+            with photos.source.paths[row].open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            return "missing"
+        return None if found == photos.frame.at[row, "sha256"] else "changed"
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        looks = pd.Series(list(pool.map(look, rows.tolist())), index=rows, dtype=object)
+    for what, error in (("missing", NotFound), ("changed", Refused)):
+        at_fault = looks.index[looks == what]
+        if len(at_fault):
+            names = ", ".join(str(photos.source.paths[row]) for row in at_fault[:3])
+            raise error(
+                f"{len(at_fault)} of {len(rows)} photos that the run was made with are {what}: {names}"
+                f"{', ...' if len(at_fault) > 3 else ''}. Put them back (a relative --data-dir counts from the folder "
+                "in which the training was started)."
+            )
+
+
+def usable_memory(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the bytes of memory of the machine, or of the container where its limit (cgroup v2 or v1) is lower."""
+    usable = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            usable = min(usable, int((cgroups / name).read_text()))
+        except (OSError, ValueError):
+            continue  # not this version of cgroups, or "max": no limit
+    return usable
+
+
+def _missing(path: Path) -> str:
+    """Say that a photo is missing, and whether it is there with its ending in other letters."""
+    for suffix in (path.suffix.lower(), path.suffix.upper()):
+        if path.suffix and path.with_suffix(suffix).is_file():
+            return f"missing: {path.with_suffix(suffix).name} is there instead"
+    return "missing"
+
+
 def _mark_duplicates(checked: pd.DataFrame) -> None:
     """Fill in ``reason`` for photos whose path or bytes are there more than once."""
     nearest_to_test = {"test": 0, "validation": 1, "train": 2}
@@ -162,7 +220,3 @@ def _mark_duplicates(checked: pd.DataFrame) -> None:
             else:
                 reason = f"same bytes as {first['image_path']}"
             checked.at[row, "reason"] = reason
-
-
-def _quarter_of_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4

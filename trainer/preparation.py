@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
 
-from classifier.errors import InvalidRequest, Refused
+from classifier.errors import InvalidRequest, NotFound, Refused
 from classifier.manifest import InputSpec
-from trainer import network
-from trainer.config import NetworkConfig, TrainingConfig
-from trainer.datasets import load
+from trainer.config import DataConfig, NetworkConfig, TrainingConfig
+from trainer.datasets import list_photos
 from trainer.photos import CheckedPhotos, PhotoSource, check_photos, fingerprint
 from trainer.progress import counting
 from trainer.run_folder import RunFolder, read_json, write_file, write_json
@@ -32,21 +32,20 @@ def prepare_photos(
         Refused: the photos are not those that the run began with.
         InvalidRequest: too many photos are rejected, or too few are left.
     """
-    frame = load(config.data)
-    with counting(console, "checking photos", len(frame)) as step:
-        photos = check_photos(
-            frame, Path(config.data.data_dir), input_spec(config.network),
-            cache_bytes=cache_bytes, workers=workers, on_photo=step,
-        )  # fmt: skip
+    photos, not_listed = check_dataset(
+        config.data, input_spec(config.network), console, cache_bytes=cache_bytes, workers=workers
+    )
     write_file(run.rejected, lambda path: photos.rejected.to_csv(path, index=False))
     counts = photos.frame["split"].value_counts()
     console.print(
         f"{config.data.dataset}: {photos.frame['label'].nunique()} classes, {counts.get('train', 0)} train, "
         f"{counts.get('validation', 0)} validation, {counts.get('test', 0)} test photos; "
-        f"{len(photos.rejected)} rejected" + (f", see {run.rejected}" if len(photos.rejected) else ""),
+        f"{len(photos.rejected)} rejected"
+        + (f", see {run.rejected}" if len(photos.rejected) else "")
+        + (f"; {not_listed} in its folders but in no table" if not_listed else ""),
         highlight=False,
     )
-    _require_enough(photos, len(frame), config.data.max_rejected, run)
+    _require_enough(photos, len(photos.frame) + len(photos.rejected), config.data.max_rejected, run)
     if run.summary.is_file() and read_json(run.summary)["fingerprint"] != photos.fingerprint:
         raise Refused(
             f"The photos in {config.data.data_dir} are not those that {run.path} was started with. "
@@ -57,18 +56,47 @@ def prepare_photos(
     return photos
 
 
+def check_dataset(
+    config: DataConfig,
+    spec: InputSpec,
+    console: Console,
+    *,
+    cache_bytes: int | None = None,
+    workers: int | None = None,
+) -> tuple[CheckedPhotos, int]:
+    """List and check a data set; return its photos, and how many more lie beside them that no table names.
+
+    What the layout left out is among the rejected.
+    """
+    listing = list_photos(config)
+    with counting(console, "checking photos", len(listing.frame)) as step:
+        photos = check_photos(
+            listing.frame, Path(config.data_dir), spec, cache_bytes=cache_bytes, workers=workers, on_photo=step
+        )
+    columns = list(photos.rejected.columns)
+    rows = photos.rejected.to_numpy().tolist() + listing.left_out[columns].to_numpy().tolist()
+    rejected = pd.DataFrame(rows, columns=columns, dtype=object)
+    return replace(photos, rejected=rejected), listing.not_listed
+
+
 def input_spec(config: NetworkConfig) -> InputSpec:
     """Return the size and resize rule of a network's input."""
+    from trainer import network
+
     side = config.image_size or network.architecture(config.architecture).input_size
     return InputSpec(width=side, height=side, resize=config.resize)
 
 
-def load_photos(run: RunFolder, config: TrainingConfig) -> CheckedPhotos:
-    """Return the photos that a run has already checked, not yet decoded again."""
+def load_photos(run: RunFolder, config: TrainingConfig, spec: InputSpec) -> CheckedPhotos:
+    """Return the photos that a run has already checked, not yet decoded again.
+
+    Raises:
+        NotFound: the run has not checked any yet.
+    """
+    if not run.data.is_file() or not run.rejected.is_file():
+        raise NotFound(f"Expected the tables of photos that `trainer train` keeps in {run.path}; they are missing.")
     frame = pd.read_csv(run.data, dtype=str, keep_default_na=False)
-    source = PhotoSource(
-        [Path(config.data.data_dir) / path for path in frame["image_path"]], input_spec(config.network)
-    )
+    source = PhotoSource([Path(config.data.data_dir) / path for path in frame["image_path"]], spec)
     return CheckedPhotos(frame, pd.read_csv(run.rejected, dtype=str), source, fingerprint(frame))
 
 

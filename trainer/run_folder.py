@@ -10,20 +10,24 @@
     log.csv          a line an epoch
     bundle/          what `admin_cli publish` takes; complete when its manifest.json is there
 
-Every file is written beside its name and renamed, so that it is either the old one or the new one.
+Every file is written beside its name (.partial-*) and renamed, so that it is either the old one or the new one. Other
+files in the folder are left alone.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from classifier.errors import InvalidRequest, NotFound, Refused
-from trainer.config import TrainingConfig, read_config
+from classifier.errors import InvalidRequest, InvalidSetting, NotFound, Refused
+from trainer.config import TrainingConfig
+
+PARTIAL = ".partial-"
 
 
 @dataclass(frozen=True)
@@ -77,29 +81,48 @@ class RunFolder:
         """What is published."""
         return self.path / "bundle"
 
+    @property
+    def new_bundle(self) -> Path:
+        """A bundle that is being made."""
+        return self.path / "bundle.partial"
+
+    @property
+    def old_bundle(self) -> Path:
+        """The former bundle while it is being replaced."""
+        return self.path / "bundle.old"
+
+    def has_begun(self) -> bool:
+        """Return whether its photos were accepted: from then on its configuration stays."""
+        return self.summary.exists() or self.state.exists()
+
 
 def start_run(path: Path, config: TrainingConfig, *, overwrite: bool = False) -> RunFolder:
     """Return a new run's folder, or the folder of the same run that was interrupted.
+
+    A configuration that failed before its photos were accepted is replaced by the next one.
+
+    Args:
+        path: the folder.
+        config: what is asked for.
+        overwrite: remove what an earlier run left there, whatever its configuration; other files stay.
 
     Raises:
         Refused: the folder holds a run with another configuration, or something that is not a run.
     """
     run = RunFolder(path)
-    if overwrite and run.config.is_file():
-        import shutil
-
-        shutil.rmtree(path)
     if run.config.is_file():
-        differences = read_config(run.config).differences(config)
-        if differences:
+        differences = _read_config(run).differences(config)
+        if overwrite:
+            _clear(run)
+        elif not differences:
+            return run
+        elif run.has_begun():
             raise Refused(
                 f"{path} holds a run with another configuration ({'; '.join(differences)}). "
                 "Give another --run folder, the same options to resume it, or --overwrite to start again."
             )
-        return run
-    if path.exists() and any(path.iterdir()):
+    elif path.exists() and (not path.is_dir() or any(not file.name.startswith(PARTIAL) for file in path.iterdir())):
         raise Refused(f"Expected an empty or new folder for --run; {path} holds other files.")
-    path.mkdir(parents=True, exist_ok=True)
     write_json(run.config, config.to_json())
     return run
 
@@ -113,7 +136,7 @@ def open_run(path: Path) -> tuple[RunFolder, TrainingConfig]:
     run = RunFolder(path)
     if not run.config.is_file():
         raise NotFound(f"Expected a run folder with a config.json; {path} has none. `trainer train` makes one.")
-    return run, read_config(run.config)
+    return run, _read_config(run)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -131,15 +154,47 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InvalidRequest(f"{path} is not JSON: {error}. Start the run again with --overwrite.") from error
+        raise InvalidRequest(f"{path} is not JSON: {error}. Put it back as it was, or start a new run.") from error
 
 
 def write_file(path: Path, write: Callable[[Path], Any]) -> None:
     """Have `write` fill a file beside `path`, flush it to disk and rename it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # The name keeps its ending: Keras and NumPy go by it.
-    beside = path.with_name(f".partial-{path.name}")
+    beside = path.with_name(f"{PARTIAL}{path.name}")
     write(beside)
     with beside.open("rb") as file:
         os.fsync(file.fileno())
     beside.replace(path)
+
+
+def replace_bundle(run: RunFolder) -> None:
+    """Put the new bundle in the place of the former one; after a crash, `clear_unfinished_bundle` mends the rest."""
+    if run.bundle.exists():
+        run.bundle.rename(run.old_bundle)
+    run.new_bundle.rename(run.bundle)
+    shutil.rmtree(run.old_bundle, ignore_errors=True)
+
+
+def clear_unfinished_bundle(run: RunFolder) -> None:
+    """Take back the former bundle where a crash came between it and the new one; remove what else a crash left."""
+    if run.old_bundle.exists() and not run.bundle.exists():
+        run.old_bundle.rename(run.bundle)
+    for folder in (run.old_bundle, run.new_bundle):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read_config(run: RunFolder) -> TrainingConfig:
+    try:
+        return TrainingConfig.from_json(read_json(run.config))
+    except InvalidSetting as error:
+        raise Refused(f"{run.config} is not a run's configuration. {error} Give another --run folder.") from error
+
+
+def _clear(run: RunFolder) -> None:
+    """Remove what a run owns, its state first and but for its configuration: a crash leaves a run that starts anew."""
+    partial = sorted(run.path.glob(f"{PARTIAL}*"))
+    for file in (run.state, run.summary, run.data, run.rejected, run.features, run.log, *partial):
+        file.unlink(missing_ok=True)
+    for folder in (run.bundle, run.new_bundle, run.old_bundle, run.checkpoints):
+        shutil.rmtree(folder, ignore_errors=True)

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from classifier.errors import Refused
+from classifier.errors import InvalidRequest, Refused
 from trainer import network
 from trainer.config import ScheduleConfig, TrainingConfig
 from trainer.datasets import class_targets
 from trainer.generator import PhotoSequence
-from trainer.keeper import Keeper, TrainingState, Validation
-from trainer.photos import CheckedPhotos
-from trainer.preparation import load_photos, prepare_photos
+from trainer.keeper import Keeper, TrainingDivergedError, TrainingState, Validation
+from trainer.photos import CheckedPhotos, require_unchanged
+from trainer.preparation import input_spec, load_photos, prepare_photos
 from trainer.progress import counting
 from trainer.run_folder import RunFolder, write_file
 from trainer.training_progress import TrainingProgress
@@ -59,13 +59,20 @@ def train(
 
     Raises:
         PointerError: the data or the options cannot be used; the message says why.
+        TrainingDivergedError: the loss is no longer a number. What was best until then can be exported.
     """
+    scratch = network.from_scratch(config.network)
+    if scratch and config.schedule.fine_tune_epochs == 0:
+        raise InvalidRequest(
+            "With --weights none, everything is learnt in fine-tuning: --fine-tune-epochs has to be 1 or more."
+        )
     keras.utils.set_random_seed(config.schedule.seed)
+    state = TrainingState(run)
+    # Before the photos: what is wrong with the options is said at once. Behind the head's phase, a checkpoint follows.
+    backbone = network.build_backbone(config.network, load_weights=HEAD_PHASE not in state.finished)
     photos = prepare_photos(config, run, console, cache_bytes=cache_bytes, workers=workers)
     labels = tuple(sorted(photos.frame["label"].unique()))
     data = _Batches(photos, labels, config.schedule, workers)
-    backbone = network.build_backbone(config.network)
-    scratch = network.from_scratch(config.network)
     usual_decay = 1e-4 if scratch else 50 / len(data.rows["train"])
     head = network.build_head(
         backbone.output_shape[-1],
@@ -75,14 +82,21 @@ def train(
         _first(config.schedule.head_decay, usual_decay),
     )
     plain = network.classifier(backbone, head)
-    state = TrainingState(run)
-    if not scratch and HEAD_PHASE not in state.finished:
-        _train_head(config.schedule, run, state, backbone, head, plain, data, photos.fingerprint, console)
     phase = TRAINING_PHASE if scratch else FINE_TUNING_PHASE
-    if phase not in state.finished:
-        if phase == FINE_TUNING_PHASE:
-            state.load_best(plain)
-        _train_backbone(config, phase, state, backbone, head, plain, data, console)
+    try:
+        if not scratch and HEAD_PHASE not in state.finished:
+            _train_head(config.schedule, run, state, backbone, head, plain, data, photos.fingerprint, console)
+        if phase not in state.finished:
+            if phase == FINE_TUNING_PHASE:
+                state.load_best(plain)
+            _train_backbone(config, phase, state, backbone, head, plain, data, console)
+    except TrainingDivergedError as error:
+        if state.best is None:
+            raise
+        if not scratch and HEAD_PHASE not in state.finished:
+            _finish_head(state, head, plain)
+        state.finish(phase)
+        raise TrainingDivergedError(f"{error} `trainer export {run.path}` makes a bundle of the best.") from error
     state.load_best(plain)
     return Trained(backbone, head, labels, photos)
 
@@ -91,7 +105,8 @@ def load_trained(run: RunFolder, config: TrainingConfig) -> Trained:
     """Return the best network of a run whose training is complete.
 
     Raises:
-        Refused: it is not.
+        Refused: it is not, or photos of its validation and test splits have changed.
+        NotFound: some of those are missing.
     """
     state = TrainingState(run)
     last = TRAINING_PHASE if network.from_scratch(config.network) else FINE_TUNING_PHASE
@@ -99,12 +114,27 @@ def load_trained(run: RunFolder, config: TrainingConfig) -> Trained:
         raise Refused(
             f"The training in {run.path} is not complete; run its `trainer train` command again to resume it."
         )
-    photos = load_photos(run, config)
+    photos = load_photos(run, config, input_spec(config.network))
+    require_unchanged(photos, np.flatnonzero(photos.frame["split"] != "train"))
     labels = tuple(sorted(photos.frame["label"].unique()))
-    backbone = network.build_backbone(config.network)
+    backbone = network.build_backbone(config.network, load_weights=False)
     head = network.build_head(backbone.output_shape[-1], len(labels), config.network.hidden, config.network.dropout)
     state.load_best(network.classifier(backbone, head))
     return Trained(backbone, head, labels, photos)
+
+
+def learning_rates(
+    highest: float, epochs: int, steps: int, *, warm_up: bool
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Return rates that fall along a cosine over `epochs` of `steps` batches, to 2 %.
+
+    With `warm_up` they rise from a tenth in the first epoch, where it is not the only one.
+    """
+    warm = steps if warm_up and epochs > 1 else 0
+    return keras.optimizers.schedules.CosineDecay(
+        highest / 10 if warm else highest, epochs * steps - warm, alpha=0.02,
+        warmup_target=highest if warm else None, warmup_steps=warm,
+    )  # fmt: skip
 
 
 class _Batches:
@@ -156,15 +186,19 @@ def _train_head(
         )  # fmt: skip
     finally:
         progress.close()
-    state.load_best(head)
-    state.keep_whole(plain)
-    state.finish(HEAD_PHASE)
+    _finish_head(state, head, plain)
     best = state.best or {}
     console.print(
         f"head: {len(state.history)} epochs on cached features, best epoch {best['epoch']}: "
         f"val loss {best['val_log_loss']:.3f} acc {best['val_accuracy']:.3f}",
         highlight=False,
     )
+
+
+def _finish_head(state: TrainingState, head: keras.Model, plain: keras.Model) -> None:
+    state.load_best(head)
+    state.keep_whole(plain)
+    state.finish(HEAD_PHASE)
 
 
 def _features(
@@ -207,14 +241,7 @@ def _train_backbone(
     count = network.set_trainable_layers(backbone, wanted, scratch=scratch)
     training = data.shuffled("train")
     rate = _first(schedule.fine_tune_learning_rate, kind.fine_tune_learning_rate)
-    steps = epochs * len(training)
-    warm_up = len(training) if scratch else 0
-    optimizer = keras.optimizers.Adam(
-        keras.optimizers.schedules.CosineDecay(
-            rate / 10 if warm_up else rate, steps - warm_up, alpha=0.02,
-            warmup_target=rate if warm_up else None, warmup_steps=warm_up,
-        )
-    )  # fmt: skip
+    optimizer = keras.optimizers.Adam(learning_rates(rate, epochs, len(training), warm_up=scratch))
     augmentation = network.build_augmentation(schedule.seed) if schedule.augment else None
     whole = network.classifier(backbone, head, augmentation)
     _compile(whole, optimizer)

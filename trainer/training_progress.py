@@ -68,7 +68,7 @@ class TrainingProgress(keras.callbacks.Callback):  # type: ignore[misc]
             seconds = time.perf_counter() - self._epoch_began
             rate = (batch + 1) / self._steps * self.images / seconds
             figures = (
-                f"{rate:.0f} img/s loss {(logs or {}).get('loss', 0):.3f} acc {(logs or {}).get('accuracy', 0):.3f}"
+                f"{rate:.0f} img/s loss {(logs or {}).get('log_loss', 0):.3f} acc {(logs or {}).get('accuracy', 0):.3f}"
             )
             self._progress.update(self._task, advance=1, figures=figures)
 
