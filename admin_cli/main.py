@@ -8,6 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from admin_cli import prediction, production, versions
+from admin_cli.output import printable
 from classifier.errors import (
     Conflict,
     Corrupt,
@@ -66,7 +67,8 @@ def main() -> None:
     try:
         sys.exit(app(arguments, prog_name="admin_cli", standalone_mode=False))
     except PointerError as error:
-        _fail(str(error), exit_code(error))
+        where = f" The store is {error.store}." if isinstance(error, Corrupt) and error.store else ""
+        _fail(f"{error}{where}", exit_code(error))
     except TyperException as error:
         context = getattr(error, "ctx", None)
         command_path = context.command_path if context else "admin_cli"
@@ -79,5 +81,5 @@ def exit_code(error: PointerError) -> int:
 
 
 def _fail(message: str, code: int) -> None:
-    typer.echo(f"admin_cli: {' '.join(message.split())}", err=True)
+    typer.echo(f"admin_cli: {printable(' '.join(message.split()))}", err=True)
     sys.exit(code)

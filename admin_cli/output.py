@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -15,16 +16,24 @@ NARROWEST = 80
 WRAPS_FROM = 17
 """A column whose widest cell has fewer characters keeps its width; the others share what is left."""
 NOTHING = "-"
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def print_json(value: Any) -> None:
     """Print indented JSON."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    # JSON escapes what is below a space, and nothing else that a terminal obeys.
+    typer.echo("\n".join(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", line) for line in text.split("\n")))
+
+
+def printable(text: str) -> str:
+    """Return a text in which what a terminal would obey is written out: names and reasons come from other people."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def print_text(text: str) -> None:
     """Print a sentence; what is longer than a line breaks at spaces only, so that a path stays whole."""
-    typer.echo(textwrap.fill(text, _width(), break_long_words=False, break_on_hyphens=False))
+    typer.echo(textwrap.fill(printable(text), _width(), break_long_words=False, break_on_hyphens=False))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
@@ -39,7 +48,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right:
     from rich.console import Console
     from rich.table import Table
 
-    rows = list(rows)
+    rows = [[printable(cell) for cell in row] for row in rows]
     table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
     for index, column in enumerate(columns):
         widest = max(map(cell_len, [column, *(row[index] for row in rows)]))

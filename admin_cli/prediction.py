@@ -14,7 +14,7 @@ import typer
 from admin_cli.options import DEFAULT_MODEL, DEFAULT_STORE, JsonOption, ModelOption, StoreOption
 from admin_cli.output import percent, print_json, print_table, print_text
 from classifier.errors import Corrupt, InvalidRequest, NotFound, NotReady, PointerError, Unavailable
-from classifier.queries import TOP_LABEL, Query
+from classifier.queries import LABEL_PREFIX, TOP_LABEL, Query
 from classifier.quiet import quiet
 from classifier.store import open_source
 
@@ -55,7 +55,9 @@ def predict(
         content = file.read()
     reply = _ask(url, content, query) if url else _run_here(store, model, content, query)
     overlay = reply.get("gradcam")
-    if gradcam is not None and overlay is not None:
+    if gradcam is not None:
+        if overlay is None:
+            raise PointerError(f"Expected an overlay for {gradcam}; {url} sent none. Does it run this release?")
         _write(gradcam, base64.b64decode(overlay.pop("image")))
         overlay["file"] = str(gradcam)
     if as_json:
@@ -92,13 +94,15 @@ def _write(path: Path, content: bytes) -> None:
 def _run_here(store: str, model: str, content: bytes, query: Query) -> dict[str, Any]:
     """Predict with the function's own parts and settings, in this process; its log goes nowhere."""
     from classifier import logs
+    from classifier.memory import Memory
     from classifier.predictions import body_of, predict
     from classifier.preprocessing import Limits
     from classifier.server import Server
     from classifier.settings import Settings
 
     settings = Settings.from_env({**os.environ, "MODEL_STORE": store, "MODEL_NAME": model})
-    limits = Limits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+    memory = Memory(settings.max_image_memory, wait=settings.wait)
+    limits = Limits(settings.max_image_bytes, settings.max_image_pixels, memory)
     with quiet(), logs.written_to(io.StringIO()):
         loaded = Server(settings).current()
         prediction = predict(loaded, content, query, limits)
@@ -116,7 +120,10 @@ def _ask(url: str, content: bytes, query: Query) -> dict[str, Any]:
         raise InvalidRequest(f"Expected --url to start with http:// or https://; received {url!r}.")
     parameters = {"top_k": str(query.top_k)}
     if query.gradcam is not None:
-        parameters |= {"gradcam": query.gradcam or "1", "gradcam_format": query.gradcam_format}
+        parameters |= {
+            "gradcam": f"{LABEL_PREFIX}{query.gradcam}" if query.gradcam else "1",
+            "gradcam_format": query.gradcam_format,
+        }
     request = urllib.request.Request(  # noqa: S310 - http or https, checked above
         f"{url.rstrip('/')}/?{urllib.parse.urlencode(parameters)}",
         data=content,

@@ -88,4 +88,4 @@ def _report(entry: HistoryEntry, as_json: bool) -> None:
     else:
         verb = {"promote": "promoted", "rollback": "rolled back to"}.get(entry.action, entry.action)
         before = f" (before: {entry.from_version})" if entry.from_version else ""
-        typer.echo(f"{verb} {entry.to_version}{before}")
+        print_text(f"{verb} {entry.to_version}{before}")

@@ -114,8 +114,9 @@ def show(
         pointer = registry.channels().production
         if pointer is None:
             raise NotFound(f"No version of {model} is promoted in {store}. `admin_cli promote v1` promotes the first.")
-        version = pointer.version
-    manifest, sha256 = registry.manifest(version)
+        manifest, sha256 = registry.manifest_at(pointer), pointer.manifest_sha256
+    else:
+        manifest, sha256 = registry.manifest(version)
     if as_json:
         print_json({**json.loads(manifest.to_json()), "manifest_sha256": sha256})
         return

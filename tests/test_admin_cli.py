@@ -105,6 +105,20 @@ def test_a_function_is_asked_and_answers_as_the_model_does_here(
         assert not (tmp_path / "x.png").exists()
 
 
+def test_a_label_that_looks_like_a_switch_is_explained(
+    cli: Cli, tiny_bundle: Path, photo: Path, tmp_path: Path
+) -> None:
+    """Of digits, one class is called "0"; here green is."""
+    manifest = (tiny_bundle / "manifest.json").read_text()
+    (tiny_bundle / "manifest.json").write_text(manifest.replace('"green"', '"0"'))
+    cli("publish", tiny_bundle).well()
+    cli("promote", "v1").well()
+    with serve(tmp_path / "store", tmp_path / "server") as server:
+        for where in ((), ("--url", server.url)):
+            reply = cli("predict", photo, "--gradcam", tmp_path / "0.png", "--label", "0", "--json", *where).json()
+            assert reply["gradcam"]["label"] == "0"
+
+
 def test_a_photo_that_the_model_does_not_know(cli: Cli, tiny_bundle: Path, photo: Path) -> None:
     manifest = json.loads((tiny_bundle / "manifest.json").read_text())
     (tiny_bundle / "manifest.json").write_text(json.dumps({**manifest, "thresholds": {"unknown": 1.0}}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -97,8 +98,22 @@ def test_a_corrupted_file_is_5_and_is_named(cli: Cli, promoted: Path, photo: Pat
     found = hashlib.sha256(damage(promoted, "v2").read_bytes()).hexdigest()
     for command in (["verify", "v2"], ["promote", "v2"], ["predict", photo]):
         message = cli(*command).failed(5)
-        assert all(part in message for part in ("v2", "model.tflite", expected, found)), message
+        assert all(part in message for part in ("v2", "model.tflite", expected, found, str(promoted))), message
     assert len(cli("history", "--json").json()) == 2
+
+
+def test_a_promoted_version_that_is_gone_is_5(cli: Cli, promoted: Path) -> None:
+    """`make run` trains the sample model where the code is 3, and must not do so over a store that was damaged."""
+    shutil.rmtree(promoted / "food/versions/v2")
+    message = cli("show").failed(5)
+    assert "names v2" in message and str(promoted) in message
+    cli("show", "v2").failed(3)
+
+
+def test_a_promoted_manifest_that_is_another_is_5(cli: Cli, promoted: Path) -> None:
+    manifest = promoted / "food/versions/v2/manifest.json"
+    manifest.write_bytes(manifest.read_bytes() + b"\n")
+    assert "which the pointer records" in cli("show").failed(5)
 
 
 def test_out_of_reach_is_6(cli: Cli, tmp_path: Path, photo: Path) -> None:
@@ -109,14 +124,18 @@ def test_out_of_reach_is_6(cli: Cli, tmp_path: Path, photo: Path) -> None:
     assert "gs://some-bucket cannot be reached" in message
 
 
+WITHOUT_OVERLAY = {"label": "a", "confidence": 1.0, "predictions": [{"label": "a", "confidence": 1.0}]}
+
+
 class _AnyServer(BaseHTTPRequestHandler):
-    """Answers a POST to /STATUS/... with that status and a page."""
+    """Answers a POST to /STATUS/... with that status and a page; to /bare/... with a prediction and no overlay."""
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(int(self.path.split("/")[1]))
+        asked = self.path.split("/")[1]
+        self.send_response(200 if asked == "bare" else int(asked))
         self.end_headers()
-        self.wfile.write(b"<!doctype html>")
+        self.wfile.write(json.dumps(WITHOUT_OVERLAY).encode() if asked == "bare" else b"<!doctype html>")
 
     def log_message(self, *_: object) -> None:
         """Nothing."""
@@ -136,3 +155,9 @@ def any_server() -> Iterator[str]:
 def test_a_url_where_something_else_answers(cli: Cli, photo: Path, any_server: str, status: int, code: int) -> None:
     message = cli("predict", photo, "--url", f"{any_server}/{status}").failed(code)
     assert f"received status {status} and b'<!doctype html>'" in message
+
+
+def test_an_overlay_that_was_asked_for_and_never_came_is_1(cli: Cli, photo: Path, any_server: str) -> None:
+    out = photo.parent / "out.png"
+    assert "sent none" in cli("predict", photo, "--gradcam", out, "--url", f"{any_server}/bare").failed(1)
+    assert not out.exists()

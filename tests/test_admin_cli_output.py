@@ -131,6 +131,20 @@ def test_a_long_reason_is_there_word_by_word(cli: Cli, tiny_bundle: Path) -> Non
     assert re.search(r"\n\d{4}-\d\d-\d\d \d\d:\d\d  promote  -     v1  kim  It calls", printed)
 
 
+def test_nothing_reaches_the_terminal_that_it_would_obey(cli: Cli, tiny_bundle: Path) -> None:
+    who, reason = "\x1b]0;pwn\x07kim", "one\ntwo\x9b2J\u202e"
+    cli("publish", tiny_bundle, "--who", who).well()
+    cli("promote", "v1", "--who", who, "--reason", reason).well()
+    shown = [cli("history").well(), cli("show").well(), cli("list").well(), cli("show", "v\x1b[2J").failed(3)]
+    for printed in shown:
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", printed)
+    assert r"\x1b]0;pwn\x07kim" in without_breaks(shown[0])
+    assert r"one\ntwo\x9b2J\u202e" in without_breaks(shown[0])
+    found = cli("history", "--json")
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", found.out)
+    assert (found.json()[0]["who"], found.json()[0]["reason"]) == (who, reason)
+
+
 def test_a_prediction_with_long_labels_fits(cli: Cli, tiny_bundle: Path, photo: Path) -> None:
     manifest = json.loads((tiny_bundle / "manifest.json").read_text())
     renamed = {label: f"{label}_{'rather_' * 20}long" for label in TINY_LABELS}

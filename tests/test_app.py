@@ -46,7 +46,9 @@ def client(store: Path, tmp_path_factory: pytest.TempPathFactory) -> FlaskClient
 
 def client_for(store: Path | str, **changes: Any) -> FlaskClient:
     settings = dataclasses.replace(Settings(model_store=str(store), model_name=MODEL), **changes)
-    return create_app(settings).test_client()
+    client = create_app(settings).test_client()
+    client.environ_base["pointer.stores"] = (settings.model_store, settings.photo_store)
+    return client
 
 
 def send(client: FlaskClient, query: str = "", photo: bytes = PHOTO, **headers: str) -> TestResponse:
@@ -69,6 +71,8 @@ def problem(reply: TestResponse, status: int, slug: str) -> str:
     assert body["status"] == status
     assert body["title"] and body["detail"] and body["request_id"] == reply.headers["X-Request-Id"]
     assert "Traceback" not in reply.text and str(FUNCTIONS) not in reply.text
+    stores = reply.request.environ["pointer.stores"]
+    assert not any(place and place in reply.text for place in stores), "a reply tells where the store is"
     return str(body["detail"])
 
 
@@ -177,11 +181,26 @@ def test_no_overlay_unless_asked_for(client: FlaskClient) -> None:
         assert "gradcam" not in send(client, query).get_json()
 
 
+def test_labels_that_are_words_of_the_parameter_can_be_explained(store: Path) -> None:
+    server = Server(Settings(model_store=str(store), model_name=MODEL))
+    loaded = server.current()
+    labels = ("0", "1", "true", "label:1")
+    server._serving = dataclasses.replace(loaded, manifest=dataclasses.replace(loaded.manifest, labels=labels))
+    client = create_app(server.settings, server).test_client()
+    for label in labels:
+        assert send(client, f"?gradcam=label:{label}").get_json()["gradcam"]["label"] == label
+    assert "gradcam" not in send(client, "?gradcam=0").get_json()
+    body = send(client, "?gradcam=1").get_json()
+    assert body["gradcam"]["label"] == body["label"]
+    assert send(client, "?gradcam=label:").status_code == 400
+
+
 def test_another_label_can_be_explained(client: FlaskClient) -> None:
     body = send(client).get_json()
     other = body["predictions"][-1]["label"]
-    asked = send(client, f"?gradcam={other}&top_k=1").get_json()
-    assert asked["label"] == body["label"] != asked["gradcam"]["label"] == other
+    for name in (other, f"label:{other}"):
+        asked = send(client, f"?gradcam={name}&top_k=1").get_json()
+        assert asked["label"] == body["label"] != asked["gradcam"]["label"] == other
 
 
 @pytest.mark.parametrize(
@@ -264,6 +283,15 @@ def test_the_page_and_its_files(client: FlaskClient) -> None:
         assert "http" not in reply.text.replace("http-equiv", ""), "the page asks another server for something"
         total += len(reply.data)
     assert total < 15_000
+
+
+def test_the_pages_links_work_here_and_behind_hosting(client: FlaskClient) -> None:
+    rewrite = json.loads((FUNCTIONS.parent / "firebase.json").read_text())["hosting"]["rewrites"][0]["source"]
+    assert rewrite == "/api/**"
+    files = {file.name for file in (FUNCTIONS / "web").iterdir()}
+    for link in re.findall(r'(?:href|src)="([^":]+)"', client.get("/").text):
+        assert client.get(f"/{link}").status_code == 200
+        assert link in files or link.startswith("api/"), f"Hosting has no {link}"
 
 
 def test_hosting_sends_the_same_policy(client: FlaskClient) -> None:
@@ -373,6 +401,23 @@ def test_a_bomb_is_refused_by_its_pixels(client: FlaskClient) -> None:
     assert len(content) < 300_000
     detail = problem(send(client, photo=content), 413, "too-large")
     assert "20,000 x 20,000" in detail and "50,000,000" in detail
+
+
+def test_a_photo_that_takes_too_much_memory_is_refused_by_its_header(store: Path) -> None:
+    client = client_for(store, max_image_memory=5_000_000)
+    webp = photo_bytes((1000, 600), media="WEBP")
+    detail = problem(send(client, photo=webp), 413, "too-large")
+    assert "WebP photo is 1,000 x 600" in detail and "14 MB" in detail and "5 MB" in detail and "JPEG" in detail
+    assert send(client, photo=photo_bytes((1000, 600))).status_code == 200
+
+
+def test_a_form_that_is_too_large_is_not_told_that_its_photo_is() -> None:
+    many = form(*[(f"field{number}", b"x") for number in range(25)])
+    boundary, text = encode_multipart({"image": "x" * 600_000})
+    long = {"data": text, "content_type": f"multipart/form-data; boundary={boundary}"}
+    for body in (many, long):
+        detail = problem(client_for("no store", max_image_bytes=1_000_000).post("/", **body), 413, "too-large")
+        assert "at most 20 fields" in detail and "500,000 bytes of text" in detail
 
 
 LARGE = photo_bytes() + bytes(300_000)
@@ -549,6 +594,21 @@ def test_a_corrupted_model_names_the_file_and_both_hashes(tmp_path: Path, tiny_b
     assert len(set(re.findall(r"[0-9a-f]{64}", detail))) == 2
 
 
+@pytest.mark.parametrize("gone", ["v1", "v1/manifest.json", "v1/model.tflite"])
+@pytest.mark.parametrize("ask", [send, lambda client: client.get("/model")])
+def test_a_version_with_missing_parts_is_told_without_its_store(
+    tmp_path: Path, tiny_bundle: Path, gone: str, ask: Callable[[FlaskClient], TestResponse]
+) -> None:
+    publish(tmp_path / "store", tiny_bundle)
+    path = tmp_path / "store" / MODEL / "versions" / gone
+    path.rename(tmp_path / "gone")
+    reply = ask(client_for(tmp_path / "store"))
+    if reply.status_code == 503:
+        assert "v1" in problem(reply, 503, "corrupt-version")
+    else:
+        assert gone == "v1/model.tflite"
+
+
 def test_a_manifest_that_cannot_be_used_names_its_field(tmp_path: Path, tiny_bundle: Path) -> None:
     publish(tmp_path / "store", tiny_bundle)
     file = tmp_path / "store" / MODEL / "versions/v1/manifest.json"
@@ -561,6 +621,7 @@ def test_a_manifest_that_cannot_be_used_names_its_field(tmp_path: Path, tiny_bun
 def test_a_busy_server_says_when_to_come_back(store: Path) -> None:
     server = Server(Settings(model_store=str(store), model_name=MODEL, interpreters=1, wait=0.05))
     client = create_app(server.settings, server).test_client()
+    client.environ_base["pointer.stores"] = (str(store),)
     with server.current().pool.model():
         reply = send(client)
     problem(reply, 503, "overloaded")
@@ -576,7 +637,9 @@ def test_a_fault_of_ours_is_logged_whole_and_told_without_internals(
     loaded = server.current()
     server._serving = dataclasses.replace(loaded, manifest=dataclasses.replace(loaded.manifest, labels=()))
     capsys.readouterr()
-    reply = send(create_app(server.settings, server).test_client())
+    client = create_app(server.settings, server).test_client()
+    client.environ_base["pointer.stores"] = (str(store),)
+    reply = send(client)
     assert "IndexError" not in problem(reply, 500, "internal")
     (line,) = capsys.readouterr().out.splitlines()
     entry = json.loads(line)

@@ -176,6 +176,12 @@ def grey_tiff(*more):
     return tiff(*entries, entry(273, 4, 1, offset), tail=b"\x80")
 
 
+def test_tiff_tiles_count_as_its_size():
+    with pytest.raises(TooLarge, match="8,000 x 8,000, 64,000,000 pixels"):
+        decode(grey_tiff(entry(322, 3, 1, 8000), entry(323, 3, 1, 8000)), width=10, height=10)
+    assert metadata.read(grey_tiff(entry(322, 3, 1, 16), entry(323, 4, 1, 32))).size == (16, 32)
+
+
 def test_tiff_with_damaged_metadata_is_read_without_a_warning():
     plain = array(grey_tiff())
     broken = [entry(700, 1, 0x7FFFFFFF, 8), entry(34665, 4, 1, 0xFFFFFFFF), entry(271, 2, 99999, 1)]

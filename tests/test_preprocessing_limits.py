@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from classifier.errors import InvalidImage, TooLarge
+from classifier.errors import InvalidImage, Overloaded, TooLarge
+from classifier.memory import Memory
 from classifier.preprocessing import Limits, decode
 from tests.encoded_photos import ENCODINGS, SCENE, saved
 
@@ -116,3 +117,83 @@ def test_large_alpha_png_is_decoded_with_one_full_copy(tmp_path):
     command = [sys.executable, "-c", MEASURE_PEAK, tmp_path / "large.png", tmp_path / "small.png"]
     result = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(functions)})
     assert int(result.stdout) * 1024 < 1.5 * 5000 * 3000 * 4  # one copy of 4 bytes a pixel, and strips
+
+
+def test_a_phones_photos_fit_the_default_memory():
+    limits = Limits(memory=Memory(200 * 2**20, wait=0))
+    phone = Image.new("RGB", (4032, 3024), "red")
+    for name, options in (("JPEG", {}), ("JPEG", {"progressive": True}), ("WebP", {"method": 0}), ("PNG", {})):
+        assert decode(saved(name, phone, **options), width=299, height=299, limits=limits).size == phone.size
+    largest = saved("JPEG", Image.new("RGB", (8660, 5773), "red"))  # 50 million pixels
+    assert decode(largest, width=299, height=299, limits=limits).size == (8660, 5773)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "options", "each"),
+    [
+        ("WebP", "RGB", {"method": 0}, 16),
+        ("AVIF", "RGB", {"speed": 10}, 9),
+        ("JPEG", "RGB", {"progressive": True, "subsampling": 0}, 6),
+        ("JPEG", "RGB", {"progressive": True}, 3),
+        ("PNG", "RGBA", {"compress_level": 1}, 5),
+        ("TIFF", "RGBA", {"compression": "tiff_lzw"}, 5),
+        ("TIFF", "RGB", {"compression": "tiff_lzw", "tiffinfo": {278: 2000}}, 7),
+    ],
+)
+def test_a_photo_over_the_memory_is_refused_by_its_header(name, mode, options, each):
+    data = saved(name, Image.new(mode, (3000, 2000), "red"), **options)
+    limits = Limits(memory=Memory(6_000_000 * each, wait=0))
+    with pytest.raises(TooLarge, match=r"photo is 3,000 x 2,000; to decode it takes about \d+ MB .* limit is \d+ MB"):
+        decode(data, width=299, height=299, limits=limits)
+    decode(data, width=299, height=299)
+
+
+def test_a_long_narrow_photo_is_not_kept_in_memory():
+    image = Image.new("RGB", (30_000, 200), "red")
+    image.paste("blue", (0, 0, 15_000, 200))
+    memory = Memory(100 * 2**20, wait=0)
+    photo = decode(saved("PNG", image), width=99, height=99, limits=Limits(memory=memory))
+    assert photo._kept is None
+    array = photo.array(99, 99)
+    assert (array[50, 20].tolist(), array[50, 80].tolist()) == ([0, 0, 255], [255, 0, 0])
+    assert photo.display(500).size == (500, 3)
+    assert memory._lent == 0
+
+
+def test_waiting_for_memory_ends():
+    data = saved("WebP", Image.new("RGB", (1000, 800)))
+    memory = Memory(20_000_000, wait=0.05)
+    with memory.lend(15_000_000):
+        with pytest.raises(Overloaded, match="large photos"):
+            decode(data, width=99, height=99, limits=Limits(memory=memory))
+        decode(saved("JPEG"), width=99, height=99, limits=Limits(memory=memory))  # a small one does not wait
+    decode(data, width=99, height=99, limits=Limits(memory=memory))
+
+
+MEASURE_TOGETHER = """
+import re, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from classifier.memory import Memory
+from classifier.preprocessing import Limits, decode
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+data, limits = Path(sys.argv[1]).read_bytes(), Limits(memory=Memory(int(sys.argv[2]), wait=60))
+decode(Path(sys.argv[3]).read_bytes(), width=64, height=64)
+before = peak()
+with ThreadPoolExecutor(8) as pool:
+    assert len(list(pool.map(lambda _: decode(data, width=99, height=99, limits=limits), range(16)))) == 16
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_photos_decoded_at_the_same_time_stay_in_the_memory(tmp_path):
+    (tmp_path / "large.webp").write_bytes(saved("WebP", Image.new("RGB", (3000, 2000)), method=0))
+    (tmp_path / "small.webp").write_bytes(saved("WebP"))
+    functions, total = Path(__file__).parent.parent / "functions", 220_000_000  # room for two of 102 MB
+    command = [sys.executable, "-c", MEASURE_TOGETHER, tmp_path / "large.webp", str(total), tmp_path / "small.webp"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(functions)})
+    assert int(result.stdout) < total  # without the bound, eight take 768 MB

@@ -88,6 +88,20 @@ class TestPublish:
         )
         assert registry.channels() == Channels()
 
+    def test_a_bundle_that_changes_while_it_is_sent_is_not_published(self, tmp_path: Path, bundle: Path) -> None:
+        class Meanwhile(LocalStore):
+            """Somebody exports again after the bundle was checked and before this file is sent."""
+
+            def write(self, name: str, data: bytes | Path, **options: Any) -> int:
+                if name.endswith("model.keras"):
+                    (bundle / "model.keras").write_bytes(b"another training's")
+                return super().write(name, data, **options)
+
+        registry = Registry(Meanwhile(tmp_path / "changing"), "food")
+        with pytest.raises(Corrupt, match=r"model\.keras"):
+            publish(registry, bundle)
+        assert registry.versions() == []
+
     def test_the_manifest_is_written_last(self, local: Registry, bundle: Path) -> None:
         publish(local, bundle)
         items = sorted(local.store.list(), key=lambda item: item.generation)
@@ -622,7 +636,7 @@ class TestGoldenReplay:
 
     def test_a_model_of_another_size_or_with_other_labels_is_refused(self, local: Registry, tiny_bundle: Path) -> None:
         rewrite(tiny_bundle, lambda manifest: {"labels": (*manifest.labels, "violet"), "golden": ()})
-        with pytest.raises(Corrupt, match=r"32 x 32 pixels and to know 5 labels.*knows 4"):
+        with pytest.raises(Corrupt, match=r"32 x 32 pixels and to know 5 classes.*knows 4"):
             local.publish(tiny_bundle, who="kim", replay=golden.replay)
 
     def test_what_is_not_a_model_is_refused(self, local: Registry, bundle: Path) -> None:

@@ -111,9 +111,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(folder: Path
 
 def test_a_complete_folder_is_left_as_it_is(folder: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    started = time.perf_counter()
     generate(folder, **SMALL)
-    assert time.perf_counter() - started < 0.5
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 

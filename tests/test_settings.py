@@ -16,6 +16,7 @@ def test_defaults() -> None:
     assert (settings.model_store, settings.model_name, settings.access) == (".model-store", "food", "public")
     assert (settings.pointer_ttl, settings.wait, settings.photo_store) == (30.0, 10.0, "")
     assert (settings.max_image_bytes, settings.max_image_pixels) == (20 * 2**20, 50_000_000)
+    assert settings.max_image_memory == 200 * 2**20
 
 
 def test_every_variable() -> None:
@@ -28,6 +29,7 @@ def test_every_variable() -> None:
             "CORS_ORIGINS": "https://a.example, http://localhost:5000",
             "MAX_IMAGE_BYTES": "1000",
             "MAX_IMAGE_PIXELS": "2000",
+            "MAX_IMAGE_MEMORY": "3000",
             "INTERPRETERS": "3",
             "THREADS_PER_INTERPRETER": "5",
             "INTERPRETER_WAIT": "2",
@@ -42,6 +44,7 @@ def test_every_variable() -> None:
         cors_origins=("https://a.example", "http://localhost:5000"),
         max_image_bytes=1000,
         max_image_pixels=2000,
+        max_image_memory=3000,
         interpreters=3,
         threads=5,
         wait=2.0,
@@ -70,6 +73,14 @@ def test_cpus_are_shared_out(cpus: int, interpreters: str, threads: str, expecte
     [
         ("MODEL_NAME", "../food"),
         ("MODEL_NAME", "a/b"),
+        ("MODEL_NAME", "x" * 101),
+        ("MODEL_STORE", "s3://bucket"),
+        ("MODEL_STORE", "gs://"),
+        ("MODEL_STORE", "gs://Bucket/models"),
+        ("MODEL_STORE", "gs://bucket/../models"),
+        ("PHOTO_STORE", "https://a.example/photos"),
+        ("MAX_IMAGE_MEMORY", "0"),
+        ("MAX_IMAGE_MEMORY", "200MB"),
         ("POINTER_TTL", "soon"),
         ("POINTER_TTL", "-1"),
         ("POINTER_TTL", "nan"),

@@ -363,6 +363,8 @@ class TestCloudStore:
         self, dead_server: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", dead_server)
+        import google.cloud.storage  # noqa: F401  # the first import takes seconds, which are not the store's
+
         store = CloudStore("some-bucket", "models", patience=0.3, timeout=0.3)
         for use in (
             lambda: store.read("x"),

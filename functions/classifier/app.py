@@ -17,7 +17,8 @@ from werkzeug.wsgi import get_input_stream
 
 from classifier import errors
 from classifier.logs import log
-from classifier.photos import PhotoRequest, body_limit, read_photo, too_large
+from classifier.memory import Memory
+from classifier.photos import MAX_FORM_PARTS, PhotoRequest, body_limit, body_too_large, read_photo
 from classifier.predictions import Prediction, body_of, predict
 from classifier.problems import kind_of, problem
 from classifier.queries import read_query
@@ -45,7 +46,7 @@ def create_app(settings: Settings, server: Server | None = None) -> Flask:
     """
     app = Flask("pointer", static_folder=None)
     app.request_class = PhotoRequest
-    app.config.update(MAX_CONTENT_LENGTH=body_limit(settings), MAX_FORM_PARTS=20)
+    app.config.update(MAX_CONTENT_LENGTH=body_limit(settings), MAX_FORM_PARTS=MAX_FORM_PARTS)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = app.url_map.merge_slashes = False
     routes = _routes(settings, server or Server(settings))
@@ -97,6 +98,7 @@ def answer(app: Flask, outer: Request) -> Response:
 def _routes(settings: Settings, server: Server) -> Blueprint:
     routes = Blueprint("pointer", __name__)
     photo_store = _Lazy(settings.photo_store)
+    memory = Memory(settings.max_image_memory, wait=settings.wait)
 
     @routes.post("/")
     def classify() -> Response:
@@ -105,7 +107,7 @@ def _routes(settings: Settings, server: Server) -> Blueprint:
         loaded = server.current()
         from classifier.preprocessing import Limits
 
-        limits = Limits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+        limits = Limits(settings.max_image_bytes, settings.max_image_pixels, memory)
         prediction = predict(loaded, content, query, limits)
         _log_prediction(prediction, loaded)
         if query.bare:
@@ -221,7 +223,7 @@ def _log_prediction(prediction: Prediction, chosen: Chosen) -> None:
 def _tell(error: Exception, settings: Settings) -> Response:
     """Turn whatever was raised into its problem, in plainer words where Flask raised it."""
     if isinstance(error, RequestEntityTooLarge):
-        error = too_large(settings.max_image_bytes)
+        error = body_too_large(request, settings)
     elif isinstance(error, MethodNotAllowed):
         allowed = ", ".join(sorted(error.valid_methods or ()))
         error.description = f"Expected one of {allowed} for {request.path}; received {request.method}."
@@ -231,7 +233,8 @@ def _tell(error: Exception, settings: Settings) -> Response:
         )
     kind = kind_of(error)
     if kind.status == 500 or isinstance(error, errors.Corrupt | errors.Unavailable):
-        log("ERROR", kind.title, error=error, request_id=g.request_id, slug=kind.slug)
+        # A reply never names the store: whoever sends photos need not know where the models lie.
+        log("ERROR", kind.title, error=error, request_id=g.request_id, slug=kind.slug, store=settings.model_store)
     elif kind.status > 500:
         log("WARNING", str(error), request_id=g.request_id, slug=kind.slug)
     return problem(error, g.request_id)

@@ -5,7 +5,7 @@
     │   ├── UnsupportedMedia  its media type is not one that is read here
     │   └── Forbidden         it names something that the settings do not allow
     ├── InvalidImage          the bytes are not a photo that can be read: send another photo
-    ├── TooLarge              the photo has too many bytes or pixels: send a smaller one
+    ├── TooLarge              the photo has too many bytes or pixels, or takes too much memory: send a smaller one
     ├── NotFound              no such object, version or model
     ├── NotReady              nothing has been promoted yet: an operator has to act
     ├── Conflict              somebody else was faster: look again, then decide
@@ -18,7 +18,7 @@
     └── InvalidSetting        an environment variable or option has a value that cannot be used
 
 A message says what was expected, what came and the remedy. This module knows no HTTP and no exit codes:
-``app.py`` maps each class to a status, ``admin_cli`` to an exit code, each in one table.
+``problems.py`` maps each class to a status, ``admin_cli/main.py`` to an exit code, each in one table.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class InvalidImage(PointerError):
 
 
 class TooLarge(PointerError):
-    """The photo is over the byte or the pixel limit."""
+    """The photo is over the limit of bytes, of pixels or of memory."""
 
 
 class NotFound(PointerError):
@@ -69,14 +69,18 @@ class Refused(PointerError):
 
 
 class Corrupt(PointerError):
-    """Stored data is not what its manifest promises."""
+    """Stored data is not what its manifest promises; ``store`` is where, for operators, and not in the message."""
+
+    def __init__(self, message: str, *, store: str = "") -> None:
+        super().__init__(message)
+        self.store = store
 
 
 class InvalidManifest(Corrupt):
     """A manifest or pointer cannot be used; ``field`` names the part at fault."""
 
-    def __init__(self, message: str, *, field: str) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, field: str, store: str = "") -> None:
+        super().__init__(message, store=store)
         self.field = field
 
 

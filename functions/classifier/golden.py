@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from classifier.errors import Corrupt, PointerError, Refused
+from classifier.errors import PointerError, Refused
 from classifier.manifest import MODEL_FILE, GoldenCase, Manifest
 
 if TYPE_CHECKING:
@@ -28,13 +28,7 @@ def replay(manifest: Manifest, read_file: Callable[[str], bytes]) -> None:
     from classifier.model import Model
 
     model = Model(read_file(MODEL_FILE))
-    expected = (manifest.input.width, manifest.input.height, len(manifest.labels))
-    found = (model.width, model.height, model.classes)
-    if found != expected:
-        raise Corrupt(
-            f"Expected {MODEL_FILE} to take images of {expected[0]} x {expected[1]} pixels and to know "
-            f"{expected[2]} labels, as the manifest says; it takes {found[0]} x {found[1]} and knows {found[2]}."
-        )
+    manifest.expect_fit(width=model.width, height=model.height, classes=model.classes)
     for case in manifest.golden:
         _replay_case(manifest, case, model, read_file(case.file))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from classifier import fields
-from classifier.errors import InvalidManifest, InvalidRequest
+from classifier.errors import Corrupt, InvalidManifest, InvalidRequest
 from classifier.names import check_name
 
 SCHEMA_VERSION = 1
@@ -129,6 +129,20 @@ class Manifest:
             tools=_tools(top),
             extra=top.rest(),
         )
+
+    def expect_fit(self, *, width: int, height: int, classes: int) -> None:
+        """Compare with what the model's file itself takes and gives.
+
+        Raises:
+            Corrupt: the file is not the model that this manifest describes.
+        """
+        expected = (self.input.width, self.input.height, len(self.labels))
+        if (width, height, classes) != expected:
+            raise Corrupt(
+                f"Expected the file {MODEL_FILE} of {self.version or 'the bundle'} to take images of "
+                f"{expected[0]} x {expected[1]} pixels and to know {expected[2]} classes, as the manifest says; "
+                f"it takes {width} x {height} and knows {classes}."
+            )
 
     def to_json(self) -> bytes:
         """Write a ``manifest.json``: always the same bytes for the same manifest.

@@ -15,11 +15,14 @@ from typing import NamedTuple
 from classifier.errors import InvalidImage
 
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "AVIF", "BMP", "TIFF")
+FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 MAX_PARTS = 100_000
 """Segments or chunks in one file; a photo has dozens, the largest PNGs some thousands."""
 
 ORIENTATION = 0x0112
 COMPRESSION = 0x0103
+WIDTH, LENGTH, TILE_WIDTH, TILE_LENGTH = 256, 257, 322, 323
 FAX = (2, 3, 4)
 EXIF_HEADER = b"Exif\0\0"
 BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
@@ -41,7 +44,9 @@ class PhotoFile(NamedTuple):
     orientation: int = 1
     """EXIF's 1..8 where it was read here; WebP and AVIF leave it to their decoder."""
     size: tuple[int, int] | None = None
-    """Width and height as stored, where a decoder would take memory for them as soon as it opens the file."""
+    """Width and height as stored, with a TIFF's tiles, where the decoder takes memory for more than Pillow tells."""
+    buffered: bool = False
+    """Whether it is a JPEG of several scans, whose coefficients the decoder keeps whole."""
 
 
 def read(data: bytes) -> PhotoFile:
@@ -109,13 +114,19 @@ def _directory(tiff: bytes, order: str) -> Iterator[_Entry]:
 
 
 def _orientation(entry: _Entry, order: str) -> int:
-    (value,) = struct.unpack_from(f"{order}{'L' if entry.type == 4 else 'H'}", entry.raw, 8)
+    value = _number(entry, order)
     return value if 1 <= value <= 8 else 1
+
+
+def _number(entry: _Entry, order: str) -> int:
+    (value,) = struct.unpack_from(f"{order}{'L' if entry.type == 4 else 'H'}", entry.raw, 8)
+    return int(value)
 
 
 def _read_jpeg(data: bytes) -> PhotoFile:
     """Keep the tables, the frame and the scans; of the application segments only JFIF's and Adobe's (colour space)."""
     view, kept, at, orientation = memoryview(data), [memoryview(data)[:2]], 2, 1
+    progressive, components = False, 0
     for _ in range(MAX_PARTS):
         at = data.find(b"\xff", at)
         marker = data[at + 1] if at >= 0 else 0xD9
@@ -126,10 +137,13 @@ def _read_jpeg(data: bytes) -> PhotoFile:
         elif marker == 0xD9:
             raise _damaged("JPEG", "it ends before its pixels begin")
         elif marker == 0xDA:
-            return PhotoFile("JPEG", b"".join([*kept, view[at:]]), orientation)
+            buffered = progressive or data[at + 4] < components
+            return PhotoFile("JPEG", b"".join([*kept, view[at:]]), orientation, buffered=buffered)
         else:
             (length,) = struct.unpack_from(">H", data, at + 2)
             end = at + 2 + max(2, length)
+            if marker in FRAMES:
+                progressive, components = marker in PROGRESSIVE, data[at + 9]
             if marker == 0xE1 and orientation == 1 and data.startswith(EXIF_HEADER, at + 4):
                 orientation = exif_orientation(data[at + 4 : end])
             if not (0xE1 <= marker <= 0xED or marker in (0xEF, 0xFE)):
@@ -210,6 +224,7 @@ def _read_tiff(data: bytes) -> PhotoFile:
 
     order = BYTE_ORDERS[data[:4]]
     kept, orientation, out_of_line = [], 1, 0
+    sides: dict[int, int] = {}
     for entry in _directory(data, order):
         size = entry.values * TIFF_TYPE_BYTES.get(entry.type, 0)
         if entry.tag == ORIENTATION:
@@ -225,11 +240,16 @@ def _read_tiff(data: bytes) -> PhotoFile:
                 out_of_line += size
                 if max(offset + size, out_of_line) > len(data):
                     raise _damaged("TIFF", f"tag {entry.tag} points past its end")
+            if entry.tag in (WIDTH, LENGTH, TILE_WIDTH, TILE_LENGTH):
+                sides[entry.tag] = _number(entry, order)
             kept.append(entry.raw)
     (at,) = struct.unpack_from(f"{order}L", data, 4)
     directory = struct.pack(f"{order}H", len(kept)) + b"".join(kept) + bytes(4)
     view = memoryview(data)
-    return PhotoFile("TIFF", b"".join([view[:at], directory, view[at + len(directory) :]]), orientation)
+    # A decoder takes memory for a whole tile, however little of it the image needs.
+    across, down = (max(sides.get(side, 0) for side in pair) for pair in ((WIDTH, TILE_WIDTH), (LENGTH, TILE_LENGTH)))
+    shortened = b"".join([view[:at], directory, view[at + len(directory) :]])
+    return PhotoFile("TIFF", shortened, orientation, (across, down))
 
 
 def _damaged(kind: str, problem: str) -> InvalidImage:

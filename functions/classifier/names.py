@@ -1,13 +1,17 @@
-"""Which object names are safe in every store."""
+"""Which names can be used: of objects in every store, of models, and of stores."""
 
 from __future__ import annotations
 
-from classifier.errors import InvalidRequest
+import re
+
+from classifier.errors import InvalidRequest, InvalidSetting
 
 LOCK_FILE = ".lock"
 TEMPORARY_FOLDER = ".tmp"
 MAX_NAME_BYTES = 1024
 MAX_SEGMENT_BYTES = 255
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
 def check_name(name: str) -> None:
@@ -48,3 +52,37 @@ def check_prefix(prefix: str) -> None:
     folder = prefix.rpartition("/")[0]
     if folder or prefix.startswith("/"):
         check_name(folder)
+
+
+def check_model_name(name: str) -> None:
+    """Refuse a model's name that could not be a folder's.
+
+    Raises:
+        InvalidSetting: with the rule.
+    """
+    if not _MODEL_NAME.fullmatch(name):
+        raise InvalidSetting(
+            f"Expected a model's name to be at most 100 letters, digits, '.', '_' and '-'; received {name[:200]!r}."
+        )
+
+
+def bucket_of(url: str) -> tuple[str, str] | None:
+    """Return the bucket and the prefix that a store's URL names, or None where it names a folder.
+
+    Raises:
+        InvalidSetting: neither ``gs://bucket/prefix`` nor a folder.
+    """
+    if not url.startswith("gs://"):
+        if not url or "\0" in url or "://" in url:
+            raise InvalidSetting(f"Expected a store to be gs://bucket/prefix or a folder; received {url!r}.")
+        return None
+    bucket, _, prefix = url.removeprefix("gs://").partition("/")
+    prefix = prefix.strip("/")
+    try:
+        if prefix:
+            check_name(prefix)
+    except InvalidRequest as error:
+        raise InvalidSetting(f"Expected a store to be gs://bucket/prefix; received {url!r}. {error}") from error
+    if not _BUCKET.fullmatch(bucket):
+        raise InvalidSetting(f"Expected a store to be gs://bucket/prefix with a valid bucket name; received {url!r}.")
+    return bucket, prefix

@@ -20,6 +20,7 @@ from classifier.store import ObjectStore
 
 FIELD = "image"
 ROOM_FOR_JSON = 64 * 2**10
+MAX_FORM_PARTS = 20
 EXAMPLE = "With curl: -F image=@photo.jpg"
 
 
@@ -183,6 +184,17 @@ def _wrong_count(count: int) -> InvalidRequest:
     if count == 0:
         return InvalidRequest(f"Expected one photo, received none. {EXAMPLE}")
     return InvalidRequest(f"Expected one photo, received {count}.")
+
+
+def body_too_large(request: Request, settings: Settings) -> TooLarge:
+    """Return the error of a body that was refused while it was read: for its size, or for what its form holds."""
+    announced = request.content_length
+    if request.mimetype != "multipart/form-data" or (announced is not None and announced > body_limit(settings)):
+        return too_large(settings.max_image_bytes)
+    return TooLarge(
+        f"Expected a form with one photo of at most {settings.max_image_bytes:,} bytes, at most {MAX_FORM_PARTS} "
+        f"fields, and at most {request.max_form_memory_size:,} bytes of text; received more. {EXAMPLE}"
+    )
 
 
 def too_large(limit: int) -> TooLarge:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import NamedTuple, Protocol
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from classifier.errors import InvalidImage, PointerError, TooLarge
+from classifier.memory import STRIP_PIXELS, Memory, cost_to_load, cost_to_open
 from classifier.metadata import PhotoFile, exif_orientation, read
 
 # `Limits` is the one guard: Pillow's own would warn or refuse before the size could be compared with the setting.
@@ -22,8 +23,8 @@ COVER = 1.25
 """How much larger than the model's input a photo is decoded at least. At 1.25 a drafted JPEG differs from a full decode
 by 0.3 to 2.7 grey levels on average; a 12-megapixel photo (4000x3000) for a 299x299 input is still decoded at 1/8."""
 REDUCING_GAP = 2.0
-STRIP_PIXELS = 1 << 20
-"""Large photos are converted to RGB in strips of about this many pixels, so that few full-size copies exist at once."""
+KEPT_PIXELS = 1 << 22
+"""More decoded pixels than these, as a photo has that is long and narrow, are not kept but decoded each time."""
 ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -40,10 +41,12 @@ Region = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Limits:
-    """What a photo may cost: its bytes, and its pixels (width x height) before any reduction."""
+    """What a photo may cost: its bytes, its pixels (width x height) before any reduction, and memory to decode it."""
 
     max_bytes: int = 20 * 2**20
     max_pixels: int = 50_000_000
+    memory: Memory | None = None
+    """Shared by all photos that are decoded at the same time; None for no bound."""
 
 
 class Input(Protocol):
@@ -67,20 +70,20 @@ class Photo:
         format: "JPEG", "PNG", "WebP", "GIF", "AVIF", "BMP" or "TIFF".
     """
 
-    def __init__(
-        self, file: PhotoFile, limits: Limits, pixels: _Pixels, size: tuple[int, int], orientation: int
-    ) -> None:
+    def __init__(self, file: PhotoFile, limits: Limits, pixels: _Pixels) -> None:
         self._file = file
         self._limits = limits
-        self._pixels = pixels
-        self._orientation = orientation
-        self.size = size
+        self._factor = pixels.factor
+        self._kept = pixels if pixels.image.width * pixels.image.height <= KEPT_PIXELS else None
+        self._orientation = pixels.orientation
+        self.size = pixels.size
         self.format = file.format
 
     @property
     def image(self) -> Image.Image:
         """The photo in RGB, upright, possibly at a reduced scale. Not to be drawn on."""
-        return self._upright(self._pixels.image)
+        with self._pixels(self._factor) as pixels:
+            return self._upright(pixels.image)
 
     def array(self, width: int, height: int, resize: str = "stretch") -> NDArray[np.uint8]:
         """Resize with an antialiased bilinear filter to uint8 [height, width, 3], RGB.
@@ -88,16 +91,14 @@ class Photo:
         "stretch" takes the whole photo; "crop" the largest centred part with the aspect width:height.
         Sizes above those given to `decode` are decoded again, at the scale that they need.
         """
-        pixels = self._pixels
         factor = _reduction(self.size, width, height)
-        if factor < pixels.factor:
-            pixels = self._decode_again(factor)
         left, top, right, bottom = self.region(width, height, resize)
         if self._turned:  # a centred region stays centred, whichever way the photo is turned
             width, height, left, top, right, bottom = height, width, top, left, bottom, right
-        across, down = pixels.extent
-        box = left * across, top * down, min(right * across, across), min(bottom * down, down)
-        small = pixels.image.resize((width, height), Image.Resampling.BILINEAR, box, REDUCING_GAP)
+        with self._pixels(factor) as pixels:
+            across, down = pixels.extent
+            box = left * across, top * down, min(right * across, across), min(bottom * down, down)
+            small = pixels.image.resize((width, height), Image.Resampling.BILINEAR, box, REDUCING_GAP)
         return np.asarray(self._upright(small))
 
     def region(self, width: int, height: int, resize: str = "stretch") -> Region:
@@ -110,14 +111,13 @@ class Photo:
         Not to be drawn on: it may be the image that `array` reads.
         """
         wanted = min(max_side, max(self.size))
-        pixels = self._pixels
-        if max(pixels.extent) < 0.9 * wanted:
-            pixels = self._decode_again(max(self.size) // wanted)
-        image = pixels.image
-        scale = wanted / max(image.size)
-        if scale < 1:
-            size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-            image = image.resize(size, Image.Resampling.BICUBIC, (0, 0, *pixels.extent), REDUCING_GAP)
+        enough = max(self.size) / self._factor >= 0.9 * wanted
+        with self._pixels(self._factor if enough else max(self.size) // wanted) as pixels:
+            image = pixels.image
+            scale = wanted / max(image.size)
+            if scale < 1:
+                size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+                image = image.resize(size, Image.Resampling.BICUBIC, (0, 0, *pixels.extent), REDUCING_GAP)
         return self._upright(image)
 
     @property
@@ -128,9 +128,14 @@ class Photo:
         turn = ORIENTATIONS.get(self._orientation)
         return image if turn is None else image.transpose(turn)
 
-    def _decode_again(self, factor: int) -> _Pixels:
-        with _reading(self._file):
-            return _load(_open(self._file, self._limits), factor)
+    @contextmanager
+    def _pixels(self, factor: int) -> Iterator[_Pixels]:
+        """Lend the pixels at 1/factor or a little above: those that were kept, or decoded again."""
+        if self._kept is not None and factor >= self._factor:
+            yield self._kept
+            return
+        with _loaded(self._file, self._limits, lambda _: factor) as pixels:
+            yield pixels
 
 
 def decode(data: bytes, *, width: int, height: int, limits: Limits = Limits()) -> Photo:
@@ -140,7 +145,8 @@ def decode(data: bytes, *, width: int, height: int, limits: Limits = Limits()) -
     transparent parts over white; 16-bit values scaled to 8; colour profiles are not applied.
 
     Raises:
-        TooLarge: over a limit. Both are checked before anything is decoded.
+        TooLarge: over a limit. All are checked before anything is decoded.
+        Overloaded: the memory that is shared with other photos did not become free in time.
         InvalidImage: not a photo in one of the formats, damaged, cut short, or pixels without a meaning as colours.
     """
     if len(data) > limits.max_bytes:
@@ -148,16 +154,8 @@ def decode(data: bytes, *, width: int, height: int, limits: Limits = Limits()) -
             f"The photo has {len(data):,} bytes; the limit is {limits.max_bytes:,} bytes. Send a smaller one."
         )
     file = read(data)
-    if file.size:
-        _check_pixels(file.size, limits)
-    with _reading(file):
-        image = _open(file, limits)
-        orientation = file.orientation
-        if file.format in ("WebP", "AVIF"):
-            orientation = exif_orientation(image.info.get("exif", b""))
-        size = image.size if orientation < 5 else image.size[::-1]
-        pixels = _load(image, _reduction(size, width, height))
-    return Photo(file, limits, pixels, size, orientation)
+    with _loaded(file, limits, lambda size: _reduction(size, width, height)) as pixels:
+        return Photo(file, limits, pixels)
 
 
 def load_array(data: bytes, spec: Input, limits: Limits = Limits()) -> NDArray[np.uint8]:
@@ -181,6 +179,8 @@ class _Pixels(NamedTuple):
     image: Image.Image  # RGB, as stored (not turned)
     factor: int  # 1/factor of the original
     extent: tuple[float, float]  # original size / factor: the last column and row may reach past the photo's edge
+    size: tuple[int, int]  # of the original, upright
+    orientation: int
 
 
 @contextmanager
@@ -196,11 +196,39 @@ def _reading(file: PhotoFile) -> Iterator[None]:
         ) from error
 
 
-def _open(file: PhotoFile, limits: Limits) -> Image.Image:
-    """Open without decoding, and compare the size with the limit."""
-    image = Image.open(BytesIO(file.data), formats=[file.format.upper()])
-    _check_pixels(image.size, limits)
-    return image
+@contextmanager
+def _loaded(file: PhotoFile, limits: Limits, reduction: Callable[[tuple[int, int]], int]) -> Iterator[_Pixels]:
+    """Decode, at the scale that `reduction` gives for the upright size; the memory is lent until the end."""
+    with ExitStack() as lent:
+        with _reading(file):
+            if file.size:
+                _check_pixels(file.size, limits)
+                lent.enter_context(_lent(file, file.size, cost_to_open(file), limits))
+            image = Image.open(BytesIO(file.data), formats=[file.format.upper()])
+            _check_pixels(image.size, limits)
+            orientation = file.orientation
+            if file.format in ("WebP", "AVIF"):
+                orientation = exif_orientation(image.info.get("exif", b""))
+            size = image.size if orientation < 5 else image.size[::-1]
+            factor = reduction(size)
+            drafted = next(scale for scale in (8, 4, 2, 1) if scale <= factor) if image.format == "JPEG" else 1
+            lent.enter_context(_lent(file, image.size, cost_to_load(file, image, factor, drafted), limits))
+            pixels = _load(image, factor, drafted)
+        yield _Pixels(*pixels, size, orientation)
+
+
+@contextmanager
+def _lent(file: PhotoFile, size: tuple[int, int], cost: int, limits: Limits) -> Iterator[None]:
+    if limits.memory is None:
+        yield
+        return
+    if cost > limits.memory.total:
+        raise TooLarge(
+            f"The {file.format} photo is {size[0]:,} x {size[1]:,}; to decode it takes about {cost / 1e6:,.0f} MB of "
+            f"memory, and the limit is {limits.memory.total / 1e6:,.0f} MB. Send a smaller one, or a baseline JPEG."
+        )
+    with limits.memory.lend(cost):
+        yield
 
 
 def _check_pixels(size: tuple[int, int], limits: Limits) -> None:
@@ -217,19 +245,17 @@ def _reduction(size: tuple[int, int], width: int, height: int) -> int:
     return max(1, min(int(size[0] / (width * COVER)), int(size[1] / (height * COVER))))
 
 
-def _load(image: Image.Image, factor: int) -> _Pixels:
-    """Decode at 1/factor or a little above, in RGB."""
+def _load(image: Image.Image, factor: int, drafted: int) -> tuple[Image.Image, int, tuple[float, float]]:
+    """Decode at 1/factor or a little above, in RGB; the decoder itself reduces to 1/drafted."""
     width, height = image.size
-    done = 1
     if image.format == "JPEG":
-        done = next(scale for scale in (8, 4, 2, 1) if scale <= factor)
-        image.draft(None, (width // done, height // done))
+        image.draft(None, (width // drafted, height // drafted))
     image.load()
-    factor = factor // done
+    factor = factor // drafted
     image = _rgb_reduced(image, factor)
     image.info = {}  # nothing of the file's is to end up in an overlay
-    done *= factor
-    return _Pixels(image, done, (width / done, height / done))
+    done = drafted * factor
+    return image, done, (width / done, height / done)
 
 
 def _rgb_reduced(image: Image.Image, factor: int) -> Image.Image:

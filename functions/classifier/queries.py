@@ -17,6 +17,8 @@ MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "
 JSON = "application/json"
 PARAMETERS = ("top_k", "gradcam", "gradcam_format", "gradcam_size")
 TOP_LABEL = ""
+LABEL_PREFIX = "label:"
+"""``gradcam=label:1`` explains the label "1", which without the prefix would ask for the most probable one."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,10 @@ def _gradcam(value: str) -> str | None:
         return None
     if value.lower() in ("1", "true"):
         return TOP_LABEL
-    if not value:
-        raise InvalidRequest("Expected gradcam to be 0, 1 or a label; received nothing.")
-    return value
+    label = value.removeprefix(LABEL_PREFIX)
+    if not label:
+        raise InvalidRequest(f"Expected gradcam to be 0, 1 or a label; received {value or 'nothing'}.")
+    return label
 
 
 def _integer(request: Request, name: str, default: int, least: int, most: int) -> int:

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,14 +17,15 @@ from classifier.bundle import entry_of, read_bundle, read_bundle_file
 from classifier.channels import CHANNELS_FILE, PRODUCTION, PROMOTE, ROLLBACK, Channels, HistoryEntry, Pointer
 from classifier.errors import (
     Conflict,
+    Corrupt,
     InvalidRequest,
-    InvalidSetting,
     NotFound,
     PreconditionFailed,
     Refused,
     Unavailable,
 )
 from classifier.manifest import MANIFEST_FILE, Manifest
+from classifier.names import check_model_name
 from classifier.store import MUST_NOT_EXIST, ObjectStore
 from classifier.versions import ATTEMPTS, CheckedFile, Replay, Versions, VersionSummary, now
 
@@ -39,8 +39,7 @@ class Registry:
     """
 
     def __init__(self, store: ObjectStore, model: str) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", model):
-            raise InvalidSetting(f"Expected a model's name of letters, digits, '.', '_' and '-'; received {model!r}.")
+        check_model_name(model)
         self.store = store
         self.model = model
         self._versions = Versions(store, model)
@@ -52,15 +51,19 @@ class Registry:
         A version becomes visible with its last write. One that is interrupted before leaves a claimed number.
 
         Raises:
-            NotFound, InvalidManifest, Corrupt, Refused: the bundle cannot be published; nothing was written.
+            NotFound, InvalidManifest, Corrupt, Refused: the bundle cannot be published, or was changed meanwhile;
+                no version became visible.
         """
         _expect_somebody(who)
-        manifest = read_bundle(bundle)
-        replay(manifest, lambda name: read_bundle_file(bundle, name))
+        checked = read_bundle(bundle)
+        replay(checked, lambda name: read_bundle_file(bundle, name))
         version = self._versions.claim(who)
-        manifest = replace(manifest, model=self.model, version=version, created_by=who)
+        manifest = replace(checked, model=self.model, version=version, created_by=who)
         for name in sorted(manifest.files):
             self._versions.create(version, name, bundle / name, manifest.files[name])
+        # The files were hashed, then read again to be sent: a manifest of other bytes could never be verified.
+        if read_bundle(bundle) != checked:
+            raise Corrupt(f"The bundle {bundle} was changed while it was published. Publish it again.")
         data = manifest.to_json()
         self._versions.create(version, MANIFEST_FILE, data, entry_of(data))
         return manifest
@@ -77,6 +80,28 @@ class Registry:
             InvalidManifest: it cannot be used.
         """
         return self._versions.manifest(version)
+
+    def manifest_at(self, pointer: Pointer) -> Manifest:
+        """Return the manifest of the version that a channel serves, compared with what was promoted.
+
+        Raises:
+            Corrupt: it is missing, cannot be used, or is not the one that was promoted.
+        """
+        try:
+            manifest, sha256 = self._versions.manifest(pointer.version)
+        except NotFound as error:
+            raise Corrupt(
+                f"The pointer names {pointer.version} of {self.model}, which the store does not hold. "
+                "Promote another version.",
+                store=self.store.url,
+            ) from error
+        if sha256 != pointer.manifest_sha256:
+            raise Corrupt(
+                f"Expected the file {MANIFEST_FILE} of {pointer.version} to have the SHA-256 "
+                f"{pointer.manifest_sha256}, which the pointer records; found {sha256}.",
+                store=self.store.url,
+            )
+        return manifest
 
     def read_file(self, manifest: Manifest, name: str) -> bytes:
         """Return the bytes of one of a published version's files, compared with the manifest.

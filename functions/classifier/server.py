@@ -8,19 +8,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from classifier.channels import Channels, Pointer
-from classifier.errors import Corrupt, NotFound, NotReady, PointerError
+from classifier.channels import PRODUCTION, Channels, Pointer
+from classifier.errors import NotReady, PointerError
 from classifier.logs import log
-from classifier.manifest import Manifest
+from classifier.manifest import MODEL_FILE, Manifest
 from classifier.registry import Registry
 from classifier.settings import Settings
 from classifier.store import open_store
 
 if TYPE_CHECKING:  # at run time it is imported while the model's bytes are read
     from classifier.pool import Pool
-
-MODEL_FILE = "model.tflite"
-PRODUCTION = "production"
 
 
 @dataclass(frozen=True)
@@ -139,16 +136,7 @@ class Server:
                 f"No version of the model {self.settings.model_name!r} has been promoted yet. "
                 "Run `admin_cli publish RUN`, then `admin_cli promote v1`."
             )
-        try:
-            manifest, sha256 = self._open().manifest(pointer.version)
-        except NotFound as error:
-            raise Corrupt(f"The pointer names {pointer.version}, which the store does not hold.") from error
-        if sha256 != pointer.manifest_sha256:
-            raise Corrupt(
-                f"Expected the file manifest.json of {pointer.version} to have the sha256 "
-                f"{pointer.manifest_sha256}, which the pointer records; found {sha256}."
-            )
-        return Chosen(manifest, PRODUCTION, pointer)
+        return Chosen(self._open().manifest_at(pointer), PRODUCTION, pointer)
 
     def _load(self, chosen: Chosen) -> Loaded:
         """Read, verify and build. Bytes are verified before LiteRT sees them: it trusts what it is given."""
@@ -156,22 +144,13 @@ class Server:
         manifest, pointer = chosen.manifest, chosen.pointer
         with ThreadPoolExecutor(1, thread_name_prefix="imports") as importer:
             imports = importer.submit(_import_runtime)
-            try:
-                content = self._open().read_file(manifest, MODEL_FILE)
-            except NotFound as error:
-                raise Corrupt(f"{pointer.version} lacks the file {MODEL_FILE}.") from error
+            content = self._open().read_file(manifest, MODEL_FILE)
             imports.result()
         from classifier.pool import Pool
 
         settings = self.settings
         pool = Pool(content, size=settings.interpreters, threads=settings.threads, wait=settings.wait)
-        expected = (manifest.input.height, manifest.input.width, len(manifest.labels))
-        found = (pool.height, pool.width, pool.classes)
-        if found != expected:
-            raise Corrupt(
-                f"Expected the file {MODEL_FILE} of {pointer.version} to have the height, width and number "
-                f"of classes {expected}, as its manifest says; found {found}."
-            )
+        manifest.expect_fit(width=pool.width, height=pool.height, classes=pool.classes)
         self.loads += 1
         loaded_ms = round((time.perf_counter() - started) * 1000, 1)
         log("INFO", f"Loaded {pointer.version}.", version=pointer.version, loaded_ms=loaded_ms)

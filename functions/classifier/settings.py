@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from classifier.errors import InvalidSetting
+from classifier.names import bucket_of, check_model_name
 
 MIB = 2**20
 ACCESS_RULES = ("public",)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 
 
@@ -33,6 +33,8 @@ class Settings:
     """MAX_IMAGE_BYTES: the largest photo, in bytes."""
     max_image_pixels: int = 50_000_000
     """MAX_IMAGE_PIXELS: the largest photo, in pixels, before it is decoded."""
+    max_image_memory: int = 200 * MIB
+    """MAX_IMAGE_MEMORY: bytes that decoding may take, for one photo and for all that are decoded at the same time."""
     interpreters: int = 1
     """INTERPRETERS: how many photos may be classified at the same time; 0 stands for half of the CPUs."""
     threads: int = 1
@@ -56,17 +58,18 @@ class Settings:
         cpus = cpus or _available_cpus()
         interpreters = _integer(env, "INTERPRETERS", 0, least=0) or max(1, cpus // 2)
         return cls(
-            model_store=_text(env, "MODEL_STORE", ".model-store"),
+            model_store=_store(env, "MODEL_STORE", ".model-store"),
             model_name=_name(env, "MODEL_NAME", "food"),
             pointer_ttl=_seconds(env, "POINTER_TTL", 30.0),
             access=_choice(env, "ACCESS", "public", ACCESS_RULES),
             cors_origins=_origins(env, "CORS_ORIGINS"),
             max_image_bytes=_integer(env, "MAX_IMAGE_BYTES", 20 * MIB, least=1),
             max_image_pixels=_integer(env, "MAX_IMAGE_PIXELS", 50_000_000, least=1),
+            max_image_memory=_integer(env, "MAX_IMAGE_MEMORY", 200 * MIB, least=1),
             interpreters=interpreters,
             threads=_integer(env, "THREADS_PER_INTERPRETER", 0, least=0) or max(1, cpus // interpreters),
             wait=_seconds(env, "INTERPRETER_WAIT", 10.0),
-            photo_store=_text(env, "PHOTO_STORE", ""),
+            photo_store=_store(env, "PHOTO_STORE", ""),
         )
 
 
@@ -83,10 +86,20 @@ def _text(env: Mapping[str, str], name: str, default: str) -> str:
 
 def _name(env: Mapping[str, str], name: str, default: str) -> str:
     value = _text(env, name, default)
-    if not _NAME.fullmatch(value):
-        raise InvalidSetting(
-            f"Expected {name} to be letters, digits, dots, dashes and underscores; received {value!r}."
-        )
+    try:
+        check_model_name(value)
+    except InvalidSetting as error:
+        raise InvalidSetting(f"Expected {name} to be a model's name; received {value!r}. {error}") from error
+    return value
+
+
+def _store(env: Mapping[str, str], name: str, default: str) -> str:
+    value = _text(env, name, default)
+    try:
+        if value:
+            bucket_of(value)
+    except InvalidSetting as error:
+        raise InvalidSetting(f"Expected {name} to be a store; received {value!r}. {error}") from error
     return value
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import time
 import uuid
@@ -14,8 +13,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from classifier.errors import InvalidRequest, InvalidSetting, NotFound, PreconditionFailed, Unavailable
-from classifier.names import LOCK_FILE, TEMPORARY_FOLDER, check_name, check_prefix
+from classifier.errors import NotFound, PreconditionFailed, Unavailable
+from classifier.names import LOCK_FILE, TEMPORARY_FOLDER, bucket_of, check_name, check_prefix
 
 MUST_NOT_EXIST = 0
 """The generation of an object that does not exist; as a write's `if_generation`: create only."""
@@ -107,22 +106,12 @@ def open_store(url: str) -> ObjectStore:
     Raises:
         InvalidSetting: neither of the two.
     """
-    if url.startswith("gs://"):
-        from classifier.cloud_store import CloudStore
+    bucket = bucket_of(url)
+    if bucket is None:
+        return LocalStore(Path(url).expanduser())
+    from classifier.cloud_store import CloudStore
 
-        bucket, _, prefix = url.removeprefix("gs://").partition("/")
-        prefix = prefix.strip("/")
-        try:
-            if prefix:
-                check_name(prefix)
-        except InvalidRequest as error:
-            raise InvalidSetting(f"Expected gs://bucket/prefix; received {url!r}. {error}") from error
-        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", bucket):
-            raise InvalidSetting(f"Expected gs://bucket/prefix with a valid bucket name; received {url!r}.")
-        return CloudStore(bucket, prefix)
-    if not url or "\0" in url or "://" in url:
-        raise InvalidSetting(f"Expected a folder or gs://bucket/prefix as the store; received {url!r}.")
-    return LocalStore(Path(url).expanduser())
+    return CloudStore(*bucket)
 
 
 @contextmanager

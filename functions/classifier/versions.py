@@ -187,8 +187,9 @@ class Versions:
     def damaged(self, manifest: Manifest, problems: list[str]) -> Corrupt:
         """Return the error to raise for a version that is not what was published."""
         return Corrupt(
-            f"{manifest.version} of {self._model} is damaged in {self._store.url}: {'; '.join(problems)}. "
-            "Roll back if it serves, and publish the run again."
+            f"{manifest.version} of {self._model} is damaged: {'; '.join(problems)}. "
+            "Roll back if it serves, and publish the run again.",
+            store=self._store.url,
         )
 
     def _path(self, version: str | None, name: str) -> str:
@@ -231,7 +232,7 @@ class Versions:
                     raise InvalidManifest(f"Expected {field} to be {expected!r}; received {found!r}.", field=field)
         except InvalidManifest as error:
             raise InvalidManifest(
-                f"{version} of {self._model} in {self._store.url} cannot be used. {error}", field=error.field
+                f"{version} of {self._model} cannot be used. {error}", field=error.field, store=self._store.url
             ) from error
         return manifest, entry_of(data).sha256
 

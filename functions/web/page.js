@@ -65,24 +65,26 @@ function choose(files) {
   $("predictions").replaceChildren();
   $("result").hidden = false;
   document.body.classList.add("photo-shown");
-  classify("1");
+  classify(null);
 }
 
-async function classify(gradcam) {
+// Why is it this label? Null: why is it the most probable one?
+async function classify(label) {
   if (running) running.abort();
   const mine = (running = new AbortController());
   const body = new FormData();
   body.append("image", photo);
   calm();
-  $("status").classList.toggle("said", gradcam !== "1");
-  $("status").textContent = gradcam === "1" ? "Looking at the photo…" : `Looking for ${plain(gradcam)}…`;
+  $("status").classList.toggle("said", label !== null);
+  $("status").textContent = label === null ? "Looking at the photo…" : `Looking for ${plain(label)}…`;
   try {
+    const gradcam = label === null ? "1" : `label:${label}`; // a label may be "1" itself
     const query = new URLSearchParams({ top_k: "5", gradcam, gradcam_size: "1024" });
     const reply = await ask(`?${query}`, { method: "POST", body, signal: mine.signal });
-    if (mine === running) show(reply, gradcam === "1");
+    if (mine === running) show(reply, label === null);
   } catch (error) {
     if (error.name === "AbortError") return;
-    if (gradcam === "1") $("result").hidden = true;
+    if (label === null) $("result").hidden = true;
     tell(error);
   }
 }
@@ -145,7 +147,7 @@ $("strength").addEventListener("input", () => {
   $("overlay").style.opacity = $("strength").value / 100;
   $("percent").textContent = `${$("strength").value} %`;
 });
-$("retry").addEventListener("click", () => (photo ? classify("1") : look()));
+$("retry").addEventListener("click", () => (photo ? classify(null) : look()));
 document.addEventListener("paste", (event) => choose(event.clipboardData.files));
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
