@@ -94,13 +94,20 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments, message, monkeypatch
 
 def test_an_interruption_is_one_line(tmp_path):
     with subprocess.Popen(
-        [TRAINER, "samples", tmp_path / "samples", "--photos-per-class", "3000"], stderr=subprocess.PIPE, text=True
+        [TRAINER, "samples", tmp_path / "samples", "--photos-per-class", "3000"],
+        stderr=subprocess.PIPE,
+        text=True,
+        # What runs in the background of a shell ignores Ctrl-C, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
-        while not any(tmp_path.rglob("*.jpg")):
-            assert process.poll() is None
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        try:
+            while not any(tmp_path.rglob("*.jpg")):
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert said == "trainer: interrupted; an interrupted `trainer train` goes on when it is run again.\n"
 

@@ -86,7 +86,7 @@ def cost_to_open(file: PhotoFile) -> int:
 def cost_to_load(file: PhotoFile, image: Image.Image, factor: int, drafted: int) -> int:
     """Return about how many bytes it takes to decode an opened photo at 1/factor, of which the decoder does 1/drafted.
 
-    0 for the formats of `cost_to_open`. Figures are peaks measured with Pillow 12 on Linux.
+    0 for the formats of `cost_to_open`. Figures are peaks measured on Linux with the pinned Pillow.
     """
     if file.format in OPENED_BYTES:
         return 0
