@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
 
 from classifier.errors import InvalidSetting
 from classifier.manifest import Resize
+
+Optimizer = Literal["adam", "adamw", "sgd"]
+LearningRateSchedule = Literal["cosine", "constant"]
+Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
+Distribution = Literal["none", "data-parallel", "mirrored", "multi-worker"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,14 @@ class DataConfig:
     seed: int = 7
     max_rejected: float = 0.1
     """Largest share of listed photos that may be rejected before the run stops."""
+    classes: tuple[str, ...] = ()
+    """Only these labels; empty means all. At most one of `classes`, `first_classes` and `random_classes` is given."""
+    first_classes: int | None = None
+    """Only the first labels in alphabetical order."""
+    random_classes: int | None = None
+    """Only as many labels, drawn with `seed`."""
+    max_per_class: int | None = None
+    """At most as many photos of each class in each split, drawn with `seed`."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,34 @@ class ScheduleConfig:
     batch_size: int = 32
     patience: int = 10
     augment: bool = True
+    augmentation_strength: float = 1.0
+    """Multiplies the angles, distances and contrasts of the augmentation."""
+    head_views: int = 1
+    """Views of each training photo in the head's phase: the photo itself and `head_views` - 1 augmented ones."""
+    optimizer: Optimizer = "adam"
+    learning_rate_schedule: LearningRateSchedule = "cosine"
+    """Of fine-tuning."""
+    layer_decay: float = 1.0
+    """Discriminative learning rates: what the rate is multiplied by from one block of fine-tuned layers to the one
+    before it; 1 trains all with the same rate."""
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    """Parameter alpha of mixup's Beta distribution in fine-tuning (Zhang et al. 2018); 0 is none."""
     seed: int = 7
+
+
+@dataclass(frozen=True)
+class ComputeConfig:
+    """On what it is trained, as far as that changes the numbers."""
+
+    precision: Precision = "float32"
+    """Of the layers' arithmetic; weights, pooling and head stay float32."""
+    jit_compile: bool = False
+    """Whether XLA compiles the training step."""
+    distribution: Distribution = "none"
+    """How a batch is shared out: ``data-parallel`` is `keras.distribution.DataParallel` (JAX), ``mirrored`` is
+    `tf.distribute.MirroredStrategy`, ``multi-worker`` takes the machines from the environment (``TF_CONFIG`` or JAX's
+    coordinator)."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +116,7 @@ class TrainingConfig:
     data: DataConfig
     network: NetworkConfig
     schedule: ScheduleConfig
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
 
     def to_json(self) -> dict[str, Any]:
         """Return the configuration as plain JSON values."""
@@ -90,9 +131,15 @@ class TrainingConfig:
             InvalidSetting: a section or option is missing or unknown.
         """
         try:
-            network = dict(plain["network"])
+            data, network = dict(plain["data"]), dict(plain["network"])
+            data["classes"] = tuple(data.get("classes", ()))
             network["hidden"] = tuple(network.get("hidden", ()))
-            return cls(DataConfig(**plain["data"]), NetworkConfig(**network), ScheduleConfig(**plain["schedule"]))
+            return cls(
+                DataConfig(**data),
+                NetworkConfig(**network),
+                ScheduleConfig(**plain["schedule"]),
+                ComputeConfig(**plain.get("compute", {})),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidSetting(f"The run's configuration cannot be read: {error}.") from error
 

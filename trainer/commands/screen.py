@@ -1,0 +1,47 @@
+"""What commands print: a console, the tables of figures, and Keras without its remarks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+
+def console(*, err: bool = False) -> Any:
+    """Return a console on stdout or stderr."""
+    from rich.console import Console
+
+    return Console(stderr=err)
+
+
+def load_keras() -> None:
+    """Import Keras and its backend without the remarks that TensorFlow prints before its log level is read."""
+    from classifier.quiet import quiet
+
+    with quiet(tell_on_error=True):
+        import keras
+
+        keras.ops.zeros(1)
+
+
+def print_result(manifest: Any, bundle: Path) -> None:
+    """Print a new bundle's figures and what to do with it."""
+    print_figures({split: manifest.metrics[split] for split in ("validation", "test")})
+    typer.echo(f"bundle of the {manifest.variant} model in {bundle}; next: admin_cli publish {bundle.parent}")
+
+
+def print_figures(figures: dict[str, dict[str, float]]) -> None:
+    """Print a line of figures a split."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("served file on")
+    for column in ("photos", "top-1", "top-5", "log-loss", "F1"):
+        table.add_column(column, justify="right")
+    for split, row in figures.items():
+        table.add_row(
+            split, str(row["photos"]), f"{row['top_1']:.1%}", f"{row['top_5']:.1%}", f"{row['log_loss']:.3f}",
+            f"{row['f1']:.3f}",
+        )  # fmt: skip
+    console().print(table)
