@@ -98,7 +98,10 @@ class Serving:
 def serve(store: Path | str, folder: Path, *, functions: Path = FUNCTIONS, **env: str) -> Iterator[Serving]:
     """Serve with the Functions Framework, from a folder of its own; everything it started has ended afterwards."""
     folder.mkdir(parents=True, exist_ok=True)
-    ours = ("MODEL_", "POINTER_", "PHOTO_", "MAX_IMAGE_", "INTERPRETER", "CORS_", "ACCESS", "STORAGE_EMULATOR")
+    ours = (
+        "MODEL_", "POINTER_", "PHOTO_", "MAX_IMAGE_", "INTERPRETER", "CORS_", "ACCESS", "STORAGE_EMULATOR",
+        "RATE_LIMIT", "TRUSTED_", "FIREBASE_", "FUNCTIONS_EMULATOR", "GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "K_",
+    )  # fmt: skip
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     port, log = closed_port(), folder / f"log-{random.getrandbits(32):08x}"
     command = [

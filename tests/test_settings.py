@@ -25,7 +25,13 @@ def test_every_variable() -> None:
             "MODEL_STORE": "gs://bucket/prefix",
             "MODEL_NAME": "dogs",
             "POINTER_TTL": "0.5",
-            "ACCESS": "public",
+            "ACCESS": "auth+app-check",
+            "ACCESS_CLAIM": "role=editor",
+            "ACCESS_CHECK_REVOKED": "1",
+            "GOOGLE_CLOUD_PROJECT": "demo-pointer",
+            "RATE_LIMIT": "5/second, 1000/day",
+            "RATE_LIMIT_STORE": "redis://:secret@localhost:6379/0",
+            "TRUSTED_PROXIES": "2",
             "CORS_ORIGINS": "https://a.example, http://localhost:5000",
             "MAX_IMAGE_BYTES": "1000",
             "MAX_IMAGE_PIXELS": "2000",
@@ -41,6 +47,13 @@ def test_every_variable() -> None:
         model_store="gs://bucket/prefix",
         model_name="dogs",
         pointer_ttl=0.5,
+        access="auth+app-check",
+        access_claim="role=editor",
+        access_check_revoked=True,
+        project="demo-pointer",
+        rate_limit="5/second,1000/day",
+        rate_limit_store="redis://:secret@localhost:6379/0",
+        trusted_proxies=2,
         cors_origins=("https://a.example", "http://localhost:5000"),
         max_image_bytes=1000,
         max_image_pixels=2000,
@@ -87,6 +100,18 @@ def test_cpus_are_shared_out(cpus: int, interpreters: str, threads: str, expecte
         ("INTERPRETER_WAIT", "inf"),
         ("ACCESS", "private"),
         ("ACCESS", "PUBLIC"),
+        ("ACCESS", "app-check+auth"),
+        ("ACCESS_CLAIM", "member"),
+        ("ACCESS_CHECK_REVOKED", "1"),
+        ("ACCESS_CHECK_REVOKED", "yes"),
+        ("RATE_LIMIT", "60"),
+        ("RATE_LIMIT", "0/minute"),
+        ("RATE_LIMIT", "60/fortnight"),
+        ("RATE_LIMIT", "60/minute;"),
+        ("RATE_LIMIT_STORE", "localhost:6379"),
+        ("RATE_LIMIT_STORE", "memcached://localhost"),
+        ("RATE_LIMIT_STORE", "redis://"),
+        ("TRUSTED_PROXIES", "-1"),
         ("CORS_ORIGINS", "*, https://a.example"),
         ("CORS_ORIGINS", "https://*.example.com"),
         ("CORS_ORIGINS", "example.com"),
@@ -101,6 +126,56 @@ def test_cpus_are_shared_out(cpus: int, interpreters: str, threads: str, expecte
 def test_a_bad_value_is_refused_by_name(name: str, value: str) -> None:
     with pytest.raises(InvalidSetting, match=f"^Expected {name} to be .+; received "):
         Settings.from_env({name: value})
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"GOOGLE_CLOUD_PROJECT": "demo-x"},
+        {"GCLOUD_PROJECT": "demo-x"},
+        {"FIREBASE_CONFIG": '{"projectId": "demo-x", "storageBucket": "b"}'},
+        {"GOOGLE_CLOUD_PROJECT": "demo-x", "GCLOUD_PROJECT": "demo-y", "FIREBASE_CONFIG": '{"projectId": "demo-z"}'},
+    ],
+)
+def test_the_project_is_what_the_platform_says(env: dict[str, str]) -> None:
+    assert Settings.from_env({"ACCESS": "auth", **env}).project == "demo-x"
+
+
+@pytest.mark.parametrize("access", ["auth", "app-check", "auth+app-check"])
+@pytest.mark.parametrize("env", [{}, {"FIREBASE_CONFIG": "config.json"}, {"FIREBASE_CONFIG": "[]"}])
+def test_tokens_need_a_project(access: str, env: dict[str, str]) -> None:
+    with pytest.raises(InvalidSetting, match=r"^Expected GOOGLE_CLOUD_PROJECT to be .+; received 'nothing'"):
+        Settings.from_env({"ACCESS": access, **env})
+
+
+def test_the_auth_emulator_is_refused_outside_the_emulators() -> None:
+    env = {"ACCESS": "auth", "GCLOUD_PROJECT": "demo-x", "FIREBASE_AUTH_EMULATOR_HOST": "127.0.0.1:9099"}
+    with pytest.raises(InvalidSetting, match=r"^Expected FIREBASE_AUTH_EMULATOR_HOST to be empty"):
+        Settings.from_env(env)
+    with pytest.raises(InvalidSetting):
+        Settings.from_env({**env, "ACCESS": "auth+app-check", "FUNCTIONS_EMULATOR": "false"})
+    assert Settings.from_env({**env, "FUNCTIONS_EMULATOR": "true"}).access == "auth"
+    assert Settings.from_env({**env, "ACCESS": "public"}).access == "public"
+
+
+def test_rules_about_users_need_users() -> None:
+    env = {"ACCESS": "app-check", "GCLOUD_PROJECT": "demo-x", "ACCESS_CLAIM": "member"}
+    with pytest.raises(InvalidSetting, match=r"^Expected ACCESS_CLAIM to be empty without users"):
+        Settings.from_env(env)
+    assert Settings.from_env({**env, "ACCESS": "auth"}).access_claim == "member"
+
+
+def test_a_password_is_not_told() -> None:
+    with pytest.raises(InvalidSetting) as told:
+        Settings.from_env({"RATE_LIMIT_STORE": "redis:/:secret@localhost"})
+    assert "secret" not in str(told.value)
+
+
+def test_googles_front_end_is_trusted_where_it_is() -> None:
+    assert Settings.from_env({}).trusted_proxies == 0
+    assert Settings.from_env({"K_SERVICE": "predict"}).trusted_proxies == 1
+    assert Settings.from_env({"K_SERVICE": "predict", "FUNCTIONS_EMULATOR": "true"}).trusted_proxies == 0
+    assert Settings.from_env({"K_SERVICE": "predict", "TRUSTED_PROXIES": "2"}).trusted_proxies == 2
 
 
 def test_settings_are_frozen() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import mimetypes
 import re
+import socket
 import threading
 import uuid
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote
 
 from flask import Blueprint, Flask, Request, Response, g, jsonify, request
@@ -16,12 +18,14 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 from werkzeug.wsgi import get_input_stream
 
 from classifier import errors
+from classifier.access import Gate
 from classifier.logs import log
 from classifier.memory import Memory
 from classifier.photos import MAX_FORM_PARTS, PhotoRequest, body_limit, body_too_large, read_photo
 from classifier.predictions import Prediction, body_of, predict
 from classifier.problems import kind_of, problem
 from classifier.queries import read_query
+from classifier.rate_limits import headers as rate_limit_headers
 from classifier.server import Chosen, Server
 from classifier.settings import Settings
 from classifier.store import ObjectStore, open_store
@@ -32,8 +36,12 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-EXPOSED = "Retry-After, Server-Timing, X-Pointer-Confidence, X-Pointer-Label, X-Pointer-Version, X-Request-Id"
+EXPOSED = (
+    "RateLimit, RateLimit-Policy, Retry-After, Server-Timing, WWW-Authenticate, "
+    "X-Pointer-Confidence, X-Pointer-Label, X-Pointer-Version, X-Request-Id"
+)
 DISCARDED_AT_MOST = 64 * 2**20
+DISCARDED_WITHIN = 10.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -53,15 +61,21 @@ def create_app(settings: Settings, server: Server | None = None) -> Flask:
     app.register_blueprint(routes)
     # Firebase Hosting's rewrite passes its whole path on.
     app.register_blueprint(routes, name="hosting", url_prefix="/api")
+    gate = Gate(settings)
 
     @app.before_request
     def name_request() -> None:
         given = request.headers.get("X-Request-Id", "")
         g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
+    @app.before_request
+    def admit() -> None:
+        gate.admit()
+
     @app.after_request
     def add_headers(reply: Response) -> Response:
         reply.headers["X-Request-Id"] = g.request_id
+        reply.headers.update(rate_limit_headers(g.get("quotas", ())))
         reply.headers["X-Content-Type-Options"] = "nosniff"
         reply.headers.setdefault("Cache-Control", "no-store")
         if "Origin" in request.headers:
@@ -78,21 +92,40 @@ def create_app(settings: Settings, server: Server | None = None) -> Flask:
 def answer(app: Flask, outer: Request) -> Response:
     """Let ``app`` answer a request that has reached another Flask app: the Functions Framework's.
 
-    What the app left unread of the body is read in blocks and thrown away, up to a limit, so that the client
-    gets to read the answer; the framework itself would gather all of it in memory.
+    What the app left unread of the body is read in blocks and thrown away after the reply was sent, so that the client
+    gets to read the reply; the framework itself would gather all of it in memory, before the reply.
     """
     body = get_input_stream(outer.environ)
     terminated = {"wsgi.input": body, "wsgi.input_terminated": True}
     with app.request_context({**outer.environ, **terminated}):
         reply = app.full_dispatch_request()
+    outer.environ.update({**terminated, "wsgi.input": io.BytesIO()})
+    has_body = outer.content_length or "Transfer-Encoding" in outer.headers
+    if has_body and not (outer.method == "POST" and reply.status_code == 200):  # a prediction has read its photo
+        reply.call_on_close(lambda: _discard(body, outer.environ.get("gunicorn.socket")))
+    return reply
+
+
+def _discard(body: IO[bytes], connection: socket.socket | None) -> None:
+    """Read ``body`` to its end; where that is too far or takes too long, shut the connection."""
+    watch = threading.Timer(DISCARDED_WITHIN, _shut, [connection])
+    watch.start()
     discarded = 0
     try:
         while discarded < DISCARDED_AT_MOST and (block := body.read(2**16)):
             discarded += len(block)
+        if discarded >= DISCARDED_AT_MOST:
+            _shut(connection)
     except (OSError, HTTPException):
         log("WARNING", "The client left before its request was read.")
-    outer.environ.update({**terminated, "wsgi.input": io.BytesIO()})
-    return reply
+    finally:
+        watch.cancel()
+
+
+def _shut(connection: socket.socket | None) -> None:
+    with suppress(OSError):  # the client has left by itself
+        if connection is not None:  # another server than gunicorn
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 def _routes(settings: Settings, server: Server) -> Blueprint:

@@ -13,7 +13,10 @@
     ├── Refused               a rule of the store forbids it (an unverified promotion, nothing to roll back to)
     ├── Corrupt               stored data is not what its manifest promises
     │   └── InvalidManifest   a manifest or pointer that cannot be used, with the field's name
+    ├── Unauthenticated       who calls could not be established: send valid tokens
+    ├── RateLimited           this caller asked too often: try again in ``retry_after`` seconds
     ├── Unavailable           the store cannot be reached: try again later
+    │   └── AccessUnavailable   what tokens are checked against cannot be reached: try again later
     ├── Overloaded            too many requests at once: try again in ``retry_after`` seconds
     └── InvalidSetting        an environment variable or option has a value that cannot be used
 
@@ -84,8 +87,34 @@ class InvalidManifest(Corrupt):
         self.field = field
 
 
+class Unauthenticated(PointerError):
+    """Who calls could not be established.
+
+    Attributes:
+        wanted: the tokens that are asked for: "id-token", "app-check".
+        reason: why, for the log; never told to the caller.
+    """
+
+    def __init__(self, message: str, *, wanted: tuple[str, ...], reason: str) -> None:
+        super().__init__(message)
+        self.wanted = wanted
+        self.reason = reason
+
+
+class RateLimited(PointerError):
+    """One caller asked too often; try again in ``retry_after`` seconds."""
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class Unavailable(PointerError):
     """The store cannot be reached."""
+
+
+class AccessUnavailable(Unavailable):
+    """What tokens are checked against (keys, accounts) cannot be reached."""
 
 
 class Overloaded(PointerError):

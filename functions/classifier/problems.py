@@ -11,6 +11,11 @@ from werkzeug import exceptions as http
 from classifier import errors
 
 MEDIA_TYPE = "application/problem+json"
+CHALLENGES = {
+    "id-token": 'Bearer realm="pointer"',
+    "app-check": 'FirebaseAppCheck realm="pointer", header="X-Firebase-AppCheck"',
+}
+"""RFC 9110 wants a challenge with every 401. App Check has no registered scheme; this name is ours."""
 
 
 class Kind(NamedTuple):
@@ -24,6 +29,7 @@ class Kind(NamedTuple):
 
 TABLE: dict[type[BaseException], Kind] = {
     errors.InvalidRequest: Kind(400, "invalid-request", "The request cannot be understood"),
+    errors.Unauthenticated: Kind(401, "unauthenticated", "Callers have to say who they are"),
     errors.Forbidden: Kind(403, "forbidden", "The settings do not allow this"),
     errors.NotFound: Kind(404, "not-found", "There is no such thing"),
     errors.Conflict: Kind(409, "conflict", "Somebody else was faster"),
@@ -31,6 +37,7 @@ TABLE: dict[type[BaseException], Kind] = {
     errors.TooLarge: Kind(413, "too-large", "The photo is too large"),
     errors.UnsupportedMedia: Kind(415, "unsupported-media", "The body has a media type that is not read here"),
     errors.InvalidImage: Kind(422, "invalid-image", "This is not a photo that can be read"),
+    errors.RateLimited: Kind(429, "rate-limited", "Too many requests"),
     errors.NotReady: Kind(503, "not-ready", "No version has been promoted yet"),
     errors.Corrupt: Kind(503, "corrupt-version", "The promoted version is damaged"),
     errors.Unavailable: Kind(
@@ -38,6 +45,12 @@ TABLE: dict[type[BaseException], Kind] = {
         "store-unavailable",
         "The store cannot be reached",
         "The store cannot be reached at the moment. Try again later; the function's log names the cause.",
+    ),
+    errors.AccessUnavailable: Kind(
+        503,
+        "access-unavailable",
+        "Callers cannot be checked",
+        "Tokens cannot be checked at the moment. Try again later; the function's log names the cause.",
     ),
     errors.Overloaded: Kind(503, "overloaded", "Too many requests at once"),
     http.HTTPException: Kind(400, "invalid-request", "The request cannot be understood"),
@@ -77,7 +90,10 @@ def problem(error: Exception, request_id: str) -> Response:
     if isinstance(error, errors.InvalidManifest):
         body["field"] = error.field
     reply = Response(json.dumps(body), kind.status, content_type=MEDIA_TYPE)
-    if isinstance(error, errors.Overloaded):
+    if isinstance(error, errors.Unauthenticated):
+        for token in error.wanted:
+            reply.headers.add("WWW-Authenticate", CHALLENGES[token])
+    if isinstance(error, errors.Overloaded | errors.RateLimited):
         reply.headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, http.MethodNotAllowed) and error.valid_methods:
         reply.headers["Allow"] = ", ".join(sorted(error.valid_methods))

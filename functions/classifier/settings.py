@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -11,7 +12,8 @@ from classifier.errors import InvalidSetting
 from classifier.names import bucket_of, check_model_name
 
 MIB = 2**20
-ACCESS_RULES = ("public",)
+ACCESS_RULES = ("public", "auth", "app-check", "auth+app-check")
+_LIMIT = re.compile(r"[1-9][0-9]{0,8}/([1-9][0-9]{0,3} ?)?(second|minute|hour|day)s?")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 
 
@@ -27,6 +29,18 @@ class Settings:
     """POINTER_TTL: seconds between two looks at the pointer."""
     access: str = "public"
     """ACCESS: who may call."""
+    access_claim: str = ""
+    """ACCESS_CLAIM: ``name`` or ``name=value``, a custom claim that a user's ID token must have."""
+    access_check_revoked: bool = False
+    """ACCESS_CHECK_REVOKED: whether each request asks Firebase if the user was disabled or signed out."""
+    project: str = ""
+    """GOOGLE_CLOUD_PROJECT: the Firebase project whose tokens count."""
+    rate_limit: str = ""
+    """RATE_LIMIT: such as ``60/minute`` or ``5/second,1000/day``, for each caller; empty for none."""
+    rate_limit_store: str = "memory://"
+    """RATE_LIMIT_STORE: where requests are counted, ``memory://`` (each instance alone) or ``redis://host:port/0``."""
+    trusted_proxies: int = 0
+    """TRUSTED_PROXIES: how many of the last entries of X-Forwarded-For were written by proxies that are trusted."""
     cors_origins: tuple[str, ...] = ("*",)
     """CORS_ORIGINS: ``*``, or origins with commas between them; empty for none."""
     max_image_bytes: int = 20 * MIB
@@ -57,11 +71,21 @@ class Settings:
         """
         cpus = cpus or _available_cpus()
         interpreters = _integer(env, "INTERPRETERS", 0, least=0) or max(1, cpus // 2)
+        access = _choice(env, "ACCESS", "public", ACCESS_RULES)
+        _check_access(env, access)
+        # Google's front end appends the address of whoever called it.
+        in_cloud = bool(env.get("K_SERVICE")) and env.get("FUNCTIONS_EMULATOR") != "true"
         return cls(
             model_store=_store(env, "MODEL_STORE", ".model-store"),
             model_name=_name(env, "MODEL_NAME", "food"),
             pointer_ttl=_seconds(env, "POINTER_TTL", 30.0),
-            access=_choice(env, "ACCESS", "public", ACCESS_RULES),
+            access=access,
+            access_claim=_claim(env, "ACCESS_CLAIM"),
+            access_check_revoked=_switch(env, "ACCESS_CHECK_REVOKED"),
+            project=_project(env, "GOOGLE_CLOUD_PROJECT", needed=access != "public"),
+            rate_limit=_limit(env, "RATE_LIMIT"),
+            rate_limit_store=_counters(env, "RATE_LIMIT_STORE"),
+            trusted_proxies=_integer(env, "TRUSTED_PROXIES", int(in_cloud), least=0),
             cors_origins=_origins(env, "CORS_ORIGINS"),
             max_image_bytes=_integer(env, "MAX_IMAGE_BYTES", 20 * MIB, least=1),
             max_image_pixels=_integer(env, "MAX_IMAGE_PIXELS", 50_000_000, least=1),
@@ -107,6 +131,73 @@ def _choice(env: Mapping[str, str], name: str, default: str, allowed: tuple[str,
     value = _text(env, name, default)
     if value not in allowed:
         raise InvalidSetting(f"Expected {name} to be one of {', '.join(allowed)}; received {value!r}.")
+    return value
+
+
+def _switch(env: Mapping[str, str], name: str) -> bool:
+    value = _text(env, name, "0").lower()
+    if value not in ("0", "1", "false", "true"):
+        raise InvalidSetting(f"Expected {name} to be 0 or 1; received {value!r}.")
+    return value in ("1", "true")
+
+
+def _claim(env: Mapping[str, str], name: str) -> str:
+    value = _text(env, name, "")
+    if value and not re.fullmatch(r"[^=\s]+(=\S.*)?", value):
+        raise InvalidSetting(f"Expected {name} to be a claim such as member or role=editor; received {value!r}.")
+    return value
+
+
+def _check_access(env: Mapping[str, str], access: str) -> None:
+    """Refuse what would look like a protection and be none."""
+    users = "auth" in access.split("+")
+    for name in ("ACCESS_CLAIM", "ACCESS_CHECK_REVOKED"):
+        if env.get(name, "").strip() and not users:
+            raise InvalidSetting(f"Expected {name} to be empty without users; received {env[name]!r}, ACCESS={access}.")
+    host = env.get("FIREBASE_AUTH_EMULATOR_HOST", "")
+    if host and users and env.get("FUNCTIONS_EMULATOR") != "true":
+        raise InvalidSetting(
+            "Expected FIREBASE_AUTH_EMULATOR_HOST to be empty outside the Firebase emulators, because with it "
+            f"firebase-admin takes tokens that nobody signed; received {host!r}."
+        )
+
+
+def _project(env: Mapping[str, str], name: str, *, needed: bool) -> str:
+    """Read the project from what the platform sets: any of three variables."""
+    project = _text(env, name, "") or env.get("GCLOUD_PROJECT", "") or _project_of_firebase(env)
+    if needed and not re.fullmatch(r"[a-z][a-z0-9-]{2,62}", project):
+        raise InvalidSetting(
+            f"Expected {name} to be the Firebase project whose tokens count, with this ACCESS; "
+            f"received {project or 'nothing'!r}."
+        )
+    return project
+
+
+def _project_of_firebase(env: Mapping[str, str]) -> str:
+    try:
+        config = json.loads(env.get("FIREBASE_CONFIG", "") or "{}")
+    except ValueError:  # the name of a file, which the platform never sets
+        return ""
+    return str(config.get("projectId", "")) if isinstance(config, dict) else ""
+
+
+def _limit(env: Mapping[str, str], name: str) -> str:
+    parts = [part.strip() for part in _text(env, name, "").split(",")]
+    if parts != [""] and not all(_LIMIT.fullmatch(part) for part in parts):
+        raise InvalidSetting(
+            f"Expected {name} to be limits such as 60/minute or 5/second,1000/day; received {env[name]!r}."
+        )
+    return ",".join(parts)
+
+
+def _counters(env: Mapping[str, str], name: str) -> str:
+    value = _text(env, name, "memory://")
+    if value != "memory://" and not re.fullmatch(r"rediss?://[^\s/].*", value):
+        # What follows the scheme may hold a password.
+        raise InvalidSetting(
+            f"Expected {name} to be memory://, redis://host:port/0 or rediss://…; "
+            f"received a value that begins with {value[:6]!r}."
+        )
     return value
 
 
