@@ -12,11 +12,12 @@ export MODEL_STORE ?= .model-store
 export MODEL_NAME ?= food
 
 INSTALLED := $(VENV)/.installed
+NODE_INSTALLED := node_modules/.installed
 
-.PHONY: help install run test test-real check format bench clean
+.PHONY: help install run test test-real test-emulators emulators check format bench clean
 
 help: ## Explain the targets
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 install: $(INSTALLED) ## Set up .venv with the pinned requirements; does nothing when it is set up
 
@@ -28,6 +29,18 @@ $(INSTALLED): requirements.txt requirements-dev.txt functions/requirements.txt p
 
 run: $(INSTALLED) ## Serve http://localhost:8080 (PORT=…); trains and promotes the sample model if nothing is promoted
 	@PATH="$(CURDIR)/$(BIN):$$PATH" SAMPLES="$(SAMPLES)" RUN="$(RUN)" PORT="$(PORT)" bash scripts/run.sh
+
+$(NODE_INSTALLED): package.json package-lock.json
+	@node -e 'process.exit(process.versions.node.split(".")[0] < 20)' 2>/dev/null && command -v npm >/dev/null || \
+		{ echo "Expected Node 20 or newer with npm, which Firebase's emulators need; found $$(node --version 2>/dev/null || echo none)." >&2; exit 1; }
+	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+emulators: $(INSTALLED) $(NODE_INSTALLED) ## Serve functions, hosting and auth with Firebase's emulators
+	@bash scripts/emulators.sh
+
+test-emulators: $(INSTALLED) $(NODE_INSTALLED) ## Test functions, hosting and auth together, with Firebase's emulators
+	$(BIN)/pytest tests/emulators/packaging.py tests/emulators/end_to_end.py
 
 test: $(INSTALLED) ## Run the tests
 	$(BIN)/pytest

@@ -74,6 +74,9 @@ def predict(
         print_text(f"{reply['label']}, says {served}")
     else:
         print_text(f"{reply['status']}: {served} is not sure enough of {reply['label']}")
+    if "fallback" in reply["model"]:
+        fallback = reply["model"]["fallback"]
+        print_text(f"it serves in place of {fallback['pointed']}, which is {fallback['reason']}")
     if overlay is not None:
         print_text(f"wrote {overlay['file']}: why {overlay['label']}")
 
@@ -104,7 +107,7 @@ def _run_here(store: str, model: str, content: bytes, query: Query) -> dict[str,
     memory = Memory(settings.max_image_memory, wait=settings.wait)
     limits = Limits(settings.max_image_bytes, settings.max_image_pixels, memory)
     with quiet(), logs.written_to(io.StringIO()):
-        loaded = Server(settings).current()
+        loaded = Server(settings, fall_back=False).current()
         prediction = predict(loaded, content, query, limits)
     return body_of(prediction, loaded, settings.model_name)
 

@@ -42,7 +42,7 @@ class Served:
         self.process = process
         self.began = began
         """When it was started, by `time.perf_counter`."""
-        self._port = port
+        self.port = port
         self._log = log
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_WITHIN)
 
@@ -74,7 +74,7 @@ class Served:
     def memory(self) -> Memory:
         """Return what the process tree holds now."""
         pss = rss = 0
-        for pid in self._tree():
+        for pid in self.tree():
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
             sizes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
             pss, rss = pss + sizes["Pss"], max(rss, sizes["Rss"])
@@ -83,13 +83,14 @@ class Served:
     def cpu_milliseconds(self) -> float:
         """Return the CPU time, user and system, that the process tree has used."""
         ticks = 0
-        for pid in self._tree():
+        for pid in self.tree():
             # Behind the name in parentheses: utime, stime and those of children that have ended.
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             ticks += sum(int(field) for field in fields[11:15])
         return ticks * 1000 / TICKS
 
-    def _tree(self) -> list[int]:
+    def tree(self) -> list[int]:
+        """Return the ids of its processes, the framework's first."""
         found = [self.process.pid]
         for pid in found:
             for children in Path(f"/proc/{pid}/task").glob("*/children"):

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from firebase_functions import https_fn, options
+from firebase_functions import https_fn, options, storage_fn
 
 from classifier.settings import Settings
 
 if TYPE_CHECKING:
     from flask import Flask, Request, Response
+
+    from classifier.uploads import Labeller
 
 # numpy's algebra library starts a thread for each CPU, which doubles the time that importing numpy takes, and no
 # matrix here is large enough for two.
@@ -21,28 +24,77 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Read here, so that a setting that cannot be used stops the function from starting.
 SETTINGS = Settings.from_env(os.environ)
 
-_one_app = threading.Lock()
-
-
-@https_fn.on_request(
-    region="us-central1",
-    memory=options.MemoryOption.MB_512,
-    cpu=1,
-    concurrency=8,
-    timeout_sec=60,
-    min_instances=0,
-    max_instances=10,
-    cors=options.CorsOptions(cors_origins=list(SETTINGS.cors_origins), cors_methods=["GET", "HEAD", "POST"])
+INSTANCES: dict[str, Any] = {
+    "region": SETTINGS.function_location,
+    "memory": SETTINGS.function_memory,
+    "cpu": 1,
+    "concurrency": 8,
+    "timeout_sec": 60,
+    "min_instances": 0,
+    "max_instances": 10,
+    "service_account": SETTINGS.function_account or None,
+}
+FOR_CALLERS: dict[str, Any] = {
+    **INSTANCES,
+    "secrets": list(SETTINGS.function_secrets),
+    "cors": options.CorsOptions(cors_origins=list(SETTINGS.cors_origins), cors_methods=["GET", "HEAD", "POST"])
     if SETTINGS.cors_origins
     else None,
-)
+}
+
+_one_at_a_time = threading.Lock()
+
+
+def _declared_as(declaration: Any) -> Callable[[Any], Any]:
+    """Deploy a function as another declaration says."""
+
+    def declare(function: Any) -> Any:
+        function.__firebase_endpoint__ = declaration(function).__firebase_endpoint__
+        return function
+
+    return declare
+
+
+def _delivered_until_it_succeeds(function: Any) -> Any:
+    """Ask for retries, which the decorator of Storage's events has no option for."""
+    function.__firebase_endpoint__.eventTrigger["retry"] = True
+    return function
+
+
+@https_fn.on_request(**FOR_CALLERS)
 def predict(request: Request) -> Response:
     """Classify a photo, and answer everything else of openapi.yaml."""
     from classifier.app import answer
 
-    with _one_app:
+    with _one_at_a_time:
         app = _app()
     return answer(app, request)
+
+
+@_declared_as(https_fn.on_call(**FOR_CALLERS))
+@https_fn.on_request(**FOR_CALLERS)
+def classify(request: Request) -> Response:
+    """Classify a photo for the Firebase SDKs. `classifier.callable` says why it answers the protocol itself."""
+    from classifier.app import answer
+
+    with _one_at_a_time:
+        app = _call_app()
+    return answer(app, request)
+
+
+if SETTINGS.upload_bucket:  # a Firebase project has none before Storage is set up in it
+
+    @_delivered_until_it_succeeds
+    @storage_fn.on_object_finalized(bucket=SETTINGS.upload_bucket, **INSTANCES)
+    def on_upload(event: Any) -> None:
+        """Label a photo that was put into the bucket."""
+        from classifier.uploads import Upload
+
+        with _one_at_a_time:
+            labeller = _labeller()
+        data = event.data
+        upload = Upload(data.bucket, data.name, int(data.generation), int(data.size), data.content_type or "")
+        labeller.label(upload, event.id)
 
 
 @cache
@@ -50,3 +102,17 @@ def _app() -> Flask:
     from classifier.app import create_app
 
     return create_app(SETTINGS)
+
+
+@cache
+def _call_app() -> Flask:
+    from classifier.callable import create_call_app
+
+    return create_call_app(SETTINGS)
+
+
+@cache
+def _labeller() -> Labeller:
+    from classifier.uploads import Labeller
+
+    return Labeller(SETTINGS)

@@ -151,7 +151,7 @@ def test_a_corrupted_model_file(tmp_path: Path, store: Path) -> None:
 
 def test_a_bad_setting_stops_the_start_and_names_itself(tmp_path: Path) -> None:
     with (
-        pytest.raises(AssertionError, match="Expected ACCESS to be one of public, auth, .*; received 'everyone'"),
+        pytest.raises(AssertionError, match=r"Expected ACCESS to be one of public, auth, .*; received 'everyone'"),
         serve(tmp_path, tmp_path / "server", ACCESS="everyone"),
     ):
         pytest.fail("it serves with a setting that it does not understand")

@@ -304,8 +304,8 @@ class TestPromote:
         assert document["production"] == {"version": "v1", "manifest_sha256": sha256}
         assert (document["canary"], document["shadow"]) == (None, None)
         entry = document["history"][0]
-        assert sorted(entry) == ["action", "channel", "from", "id", "reason", "time", "to", "who"]
-        assert (entry["from"], entry["to"]) == (None, "v1")
+        assert sorted(entry) == ["action", "channel", "from", "id", "manifest_sha256", "reason", "time", "to", "who"]
+        assert (entry["from"], entry["to"], entry["manifest_sha256"]) == (None, "v1", sha256)
 
     def test_promoting_what_serves_is_recorded(self, registry: Registry, bundle: Path) -> None:
         publish(registry, bundle)

@@ -40,6 +40,12 @@ def test_every_variable() -> None:
             "THREADS_PER_INTERPRETER": "5",
             "INTERPRETER_WAIT": "2",
             "PHOTO_STORE": "photos",
+            "UPLOAD_BUCKET": "photos-of-ours",
+            "UPLOAD_PREFIX": "inbox/new/",
+            "FUNCTION_MEMORY": "2048",
+            "FUNCTION_LOCATION": "europe-west1",
+            "FUNCTION_ACCOUNT": "pointer-serving@",
+            "FUNCTION_SECRETS": "RATE_LIMIT_STORE",
         },
         cpus=4,
     )
@@ -62,6 +68,12 @@ def test_every_variable() -> None:
         threads=5,
         wait=2.0,
         photo_store="photos",
+        upload_bucket="photos-of-ours",
+        upload_prefix="inbox/new/",
+        function_memory=2048,
+        function_location="europe-west1",
+        function_account="pointer-serving@",
+        function_secrets=("RATE_LIMIT_STORE",),
     )
 
 
@@ -121,6 +133,16 @@ def test_cpus_are_shared_out(cpus: int, interpreters: str, threads: str, expecte
         ("MAX_IMAGE_PIXELS", "1e6"),
         ("INTERPRETERS", "-2"),
         ("THREADS_PER_INTERPRETER", "two"),
+        ("UPLOAD_BUCKET", "gs://bucket"),
+        ("UPLOAD_BUCKET", "bucket/uploads"),
+        ("UPLOAD_PREFIX", "uploads"),
+        ("UPLOAD_PREFIX", "/"),
+        ("UPLOAD_PREFIX", "../"),
+        ("FUNCTION_MEMORY", "256"),
+        ("FUNCTION_MEMORY", "512MB"),
+        ("FUNCTION_LOCATION", "Frankfurt"),
+        ("FUNCTION_ACCOUNT", "ana@example.com"),
+        ("FUNCTION_SECRETS", "MODEL_STORE"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(name: str, value: str) -> None:
@@ -169,6 +191,14 @@ def test_a_password_is_not_told() -> None:
     with pytest.raises(InvalidSetting) as told:
         Settings.from_env({"RATE_LIMIT_STORE": "redis:/:secret@localhost"})
     assert "secret" not in str(told.value)
+
+
+def test_uploads_go_to_the_projects_bucket_unless_another_is_set() -> None:
+    config = {"FIREBASE_CONFIG": '{"storageBucket": "demo-x.firebasestorage.app"}'}
+    assert Settings.from_env(config).upload_bucket == "demo-x.firebasestorage.app"
+    assert Settings.from_env({**config, "UPLOAD_BUCKET": "ours"}).upload_bucket == "ours"
+    for config in ("", "config.json", "[]", '{"storageBucket": null}'):
+        assert Settings.from_env({"FIREBASE_CONFIG": config}).upload_bucket == ""
 
 
 def test_googles_front_end_is_trusted_where_it_is() -> None:

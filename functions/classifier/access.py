@@ -90,8 +90,7 @@ class Gate:
             g.caller = self._tokens.caller(request.headers, address) if self._tokens else Caller(address)
         except (Unauthenticated, Forbidden) as error:
             self._count(FAILED_ATTEMPTS, f"failed/{address}", name="failed-attempts")
-            reason = error.reason if isinstance(error, Unauthenticated) else "claim"
-            log("WARNING", "Refused a caller.", reason=reason, request_id=g.request_id)
+            g.refusal = error.reason if isinstance(error, Unauthenticated) else "claim"  # for the request's log line
             raise
         if self._settings.rate_limit:
             self._count(self._settings.rate_limit, g.caller.key)

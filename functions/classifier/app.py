@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import mimetypes
-import re
 import socket
 import threading
-import uuid
+from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -17,12 +17,12 @@ from flask import Blueprint, Flask, Request, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 from werkzeug.wsgi import get_input_stream
 
-from classifier import errors
+from classifier import errors, request_log
 from classifier.access import Gate
 from classifier.logs import log
-from classifier.memory import Memory
 from classifier.photos import MAX_FORM_PARTS, PhotoRequest, body_limit, body_too_large, read_photo
-from classifier.predictions import Prediction, body_of, predict
+from classifier.predictions import STEPS, Prediction, body_of, fallback_of
+from classifier.predictor import Predictor, log_fields
 from classifier.problems import kind_of, problem
 from classifier.queries import read_query
 from classifier.rate_limits import headers as rate_limit_headers
@@ -38,35 +38,41 @@ CONTENT_SECURITY_POLICY = (
 )
 EXPOSED = (
     "RateLimit, RateLimit-Policy, Retry-After, Server-Timing, WWW-Authenticate, "
-    "X-Pointer-Confidence, X-Pointer-Label, X-Pointer-Version, X-Request-Id"
+    "X-Pointer-Confidence, X-Pointer-Fallback, X-Pointer-Label, X-Pointer-Version, X-Request-Id"
 )
 DISCARDED_AT_MOST = 64 * 2**20
 DISCARDED_WITHIN = 10.0
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
-def create_app(settings: Settings, server: Server | None = None) -> Flask:
+def create_app(
+    settings: Settings,
+    server: Server | None = None,
+    *,
+    routes: Callable[[Predictor], Blueprint] | None = None,
+    shape: Callable[[Exception, str], Response] = problem,
+) -> Flask:
     """Make the app. Nothing is read from any store until a request needs it.
 
     Args:
         settings: see `Settings`.
         server: what decides what serves; by default a new one.
+        routes: makes what is served; by default that of openapi.yaml.
+        shape: how an error, with the request's id, is told.
     """
     app = Flask("pointer", static_folder=None)
     app.request_class = PhotoRequest
     app.config.update(MAX_CONTENT_LENGTH=body_limit(settings), MAX_FORM_PARTS=MAX_FORM_PARTS)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = app.url_map.merge_slashes = False
-    routes = _routes(settings, server or Server(settings))
-    app.register_blueprint(routes)
-    # Firebase Hosting's rewrite passes its whole path on.
-    app.register_blueprint(routes, name="hosting", url_prefix="/api")
+    blueprint = (routes or _routes)(Predictor(settings, server))
+    app.register_blueprint(blueprint)
+    if routes is None:  # Firebase Hosting's rewrite passes its whole path on.
+        app.register_blueprint(blueprint, name="hosting", url_prefix="/api")
     gate = Gate(settings)
 
     @app.before_request
-    def name_request() -> None:
-        given = request.headers.get("X-Request-Id", "")
-        g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    def begin() -> None:
+        request_log.begin(settings.project)
 
     @app.before_request
     def admit() -> None:
@@ -80,11 +86,16 @@ def create_app(settings: Settings, server: Server | None = None) -> Flask:
         reply.headers.setdefault("Cache-Control", "no-store")
         if "Origin" in request.headers:
             reply.headers["Access-Control-Expose-Headers"] = EXPOSED
+        request_log.write(reply)
         return reply
+
+    @app.teardown_request
+    def end(_: BaseException | None) -> None:
+        request_log.end()
 
     @app.errorhandler(Exception)
     def tell(error: Exception) -> Response:
-        return _tell(error, settings)
+        return _tell(error, settings, shape)
 
     return app
 
@@ -99,10 +110,11 @@ def answer(app: Flask, outer: Request) -> Response:
     terminated = {"wsgi.input": body, "wsgi.input_terminated": True}
     with app.request_context({**outer.environ, **terminated}):
         reply = app.full_dispatch_request()
+        context = copy_context()  # of the request, for the lines that are written after it
     outer.environ.update({**terminated, "wsgi.input": io.BytesIO()})
     has_body = outer.content_length or "Transfer-Encoding" in outer.headers
     if has_body and not (outer.method == "POST" and reply.status_code == 200):  # a prediction has read its photo
-        reply.call_on_close(lambda: _discard(body, outer.environ.get("gunicorn.socket")))
+        reply.call_on_close(lambda: context.run(_discard, body, outer.environ.get("gunicorn.socket")))
     return reply
 
 
@@ -128,34 +140,31 @@ def _shut(connection: socket.socket | None) -> None:
             connection.shutdown(socket.SHUT_RDWR)
 
 
-def _routes(settings: Settings, server: Server) -> Blueprint:
+def _routes(predictor: Predictor) -> Blueprint:
+    settings, server = predictor.settings, predictor.server
     routes = Blueprint("pointer", __name__)
     photo_store = _Lazy(settings.photo_store)
-    memory = Memory(settings.max_image_memory, wait=settings.wait)
 
     @routes.post("/")
     def classify() -> Response:
         query = read_query(request)
         content = read_photo(request, settings, photo_store)
-        loaded = server.current()
-        from classifier.preprocessing import Limits
-
-        limits = Limits(settings.max_image_bytes, settings.max_image_pixels, memory)
-        prediction = predict(loaded, content, query, limits)
-        _log_prediction(prediction, loaded)
+        prediction, loaded = predictor(content, query)
+        request_log.note("INFO", "Predicted.", **log_fields(prediction, loaded))
         if query.bare:
             reply = _picture(prediction, loaded)
         else:
             reply = jsonify(**body_of(prediction, loaded, settings.model_name), request_id=g.request_id)
-        reply.headers["Server-Timing"] = ", ".join(
-            f"{step};dur={getattr(prediction, f'{step}_ms')}" for step in ("decode", "infer", "encode")
-        )
+        reply.headers["Server-Timing"] = ", ".join(f"{step};dur={getattr(prediction, f'{step}_ms')}" for step in STEPS)
+        _tell_fallback(reply, loaded)
         reply.vary.add("Accept")
         return reply
 
     @routes.get("/model")
     def model() -> Response:
-        reply = jsonify(_model(server.chosen(), settings))
+        chosen = server.chosen()
+        reply = jsonify(_model(chosen, settings))
+        _tell_fallback(reply, chosen)
         reply.headers["Cache-Control"] = "no-cache"
         return reply
 
@@ -217,12 +226,19 @@ def _picture(prediction: Prediction, chosen: Chosen) -> Response:
     return reply
 
 
+def _tell_fallback(reply: Response, chosen: Chosen) -> None:
+    """Say that another version answers than the pointer names: an item with a parameter, RFC 9651."""
+    if chosen.fallback:
+        reply.headers["X-Pointer-Fallback"] = f"{chosen.fallback.pointed};reason={chosen.fallback.reason}"
+
+
 def _model(chosen: Chosen, settings: Settings) -> dict[str, Any]:
     manifest = chosen.manifest
     return {
         "name": settings.model_name,
         "version": chosen.pointer.version,
         "channel": chosen.channel,
+        **fallback_of(chosen),
         "labels": list(manifest.labels),
         "input": {
             "width": manifest.input.width,
@@ -236,24 +252,7 @@ def _model(chosen: Chosen, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _log_prediction(prediction: Prediction, chosen: Chosen) -> None:
-    label, confidence = prediction.ranked[0]
-    log(
-        "INFO",
-        "Predicted.",
-        request_id=g.request_id,
-        version=chosen.pointer.version,
-        channel=chosen.channel,
-        label=label,
-        confidence=confidence,
-        status=prediction.status,
-        decode_ms=prediction.decode_ms,
-        infer_ms=prediction.infer_ms,
-        encode_ms=prediction.encode_ms,
-    )
-
-
-def _tell(error: Exception, settings: Settings) -> Response:
+def _tell(error: Exception, settings: Settings, shape: Callable[[Exception, str], Response]) -> Response:
     """Turn whatever was raised into its problem, in plainer words where Flask raised it."""
     if isinstance(error, RequestEntityTooLarge):
         error = body_too_large(request, settings)
@@ -267,7 +266,12 @@ def _tell(error: Exception, settings: Settings) -> Response:
     kind = kind_of(error)
     if kind.status == 500 or isinstance(error, errors.Corrupt | errors.Unavailable):
         # A reply never names the store: whoever sends photos need not know where the models lie.
-        log("ERROR", kind.title, error=error, request_id=g.request_id, slug=kind.slug, store=settings.model_store)
+        request_log.note("ERROR", kind.title, error=error, slug=kind.slug, store=settings.model_store)
     elif kind.status > 500:
-        log("WARNING", str(error), request_id=g.request_id, slug=kind.slug)
-    return problem(error, g.request_id)
+        request_log.note("WARNING", str(error), slug=kind.slug)
+    elif "refusal" in g:
+        request_log.note("WARNING", "Refused a caller.", reason=g.refusal, slug=kind.slug)
+    elif kind.status >= 400:
+        # Its title, not its detail, which quotes what the caller sent.
+        request_log.note("INFO", f"{kind.title}.", slug=kind.slug)
+    return shape(error, g.request_id)

@@ -40,6 +40,8 @@ class HistoryEntry:
     from_version: str | None
     to_version: str
     reason: str
+    manifest_sha256: str | None = None
+    """Of the version that it went to; entries of older releases have none."""
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -53,6 +55,7 @@ class HistoryEntry:
             "from": self.from_version,
             "to": self.to_version,
             "reason": self.reason,
+            **({"manifest_sha256": self.manifest_sha256} if self.manifest_sha256 else {}),
             **self.extra,
         }
 
@@ -118,16 +121,29 @@ class Channels:
 
     def served(self) -> list[str]:
         """Return the stack of versions in production: the last serves, the ones before can be rolled back to."""
-        stack: list[str] = []
+        return [pointer.version for pointer in self._stack()]
+
+    def earlier(self) -> list[Pointer]:
+        """Return what production served before, as a rollback would go through it: the latest first, each once.
+
+        A pointer whose manifest the history does not record, because an older release wrote it, has no SHA-256.
+        """
+        pointers = {pointer.version: pointer for pointer in reversed(self._stack())}
+        return [each for each in pointers.values() if not self.production or each.version != self.production.version]
+
+    def _stack(self) -> list[Pointer]:
+        stack: list[Pointer] = []
         for entry in self.history:
-            if entry.channel != PRODUCTION:
+            if entry.channel != PRODUCTION or entry.action not in (PROMOTE, ROLLBACK):
                 continue
-            if entry.action == ROLLBACK and entry.to_version in stack[:-1]:
+            pointer = Pointer(entry.to_version, entry.manifest_sha256 or "")
+            versions = [each.version for each in stack]
+            if entry.action == ROLLBACK and pointer.version in versions[:-1]:
                 stack.pop()
-                while stack[-1] != entry.to_version:
+                while stack[-1].version != pointer.version:
                     stack.pop()
-            elif entry.action in (PROMOTE, ROLLBACK) and stack[-1:] != [entry.to_version]:
-                stack.append(entry.to_version)
+            elif versions[-1:] != [pointer.version]:
+                stack.append(pointer)
         return stack
 
 
@@ -153,5 +169,6 @@ def _entry(entry: fields.Object) -> HistoryEntry:
         entry.text_or_none("from"),
         entry.text("to"),
         entry.text("reason", empty=True),
+        entry.sha256("manifest_sha256") if "manifest_sha256" in entry.names() else None,
         entry.rest(),
     )

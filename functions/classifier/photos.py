@@ -65,7 +65,7 @@ def read_photo(request: Request, settings: Settings, photo_store: Callable[[], O
     elif mimetype == "application/json":
         photo = _from_json(request, settings, photo_store)
     elif mimetype.startswith("image/") or mimetype == "application/octet-stream":
-        photo = _read_body(request, settings.max_image_bytes)
+        photo = read_body(request, settings.max_image_bytes)
     elif not mimetype and not request.stream.read(1):
         raise _wrong_count(0)
     else:
@@ -78,7 +78,7 @@ def read_photo(request: Request, settings: Settings, photo_store: Callable[[], O
     return photo
 
 
-def _read_body(request: Request, limit: int) -> bytes:
+def read_body(request: Request, limit: int) -> bytes:
     """Read a body, also one sent in chunks, whose length shows only as it comes; Flask would cut it at the limit."""
     request.max_content_length = limit + 1
     content = bytearray()
@@ -106,10 +106,10 @@ def _from_form(request: Request) -> bytes:
 
 
 def _from_json(request: Request, settings: Settings, photo_store: Callable[[], ObjectStore]) -> bytes:
-    body = _parse(_read_body(request, body_limit(settings)))
+    body = _parse(read_body(request, body_limit(settings)))
     if "object" in body:
         return _from_store(_string(body, "object"), settings, photo_store)
-    return _decode(_string(body, FIELD))
+    return decode_base64(_string(body, FIELD))
 
 
 def _parse(content: bytes) -> dict[str, Any]:
@@ -137,7 +137,12 @@ def _string(body: dict[str, Any], name: str) -> str:
     return str(body[name])
 
 
-def _decode(text: str) -> bytes:
+def decode_base64(text: str) -> bytes:
+    """Decode a photo in standard base64.
+
+    Raises:
+        InvalidRequest: it is something else.
+    """
     if text.startswith("data:"):
         raise InvalidRequest("Expected plain base64; received a data: URL. Send what follows its comma.")
     try:
@@ -154,7 +159,7 @@ def _from_store(name: str, settings: Settings, photo_store: Callable[[], ObjectS
     parts = PurePosixPath(name).parts
     if not re.fullmatch(r"[^\x00-\x1f\x7f\\]{1,1000}", name) or "/".join(parts) != name or {"..", "/"} & set(parts):
         raise InvalidRequest(f"Expected the name of an object such as uploads/cat.jpg; received {name!r}.")
-    content = _Bounded(settings.max_image_bytes)
+    content = Bounded(settings.max_image_bytes)
     try:
         photo_store().download(name, content)
     except NotFound as error:
@@ -162,7 +167,7 @@ def _from_store(name: str, settings: Settings, photo_store: Callable[[], ObjectS
     return content.getvalue()
 
 
-class _Bounded(io.BytesIO):
+class Bounded(io.BytesIO):
     """Takes at most ``limit`` bytes, so that a large object is never held whole."""
 
     def __init__(self, limit: int) -> None:
@@ -170,6 +175,7 @@ class _Bounded(io.BytesIO):
         self._limit = limit
 
     def write(self, data: Any) -> int:
+        """Raise `TooLarge` instead of going over the limit."""
         if self.tell() + len(data) > self._limit:
             raise too_large(self._limit)
         return super().write(data)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
-from classifier.errors import Overloaded
+import numpy as np
+
+from classifier.errors import Corrupt, Overloaded
 from classifier.model import Model
 
 
@@ -54,6 +56,18 @@ class Pool:
                     self._idle.append(model)
         finally:
             self._free.release()
+
+    def warm(self, count: int) -> None:
+        """Build ``count`` models, at most ``size``, and run each on a black photo: a first run is the slowest.
+
+        Raises:
+            Corrupt: a probability is not a number.
+        """
+        blank = np.zeros((self.height, self.width, 3), np.uint8)
+        with ExitStack() as lent:
+            for model in [lent.enter_context(self.model()) for _ in range(min(count, self._size))]:
+                if not np.isfinite(model.run(blank).probabilities).all():
+                    raise Corrupt("Expected probabilities of a black photo; received some that are not numbers.")
 
     def _take(self) -> Model:
         with self._lock:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # numpy and Pillow come with the first prediction, beside the
 
 DIGITS = 6
 UNKNOWN = "unknown"
+STEPS = ("decode", "queue", "infer", "encode")
+"""What a prediction's time is made of; `Prediction` has the milliseconds of each."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Prediction:
     status: str
     overlay: Overlay | None
     decode_ms: float
+    queue_ms: float
+    """Until an interpreter was free."""
     infer_ms: float
     encode_ms: float
 
@@ -88,6 +92,7 @@ def predict(loaded: Loaded, content: bytes, query: Query, limits: Limits) -> Pre
         status="ok" if known else UNKNOWN,
         overlay=overlay,
         decode_ms=_milliseconds(started, decoded),
+        queue_ms=_milliseconds(decoded, lent),
         infer_ms=_milliseconds(lent, inferred),
         encode_ms=_milliseconds(encoding, finished),
     )
@@ -109,8 +114,20 @@ def body_of(prediction: Prediction, chosen: Chosen, model_name: str) -> dict[str
             "media_type": prediction.overlay.media_type,
             "image": base64.b64encode(prediction.overlay.content).decode(),
         }
-    reply["model"] = {"name": model_name, "version": chosen.pointer.version, "channel": chosen.channel}
+    reply["model"] = {
+        "name": model_name,
+        "version": chosen.pointer.version,
+        "channel": chosen.channel,
+        **fallback_of(chosen),
+    }
     return reply
+
+
+def fallback_of(chosen: Chosen) -> dict[str, Any]:
+    """Return the field that says that another version answers than the pointer names, where that is so."""
+    if chosen.fallback is None:
+        return {}
+    return {"fallback": {"pointed": chosen.fallback.pointed, "reason": chosen.fallback.reason}}
 
 
 def _milliseconds(start: float, end: float) -> float:

@@ -76,8 +76,8 @@ def kind_of(error: BaseException) -> Kind:
     return TABLE[cls]
 
 
-def problem(error: Exception, request_id: str) -> Response:
-    """Shape an error as the reply to its request."""
+def body_of_problem(error: Exception) -> dict[str, object]:
+    """Return an error as the members of a problem, but for what only its request knows."""
     kind = kind_of(error)
     spoken = error.description if isinstance(error, http.HTTPException) else str(error)
     body: dict[str, object] = {
@@ -85,10 +85,16 @@ def problem(error: Exception, request_id: str) -> Response:
         "title": kind.title,
         "status": kind.status,
         "detail": kind.detail or spoken or kind.title,
-        "request_id": request_id,
     }
     if isinstance(error, errors.InvalidManifest):
         body["field"] = error.field
+    return body
+
+
+def problem(error: Exception, request_id: str) -> Response:
+    """Shape an error as the reply to its request."""
+    kind = kind_of(error)
+    body = {**body_of_problem(error), "request_id": request_id}
     reply = Response(json.dumps(body), kind.status, content_type=MEDIA_TYPE)
     if isinstance(error, errors.Unauthenticated):
         for token in error.wanted:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from classifier.errors import InvalidRequest
@@ -48,17 +48,29 @@ def read_query(request: Request) -> Query:
             raise InvalidRequest(f"Expected the parameters {', '.join(PARAMETERS)}; received {name!r}.")
         if len(values) > 1:
             raise InvalidRequest(f"Expected {name} once; received it {len(values)} times.")
-    gradcam = _gradcam(request.args.get("gradcam", "0"))
+    query = query_of(request.args)
+    choice, bare = _accepted(request, query)
+    return replace(query, gradcam_format=choice, bare=bare)
+
+
+def query_of(values: Mapping[str, str]) -> Query:
+    """Check the parameters by themselves, for a reply that is JSON.
+
+    Raises:
+        InvalidRequest: a value that cannot be used.
+    """
+    gradcam = _gradcam(values.get("gradcam", "0"))
     for name in ("gradcam_format", "gradcam_size"):
-        if name in request.args and "gradcam" not in request.args:
+        if name in values and "gradcam" not in values:
             raise InvalidRequest(f"Expected gradcam together with {name}: add gradcam=1 or gradcam=LABEL.")
-    choice, bare = _accepted(request, gradcam is not None)
+    choice = values.get("gradcam_format", Query.gradcam_format)
+    if choice not in MEDIA_TYPES:
+        raise InvalidRequest(f"Expected gradcam_format to be one of {', '.join(MEDIA_TYPES)}; received {choice!r}.")
     return Query(
-        top_k=_integer(request, "top_k", Query.top_k, 1, 100),
+        top_k=_integer(values, "top_k", Query.top_k, 1, 100),
         gradcam=gradcam,
         gradcam_format=choice,
-        gradcam_size=_integer(request, "gradcam_size", Query.gradcam_size, 32, 2048),
-        bare=bare,
+        gradcam_size=_integer(values, "gradcam_size", Query.gradcam_size, 32, 2048),
     )
 
 
@@ -87,20 +99,18 @@ def _gradcam(value: str) -> str | None:
     return label
 
 
-def _integer(request: Request, name: str, default: int, least: int, most: int) -> int:
-    value = request.args.get(name, str(default))
+def _integer(values: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    value = values.get(name, str(default))
     if not re.fullmatch(r"[0-9]{1,6}", value) or not least <= int(value) <= most:
         raise InvalidRequest(f"Expected {name} to be a whole number from {least} to {most}; received {value!r}.")
     return int(value)
 
 
-def _accepted(request: Request, gradcam: bool) -> tuple[str, bool]:
+def _accepted(request: Request, query: Query) -> tuple[str, bool]:
     """Return the overlay's format, and whether it is the whole reply, from gradcam_format and Accept."""
     from werkzeug.exceptions import NotAcceptable
 
-    asked = request.args.get("gradcam_format")
-    if asked is not None and asked not in MEDIA_TYPES:
-        raise InvalidRequest(f"Expected gradcam_format to be one of {', '.join(MEDIA_TYPES)}; received {asked!r}.")
+    asked, gradcam = request.args.get("gradcam_format"), query.gradcam is not None
     accept = request.accept_mimetypes
     formats = [asked] if asked else ["jpeg", "png", "webp"]
     offered = [JSON, *(MEDIA_TYPES[name] for name in formats)] if gradcam else [JSON]

@@ -220,7 +220,9 @@ class Registry:
                 return done
             check(channels)
             serving = channels.production.version if channels.production else None
-            entry = HistoryEntry(identity, now(), who, action, PRODUCTION, serving, pointer.version, reason)
+            entry = HistoryEntry(
+                identity, now(), who, action, PRODUCTION, serving, pointer.version, reason, pointer.manifest_sha256
+            )
             changed = replace(channels, production=pointer, history=(*channels.history, entry))
             try:
                 self.store.write(

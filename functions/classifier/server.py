@@ -1,176 +1,292 @@
-"""What one instance serves: loaded at the first prediction, exactly once, and swapped when production moves."""
+"""What one instance serves: loaded once, swapped when the pointer moves, and the last good version whatever happens."""
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from contextvars import copy_context
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
-from classifier.channels import PRODUCTION, Channels, Pointer
-from classifier.errors import NotReady, PointerError
+from classifier.channels import Channels, Pointer
+from classifier.errors import NotReady, Overloaded, Unavailable
+from classifier.loader import Chosen, Fallback, Loaded, Loader, Unusable
 from classifier.logs import log
-from classifier.manifest import MODEL_FILE, Manifest
-from classifier.registry import Registry
 from classifier.settings import Settings
-from classifier.store import open_store
+from classifier.worker import is_ending
 
-if TYPE_CHECKING:  # at run time it is imported while the model's bytes are read
+if TYPE_CHECKING:
     from classifier.pool import Pool
 
+__all__ = ["Chosen", "Fallback", "Loaded", "Server"]
+
+FIRST_LOAD_WITHIN = 45.0
+"""Seconds that a request waits for the first load, which goes on without it; the function's own limit is 60."""
+ENDING_LOOKS_EVERY = 0.2
+SHORTEST_REST = 1.0
+"""Seconds before a version that could not be served is tried again, where POINTER_TTL is less."""
+LONGEST_REST = 600.0
+LONGEST_REQUEST = 60.0
+"""Seconds after which no request can be using a pool that was replaced."""
+
+_C = TypeVar("_C", bound=Chosen)
+
 
 @dataclass(frozen=True)
-class Chosen:
-    """The version that the pointer names, its manifest read and verified."""
+class _Rest:
+    """A version that could not be served, left alone for a while: to try again costs as much as to load it."""
 
-    manifest: Manifest
-    channel: str
-    pointer: Pointer
-
-
-@dataclass(frozen=True)
-class Loaded(Chosen):
-    """A chosen version that is ready to classify."""
-
-    pool: Pool
-    loaded_ms: float
+    problem: Unusable
+    tries: int
+    until: float
 
 
 class Server:
-    """Decides what serves. Making one reads nothing; `current` loads. Any thread may call any method."""
+    """Decides what serves. Making one reads nothing; `current` loads. Any thread may call any method.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: see `Settings`.
+        fall_back: whether an earlier version may serve at first; False where production's own is asked for.
+    """
+
+    def __init__(self, settings: Settings, *, fall_back: bool = True) -> None:
         self.settings = settings
-        self.loads = 0
-        """How many times a version was loaded, for logs and tests."""
+        self._fall_back = fall_back
+        self._loader = Loader(settings)
         self._lock = threading.Lock()
-        self._registry: Registry | None = None
         self._serving: Loaded | None = None
-        self._generation = 0
         self._flight: Future[Loaded] | None = None
+        self._channels = Channels()
+        """As they were last read."""
+        self._rests: dict[Pointer, _Rest] = {}
+        self._replaced: tuple[weakref.ref[Pool], float] | None = None
+        """The pool that served before, and since when it does not."""
         self._looking = False
         self._next_look = 0.0
+        self._reachable = True
+
+    @property
+    def loads(self) -> int:
+        """How many times a version was loaded, for tests."""
+        return self._loader.loads
 
     def current(self) -> Loaded:
         """Return what serves now: the one place that decides it.
 
-        The first callers share one load, or its error; after an error the next caller tries again. Later
+        The first callers share one load, or its error; after an error the next caller tries again. A version that
+        cannot be served gives way to the one that production served before it, and so on down the history. Later
         callers never wait: when POINTER_TTL has passed, one starts a look at the pointer in the background.
 
         Raises:
             NotReady: nothing has been promoted.
-            Corrupt: the promoted version is not what its manifest, or the pointer, promises.
-            Unavailable: the store cannot be reached.
+            Corrupt: the promoted version is not what its manifest, or the pointer, promises, and no earlier one is.
+            Unavailable: the store cannot be reached, or not within `FIRST_LOAD_WITHIN` seconds.
+            Overloaded: the instance was told to end before it had loaded.
         """
         serving = self._serving
         if serving is None:
-            return self._load_once()
+            return self._first_load()
         self._look_when_due()
         return serving
 
     def chosen(self) -> Chosen:
-        """Return what serves, or would serve, without loading a model. Raises what `current` raises."""
-        return self._serving or self._choose(self._open().channels())
+        """Return what serves, or would serve as far as manifests tell, without loading a model.
 
-    def _load_once(self) -> Loaded:
+        Raises what `current` raises.
+        """
+        serving = self._serving
+        if serving is None:
+            return self._best(self._see(self._loader.channels()), self._loader.choose)
+        self._look_when_due()
+        return serving
+
+    def _first_load(self) -> Loaded:
         with self._lock:
             if self._serving is not None:
                 return self._serving
-            flight, mine = self._flight, self._flight is None
+            flight = self._flight
             if flight is None:
                 flight = self._flight = Future()
-        if not mine:
-            return flight.result()
+                # Its own thread, so that every caller may stop waiting; its log lines have the first caller's trace.
+                load = threading.Thread(target=copy_context().run, args=(self._fly, flight), name="load", daemon=True)
+                try:
+                    load.start()
+                except RuntimeError:  # no thread is to be had: the next caller tries again
+                    self._flight = None
+                    raise
+        return _landed(flight)
+
+    def _fly(self, flight: Future[Loaded]) -> None:
         try:
-            channels = self._open().channels()
-            loaded = self._load(self._choose(channels))
-        except BaseException as error:
+            loaded = self._best(self._see(self._loader.channels()), self._try)
+        except BaseException as error:  # noqa: BLE001 - the callers raise it
             with self._lock:
                 self._flight = None
             flight.set_exception(error)
-            raise
+            return
         with self._lock:
-            self._serving, self._generation, self._flight = loaded, channels.generation, None
+            self._serving, self._flight = loaded, None
             self._next_look = time.monotonic() + self.settings.pointer_ttl
         flight.set_result(loaded)
-        return loaded
 
     def _look_when_due(self) -> None:
         with self._lock:
             if self._looking or time.monotonic() < self._next_look:
                 return
             self._looking = True
-        threading.Thread(target=self._look, name="pointer", daemon=True).start()
+        try:
+            threading.Thread(target=self._look, name="pointer", daemon=True).start()
+        except RuntimeError as error:  # no thread is to be had: the request matters more
+            self._looked()
+            log("WARNING", "Could not start to look at the pointer.", error=error)
 
     def _look(self) -> None:
         """Follow the pointer: load what it names beside what serves, then swap. On an error change nothing."""
         try:
-            channels = self._open().channels_if_changed(self._generation)
-            if channels is not None:
-                self._follow(channels)
+            channels = self._loader.channels_if_changed(self._channels)
+            self._follow(self._see(channels) if channels is not None else self._channels)
+            if not self._reachable:
+                log("INFO", "The pointer can be followed again.")
+            self._reachable = True
         except Exception as error:  # noqa: BLE001 - whatever happened, this instance goes on serving what it has
-            log("ERROR", "Could not follow the pointer; the instance serves what it has.", error=error)
+            # The stack once: an outage is looked at every POINTER_TTL seconds.
+            message = "Could not follow the pointer; the instance serves what it has."
+            if self._reachable:
+                log("ERROR", message, error=error)
+            else:
+                log("WARNING", message, reason=f"{type(error).__name__}: {error}")
+            self._reachable = False
         finally:
-            with self._lock:
-                self._next_look = time.monotonic() + self.settings.pointer_ttl
-                self._looking = False
+            self._looked()
+
+    def _looked(self) -> None:
+        with self._lock:
+            self._next_look = time.monotonic() + self.settings.pointer_ttl
+            self._looking = False
+
+    def _see(self, channels: Channels) -> Channels:
+        """Remember what the store says; whatever was changed there, it is a reason to try again at once."""
+        if channels.generation != self._channels.generation:
+            self._rests = {}
+        self._channels = channels
+        return channels
 
     def _follow(self, channels: Channels) -> None:
-        serving = self._serving
-        if serving is None or channels.production != serving.pointer:
-            loaded = self._load(self._choose(channels))
-            _warm(loaded)
-            self._serving = loaded
-        self._generation = channels.generation
+        serving, pointed = self._serving, self._pointed(channels)
+        if serving is None:
+            return
+        if _same(pointed, serving.pointer):
+            if serving.fallback:
+                log("INFO", f"{pointed.version} serves as the pointer says.", version=pointed.version)
+                self._serving = replace(serving, fallback=None)
+            return
+        if self._two_are_held():
+            return  # until the next look
+        try:
+            # As many interpreters as requests made the old one build: none of them waits for that again.
+            loaded = self._try(pointed, warm=serving.pool.built)
+        except Unusable as problem:
+            fallback = Fallback(pointed.version, problem.reason)
+            if serving.fallback != fallback:
+                self._serving = _falling_back(serving, fallback)
+            return
+        self._serving, self._replaced = loaded, (weakref.ref(serving.pool), time.monotonic())
+        log("INFO", f"{pointed.version} serves.", version=pointed.version, before=serving.pointer.version)
 
-    def _open(self) -> Registry:
-        if self._registry is None:
-            self._registry = Registry(open_store(self.settings.model_store), self.settings.model_name)
-        return self._registry
+    def _two_are_held(self) -> bool:
+        """Say whether requests still use the pool before this one: an instance has memory for two, not for three."""
+        if self._replaced is None or self._replaced[0]() is None:
+            return False
+        gc.collect()  # the stack of a request that failed may hold it, in a circle
+        return self._replaced[0]() is not None and time.monotonic() < self._replaced[1] + LONGEST_REQUEST
 
-    def _choose(self, channels: Channels) -> Chosen:
-        pointer = channels.production
-        if pointer is None:
+    def _pointed(self, channels: Channels) -> Pointer:
+        if channels.production is None:
             raise NotReady(
                 f"No version of the model {self.settings.model_name!r} has been promoted yet. "
                 "Run `admin_cli publish RUN`, then `admin_cli promote v1`."
             )
-        return Chosen(self._open().manifest_at(pointer), PRODUCTION, pointer)
+        return channels.production
 
-    def _load(self, chosen: Chosen) -> Loaded:
-        """Read, verify and build. Bytes are verified before LiteRT sees them: it trusts what it is given."""
-        started = time.perf_counter()
-        manifest, pointer = chosen.manifest, chosen.pointer
-        with ThreadPoolExecutor(1, thread_name_prefix="imports") as importer:
-            imports = importer.submit(_import_runtime)
-            content = self._open().read_file(manifest, MODEL_FILE)
-            imports.result()
-        from classifier.pool import Pool
+    def _best(self, channels: Channels, use: Callable[[Pointer], _C]) -> _C:
+        """Use the version that the pointer names or else, as a rollback would choose, the latest before it that can be.
 
-        settings = self.settings
-        pool = Pool(content, size=settings.interpreters, threads=settings.threads, wait=settings.wait)
-        manifest.expect_fit(width=pool.width, height=pool.height, classes=pool.classes)
-        self.loads += 1
-        loaded_ms = round((time.perf_counter() - started) * 1000, 1)
-        log("INFO", f"Loaded {pointer.version}.", version=pointer.version, loaded_ms=loaded_ms)
-        return Loaded(manifest, chosen.channel, pointer, pool, loaded_ms)
+        Raises:
+            Corrupt: none can be; the error is that of the first.
+        """
+        pointed = self._pointed(channels)
+        problems: list[Unusable] = []
+        for pointer in (pointed, *(channels.earlier() if self._fall_back else ())):
+            try:
+                found = use(pointer)
+            except Unusable as problem:
+                problems.append(problem)
+            else:
+                return _falling_back(found, Fallback(pointed.version, problems[0].reason)) if problems else found
+        raise problems[0].error.with_traceback(None)  # it may have been raised before
+
+    def _try(self, pointer: Pointer, warm: int = 0) -> Loaded:
+        """Load a version unless it rests. Each failure doubles its rest, up to `LONGEST_REST` while another serves.
+
+        Raises:
+            Unusable: it cannot be served; while another serves, also where the store does not give it.
+            Unavailable: the store cannot be reached, and nothing serves.
+        """
+        rest = self._rests.get(pointer)
+        if rest and time.monotonic() < rest.until:
+            raise rest.problem.with_traceback(None)
+        try:
+            return self._loader.load(pointer, warm=warm)
+        except Unusable as error:
+            problem = error
+        except Unavailable as error:
+            if self._serving is None:
+                raise
+            problem = Unusable(pointer.version, "unavailable", error)
+        tries = rest.tries + 1 if rest else 1
+        seconds = max(self.settings.pointer_ttl, SHORTEST_REST)
+        if self._serving is not None:
+            seconds = min(seconds * 2 ** min(tries - 1, 20), max(seconds, LONGEST_REST))
+        log(
+            "ERROR",
+            f"{pointer.version} cannot be served; it is tried again after {seconds:g} s, or when the pointer moves.",
+            error=problem.error,
+            version=pointer.version,
+            reason=problem.reason,
+            tries=tries,
+        )
+        problem.forget_frames()
+        self._rests[pointer] = _Rest(problem, tries, time.monotonic() + seconds)
+        raise problem
 
 
-def _import_runtime() -> None:
-    """Import what a prediction needs, about 0.1 s that passes while the file is read and hashed."""
-    import ai_edge_litert.interpreter  # noqa: F401
+def _landed(flight: Future[Loaded]) -> Loaded:
+    """Wait for the first load, but neither for ever nor at the cost of a clean end."""
+    until = time.monotonic() + FIRST_LOAD_WITHIN
+    while not wait([flight], timeout=ENDING_LOOKS_EVERY).done:
+        if is_ending():
+            raise Overloaded("This instance is about to end and has loaded no model. Try again.", retry_after=1)
+        if time.monotonic() >= until:
+            raise Unavailable(f"The first load has taken more than {FIRST_LOAD_WITHIN:g} s and goes on.")
+    return flight.result()
 
-    import classifier.heatmap
-    import classifier.pool
-    import classifier.preprocessing  # noqa: F401
+
+def _falling_back(chosen: _C, fallback: Fallback) -> _C:
+    version = chosen.pointer.version
+    if isinstance(chosen, Loaded):
+        log(
+            "WARNING",
+            f"{version} serves in place of {fallback.pointed}, which is {fallback.reason}.",
+            version=version,
+            pointed=fallback.pointed,
+            reason=fallback.reason,
+        )
+    return replace(chosen, fallback=fallback)
 
 
-def _warm(loaded: Loaded) -> None:
-    """Run one blank photo: the first run of an interpreter is its slowest."""
-    import numpy as np
-
-    with loaded.pool.model() as model:
-        output = model.run(np.zeros((model.height, model.width, 3), np.uint8))
-    if not np.isfinite(output.probabilities).all():
-        raise PointerError(f"{loaded.pointer.version} gave probabilities that are not numbers.")
+def _same(one: Pointer, other: Pointer) -> bool:
+    return (one.version, one.manifest_sha256) == (other.version, other.manifest_sha256)

@@ -8,12 +8,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from classifier.errors import InvalidSetting
-from classifier.names import bucket_of, check_model_name
+from classifier.errors import InvalidRequest, InvalidSetting
+from classifier.names import bucket_of, check_model_name, check_name
 
 MIB = 2**20
+MEMORIES = ("512", "1024", "2048", "4096")
+"""What FUNCTION_MEMORY may be: sizes that one CPU may have."""
+SECRETS = ("RATE_LIMIT_STORE",)
+"""The settings that may hold a password, and so may come from Secret Manager."""
 ACCESS_RULES = ("public", "auth", "app-check", "auth+app-check")
 _LIMIT = re.compile(r"[1-9][0-9]{0,8}/([1-9][0-9]{0,3} ?)?(second|minute|hour|day)s?")
+_REGION = re.compile(r"[a-z]+-[a-z]+[0-9]{1,2}")
+_ACCOUNT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]@([a-z0-9-]+\.iam\.gserviceaccount\.com)?")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 
 
@@ -57,6 +63,18 @@ class Settings:
     """INTERPRETER_WAIT: seconds that a request waits for a free interpreter before it is turned away."""
     photo_store: str = ""
     """PHOTO_STORE: where ``{"object": ...}`` may read; ``gs://bucket/prefix`` or a folder. Empty: nowhere."""
+    upload_bucket: str = ""
+    """UPLOAD_BUCKET: the bucket whose uploads are labelled; by default the Firebase project's. Empty: none is known."""
+    upload_prefix: str = "uploads/"
+    """UPLOAD_PREFIX: the start of the names of the uploads that are labelled."""
+    function_memory: int = 512
+    """FUNCTION_MEMORY: MiB of one instance; read when the functions are deployed."""
+    function_location: str = "us-central1"
+    """FUNCTION_LOCATION: the region; read when the functions are deployed."""
+    function_account: str = ""
+    """FUNCTION_ACCOUNT: the service account that the functions run as; read when they are deployed. Empty: Google's."""
+    function_secrets: tuple[str, ...] = ()
+    """FUNCTION_SECRETS: which of `SECRETS` are in Secret Manager; read when the functions are deployed."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], *, cpus: int | None = None) -> Settings:
@@ -94,6 +112,12 @@ class Settings:
             threads=_integer(env, "THREADS_PER_INTERPRETER", 0, least=0) or max(1, cpus // interpreters),
             wait=_seconds(env, "INTERPRETER_WAIT", 10.0),
             photo_store=_store(env, "PHOTO_STORE", ""),
+            upload_bucket=_bucket(env, "UPLOAD_BUCKET"),
+            upload_prefix=_prefix(env, "UPLOAD_PREFIX", "uploads/"),
+            function_memory=int(_choice(env, "FUNCTION_MEMORY", "512", MEMORIES)),
+            function_location=_region(env, "FUNCTION_LOCATION", "us-central1"),
+            function_account=_account(env, "FUNCTION_ACCOUNT"),
+            function_secrets=_secrets(env, "FUNCTION_SECRETS"),
         )
 
 
@@ -174,11 +198,63 @@ def _project(env: Mapping[str, str], name: str, *, needed: bool) -> str:
 
 
 def _project_of_firebase(env: Mapping[str, str]) -> str:
+    return _firebase_config(env, "projectId")
+
+
+def _firebase_config(env: Mapping[str, str], name: str) -> str:
     try:
         config = json.loads(env.get("FIREBASE_CONFIG", "") or "{}")
     except ValueError:  # the name of a file, which the platform never sets
         return ""
-    return str(config.get("projectId", "")) if isinstance(config, dict) else ""
+    return str(config.get(name) or "") if isinstance(config, dict) else ""
+
+
+def _bucket(env: Mapping[str, str], name: str) -> str:
+    value = _text(env, name, "")
+    try:
+        if value and ("/" in value or not bucket_of(f"gs://{value}")):
+            raise InvalidSetting("It has a slash.")
+    except InvalidSetting as error:
+        raise InvalidSetting(
+            f"Expected {name} to be a bucket's name, without gs:// and prefix; received {value!r}."
+        ) from error
+    return value or _firebase_config(env, "storageBucket")
+
+
+def _prefix(env: Mapping[str, str], name: str, default: str) -> str:
+    """Read a folder's name, whose slash at the end tells ``uploads/`` from ``uploads-of-others/``."""
+    value = _text(env, name, default)
+    try:
+        check_name(value.removesuffix("/"))
+    except InvalidRequest as error:
+        raise InvalidSetting(f"Expected {name} to be a prefix such as uploads/; received {value!r}. {error}") from error
+    if not value.endswith("/"):
+        raise InvalidSetting(f"Expected {name} to be a prefix that ends with a slash, as uploads/; received {value!r}.")
+    return value
+
+
+def _region(env: Mapping[str, str], name: str, default: str) -> str:
+    value = _text(env, name, default)
+    if not _REGION.fullmatch(value):
+        raise InvalidSetting(f"Expected {name} to be a region such as europe-west1; received {value!r}.")
+    return value
+
+
+def _account(env: Mapping[str, str], name: str) -> str:
+    value = _text(env, name, "")
+    if value and not _ACCOUNT.fullmatch(value):
+        raise InvalidSetting(
+            f"Expected {name} to be a service account such as pointer-serving@PROJECT.iam.gserviceaccount.com, "
+            f"or pointer-serving@ for one of the project; received {value!r}."
+        )
+    return value
+
+
+def _secrets(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    secrets = tuple(part.strip() for part in env.get(name, "").split(",") if part.strip())
+    if not set(secrets) <= set(SECRETS):
+        raise InvalidSetting(f"Expected {name} to be empty or {', '.join(SECRETS)}; received {env[name]!r}.")
+    return secrets
 
 
 def _limit(env: Mapping[str, str], name: str) -> str:
