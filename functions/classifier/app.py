@@ -198,6 +198,7 @@ def _model(chosen: Chosen, settings: Settings) -> dict[str, Any]:
         },
         "metrics": dict(manifest.metrics),
         "thresholds": dict(manifest.thresholds),
+        "tta": dict(manifest.tta),
         "variant": manifest.variant,
         "created_at": manifest.created_at,
     }
@@ -214,6 +215,8 @@ def _log_prediction(prediction: Prediction, chosen: Chosen) -> None:
         label=label,
         confidence=confidence,
         status=prediction.status,
+        score=prediction.score,
+        tta=prediction.tta,
         decode_ms=prediction.decode_ms,
         infer_ms=prediction.infer_ms,
         encode_ms=prediction.encode_ms,

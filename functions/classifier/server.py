@@ -172,5 +172,5 @@ def _warm(loaded: Loaded) -> None:
 
     with loaded.pool.model() as model:
         output = model.run(np.zeros((model.height, model.width, 3), np.uint8))
-    if not np.isfinite(output.probabilities).all():
-        raise PointerError(f"{loaded.pointer.version} gave probabilities that are not numbers.")
+    if not np.isfinite([*output.probabilities, output.score]).all():
+        raise PointerError(f"{loaded.pointer.version} gave probabilities or a score that are not numbers.")
