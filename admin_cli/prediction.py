@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +36,7 @@ def predict(
     ] = None,
     label: Annotated[str | None, typer.Option("--label", help="Explain this label instead of the top one.")] = None,
     top_k: Annotated[int, typer.Option("--top-k", help="How many labels.", min=1, max=100)] = 5,
+    tta: Annotated[bool, typer.Option("--tta", help="Average over the photo and its mirror image.")] = False,
     url: Annotated[
         str | None, typer.Option("--url", help="Ask this function. Default: run production's model here.")
     ] = None,
@@ -48,9 +50,9 @@ def predict(
     """
     if label is not None and gradcam is None:
         raise InvalidRequest("Expected --gradcam FILE with --label; received none.")
-    query = Query(top_k=top_k)
+    query = Query(top_k=top_k, tta=tta)
     if gradcam is not None:
-        query = Query(top_k=top_k, gradcam=label or TOP_LABEL, gradcam_format=_format(gradcam))
+        query = replace(query, gradcam=label or TOP_LABEL, gradcam_format=_format(gradcam))
     with open_source(photo) as file:
         content = file.read()
     reply = _ask(url, content, query) if url else _run_here(store, model, content, query)
@@ -73,7 +75,8 @@ def predict(
     if reply["status"] == "ok":
         print_text(f"{reply['label']}, says {served}")
     else:
-        print_text(f"{reply['status']}: {served} is not sure enough of {reply['label']}")
+        score = f" (score {reply['score']:.3f})" if "score" in reply else ""  # none from an earlier release
+        print_text(f"{reply['status']}: not like anything that {served} was trained on{score}")
     if "fallback" in reply["model"]:
         fallback = reply["model"]["fallback"]
         print_text(f"it serves in place of {fallback['pointed']}, which is {fallback['reason']}")
@@ -121,7 +124,7 @@ def _ask(url: str, content: bytes, query: Query) -> dict[str, Any]:
 
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
         raise InvalidRequest(f"Expected --url to start with http:// or https://; received {url!r}.")
-    parameters = {"top_k": str(query.top_k)}
+    parameters = {"top_k": str(query.top_k)} | ({"tta": "1"} if query.tta else {})
     if query.gradcam is not None:
         parameters |= {
             "gradcam": f"{LABEL_PREFIX}{query.gradcam}" if query.gradcam else "1",

@@ -121,7 +121,7 @@ def show(
         print_json({**json.loads(manifest.to_json()), "manifest_sha256": sha256})
         return
     print_table(("", ""), _description(manifest, sha256))
-    splits = {name: row for name, row in manifest.metrics.items() if isinstance(row, Mapping)}
+    splits = {name: row for name, row in manifest.metrics.items() if isinstance(row, Mapping) and "top_1" in row}
     if splits:
         typer.echo("")
         print_table(
@@ -142,7 +142,7 @@ def show(
     if manifest.variants:
         typer.echo("")
         print_table(
-            ("variant", "top-1", "agreement", "heatmaps", "ms", "MB"),
+            ("variant", "top-1", "agreement", "heatmaps", "ms", "MB", "MB in memory"),
             (
                 (
                     _marked(name, name == manifest.variant),
@@ -151,11 +151,18 @@ def show(
                     figure(row.get("heatmap_correlation"), ".3f"),
                     figure(row.get("latency_ms"), ".1f"),
                     megabytes(row.get("bytes")),
+                    megabytes(row.get("memory_bytes")),
                 )
                 for name, row in ((name, _object(manifest.variants, name)) for name in manifest.variants)
             ),
-            right=("top-1", "agreement", "heatmaps", "ms", "MB"),
+            right=("top-1", "agreement", "heatmaps", "ms", "MB", "MB in memory"),
         )
+        for name in manifest.variants:
+            row = _object(manifest.variants, name)
+            if "failed" in row:
+                print_text(f"{name} could not be made: {row['failed']}")
+            if row.get("overridden"):
+                print_text(f"{name} was asked for by name; it was not chosen for its figures")
 
 
 def verify(
@@ -230,7 +237,7 @@ def _description(manifest: Manifest, sha256: str) -> list[tuple[str, str]]:
         "data": ": ".join(each for each in (str(manifest.data.get("dataset") or ""), photos) if each),
         "fingerprint": str(manifest.data.get("fingerprint") or ""),
         "labels": f"{len(manifest.labels)}: {', '.join(manifest.labels)}",
-        "thresholds": ", ".join(f"{name} below {percent(each)}" for name, each in manifest.thresholds.items()),
+        "thresholds": ", ".join(f"{name} below {each:.3f}" for name, each in manifest.thresholds.items()),
         "parent": manifest.parent_version or "",
         "files": f"{len(manifest.files)}, {megabytes(size)} MB",
         "tools": ", ".join(f"{name} {number}" for name, number in manifest.tools.items()),

@@ -16,13 +16,17 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trainer.config import VariantName
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "bench"
-VARIANTS = ("float32", "int8-dynamic")
+VARIANTS: tuple[VariantName, ...] = ("float32", "int8-dynamic")
 CLASSES = 101
 """As many as Food-101 has: every class has its heatmap in each forward pass."""
-SOURCES = ("bench/bundles.py", "trainer/network.py", "trainer/gradcam.py", "trainer/export.py", "requirements.txt")
+SOURCES = ("bench/bundles.py", "trainer/network.py", "trainer/gradcam.py", "trainer/variants.py", "requirements.txt")
 
 
 def stores(architecture: str) -> dict[str, Path]:
@@ -51,13 +55,15 @@ def make(architecture: str, folder: Path) -> None:
 
     from trainer import network
     from trainer.config import NetworkConfig
-    from trainer.export import convert
+    from trainer.gradcam import serving_model
+    from trainer.variants import convert, with_fusible_relus
 
     keras.utils.set_random_seed(7)
     backbone = network.build_backbone(NetworkConfig(architecture, weights="none"))
     head = network.build_head(backbone.output_shape[-1], CLASSES)
+    served = serving_model(with_fusible_relus(backbone), head)
     for variant in VARIANTS:
-        publish(convert(backbone, head, variant), variant, backbone.input_shape[1], folder / variant)
+        publish(convert(served, variant), variant, backbone.input_shape[1], folder / variant)
 
 
 def publish(content: bytes, variant: str, side: int, store: Path) -> None:

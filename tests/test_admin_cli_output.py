@@ -31,11 +31,18 @@ COLUMNS = 80
 LABELS = tuple(f"{number:03}_a_label_that_goes_on_for_{'very_' * (number % 15)}long" for number in range(101))
 REASON = "It calls soups salads, " + "and salads soups, " * 20 + "https://example.com/" + "a-long-path/" * 12
 METRICS = {"photos": 25_250, "top_1": 0.8123, "top_5": 1.0, "log_loss": 10.123456, "f1": 0.8123}
-VARIANT = {"top_1": 0.8, "agreement": 1.0, "heatmap_correlation": 0.99, "latency_ms": 1234.5, "bytes": 123_456_789}
+VARIANT = {
+    "top_1": 0.8, "agreement": 1.0, "heatmap_correlation": 0.99, "latency_ms": 1234.5, "bytes": 123_456_789,
+    "memory_bytes": 234_567_890,
+}  # fmt: skip
 REALISTIC: dict[str, Any] = {
     "variant": "int8-dynamic",
-    "variants": dict.fromkeys(["float32", "float16", "int8-dynamic", "int8-calibrated"], VARIANT),
-    "metrics": {"validation": METRICS, "test": METRICS, "heatmap_error": 3e-06},
+    "variants": {
+        **dict.fromkeys(["float32", "float16"], VARIANT),
+        "int8-dynamic": VARIANT | {"overridden": True},
+        "int8": {"failed": "a training photo is missing"},
+    },
+    "metrics": {"validation": METRICS, "test": METRICS, "unknown": {"passing": 0.95}, "heatmap_error": 3e-06},
     "training": {
         "network": {"architecture": "inception_v3"},
         "best_epoch": {"phase": "fine-tuning", "epoch": 17},
@@ -118,7 +125,10 @@ def test_reading_commands_fit_with_long_content(cli: Cli, store: Path, columns: 
     assert "best epoch   17 (phase fine-tuning)\n" in shown
     assert "data         food-101: train 68,175, validation 7,575, test 25,250\n" in shown
     assert "test            25,250  81.2%  100.0%    10.123  0.812\n" in shown
-    assert "* int8-dynamic     80.0%     100.0%     0.990  1234.5  123.5\n" in shown
+    assert "\nunknown " not in shown
+    assert "* int8-dynamic  80.0%     100.0%     0.990  1234.5  123.5         234.6\n" in shown
+    assert "\nint8-dynamic was asked for by name; it was not chosen for its figures\n" in shown
+    assert "\nint8 could not be made: a training photo is missing\n" in shown
     assert ask("history").count("promote  ") == 10
 
 

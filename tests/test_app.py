@@ -90,7 +90,7 @@ def test_a_prediction_is_complete(client: FlaskClient, store: Path) -> None:
     body = reply.get_json()
     manifest = json.loads((store / MODEL / "versions/v1/manifest.json").read_bytes())
     assert list(body) == [
-        "label", "confidence", "label_idx", "status", "predictions", "model", "request_id"
+        "label", "confidence", "label_idx", "status", "score", "tta", "predictions", "model", "request_id"
     ]  # fmt: skip
     assert body["label"] == manifest["labels"][body["label_idx"]] == body["predictions"][0]["label"]
     assert body["confidence"] == body["predictions"][0]["confidence"] == round(body["confidence"], 6)
@@ -100,6 +100,8 @@ def test_a_prediction_is_complete(client: FlaskClient, store: Path) -> None:
     assert {one["label"] for one in body["predictions"]} == set(manifest["labels"])
     assert body["model"] == {"name": MODEL, "version": "v1", "channel": "production"}
     assert body["request_id"] == reply.headers["X-Request-Id"] == "upload-42"
+    # The tiny model's file has no score of its own.
+    assert (body["score"], body["tta"]) == (body["confidence"], False)
     steps = ", ".join(rf"{step};dur=[\d.]+" for step in ("decode", "queue", "infer", "encode"))
     assert re.fullmatch(steps, reply.headers["Server-Timing"])
 
@@ -329,7 +331,7 @@ def test_a_prediction_is_one_log_line_without_the_photo(
     entry = json.loads(line)
     assert set(entry) == {
         "severity", "message", "request_id", "httpRequest", "version", "channel", "label", "confidence", "status",
-        "decode_ms", "queue_ms", "infer_ms", "encode_ms",
+        "score", "tta", "decode_ms", "queue_ms", "infer_ms", "encode_ms",
     }  # fmt: skip
     assert (entry["severity"], entry["request_id"], entry["version"]) == ("INFO", "r1", "v1")
     assert (entry["label"], entry["confidence"]) == (body["label"], body["confidence"])

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.calibration import calibrated_log_loss, fit_temperature, log_loss
+from trainer.calibration import (
+    at_temperature_one,
+    calibrated_log_loss,
+    calibration_figures,
+    expected_calibration_error,
+    fit_temperature,
+    log_loss,
+    reliability,
+)
 
 
 def _logits(seed: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
@@ -64,3 +72,42 @@ def test_the_temperature_is_part_of_what_is_served():
     expected = np.exp(logits / 2) / np.exp(logits / 2).sum()
     np.testing.assert_allclose(np.asarray(cooler["probabilities"]), expected, atol=1e-6)
     np.testing.assert_array_equal(np.asarray(cooler["heatmaps"]), np.asarray(plain["heatmaps"]))
+
+
+def test_the_calibration_error_is_that_of_hand_worked_cases():
+    def sure(*confidences: float) -> np.ndarray:
+        return np.array([[each, 1 - each] for each in confidences])
+
+    # Always 75 % sure and right three times in four: honest.
+    assert expected_calibration_error(sure(0.75, 0.75, 0.75, 0.75), np.array([0, 0, 0, 1])) == pytest.approx(0)
+    # Always sure and always wrong.
+    assert expected_calibration_error(sure(1.0, 1.0), np.array([1, 1])) == pytest.approx(1)
+    # Two bins: 0.94 and 0.95 are right once in two, 0.6 is right: (|1 - 1.89| + 0.4) / 3.
+    assert expected_calibration_error(sure(0.95, 0.94, 0.6), np.array([0, 1, 0])) == pytest.approx((0.89 + 0.4) / 3)
+    # In one bin their errors cancel out in part: |2/3 - 0.83|.
+    one = expected_calibration_error(sure(0.95, 0.94, 0.6), np.array([0, 1, 0]), bins=1)
+    assert one == pytest.approx(0.83 - 2 / 3)
+
+
+def test_the_reliability_table_has_every_bin():
+    table = reliability(np.array([[0.5, 0.5], [0.2, 0.8], [1.0, 0.0]]), np.array([0, 1, 1]), bins=5)
+    assert list(table["low"]) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
+    assert list(table["high"]) == pytest.approx([0.2, 0.4, 0.6, 0.8, 1])
+    # A bin holds its upper edge: 0.8 is in the fourth, 1 in the last.
+    assert list(table["photos"]) == [0, 0, 1, 1, 1]
+    assert list(table["confidence"][2:]) == pytest.approx([0.5, 0.8, 1])
+    assert list(table["accuracy"][2:]) == pytest.approx([1, 1, 0])
+    assert table["accuracy"][:2].isna().all()
+
+
+def test_what_the_temperature_did_can_be_told_from_the_probabilities():
+    logits, truth = _logits(2, 2.0)
+    before = np.exp(logits.astype(np.float64))
+    before /= before.sum(axis=1, keepdims=True)
+    after = before**0.5 / (before**0.5).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(at_temperature_one(after, 2.0), before, atol=1e-9)
+    figures = calibration_figures({"test": (after, truth)}, 2.0)
+    assert (figures["temperature"], figures["bins"]) == (2.0, 15)
+    assert figures["test"]["ece_before"] == pytest.approx(expected_calibration_error(before, truth), abs=1e-6)
+    # The labels were drawn at temperature 2: dividing by it makes the probabilities honest.
+    assert figures["test"]["ece_after"] < 0.015 < 0.1 < figures["test"]["ece_before"]

@@ -12,7 +12,8 @@ from classifier.preprocessing import load_array
 from tests import photo_sets
 from trainer.config import DataConfig
 from trainer.datasets import load
-from trainer.generator import flow_from_dataframe
+from trainer.generator import PhotoSequence, flow_from_dataframe
+from trainer.photos import PhotoSource
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +93,34 @@ def test_unusable_arguments_are_refused(data):
         flow_from_dataframe(frame, root, classes=["apple"])
     with pytest.raises(InvalidRequest):
         flow_from_dataframe(pd.DataFrame({"image_path": [], "label": []}), root)
+
+
+def test_mixup_mixes_photos_and_targets_alike(data):
+    root, frame = data
+    spec = InputSpec(width=8, height=8)
+    source = PhotoSource([root / path for path in frame["image_path"]], spec)
+    rows, targets = np.arange(len(frame)), np.eye(len(frame), dtype=np.float32)
+    whole = np.stack([source.array(int(row)) for row in rows]).astype(np.float32)
+
+    def epoch(seed: int, number: int, mixup: float = 0.4):
+        sequence = PhotoSequence(source, rows, targets, batch_size=7, seed=seed, mixup=mixup)
+        sequence.start_epoch(number)
+        batches = [sequence[batch] for batch in range(len(sequence))]
+        return [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+
+    photos, shares = epoch(3, 1)
+    assert photos.dtype == np.uint8
+    assert shares.dtype == np.float32
+    np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-6)
+    # With one class a photo, a target says which photos were mixed, and how.
+    np.testing.assert_allclose(photos, np.tensordot(shares, whole, 1), atol=0.51)
+    assert ((shares > 0).sum(axis=1) == 2).mean() > 0.9
+    assert len(np.unique(shares.max(axis=1).round(4))) > len(frame) / 3
+    again, same_shares = epoch(3, 1)
+    assert np.array_equal(again, photos)
+    assert np.array_equal(same_shares, shares)
+    assert not np.array_equal(epoch(3, 2)[0], photos)
+    assert not np.array_equal(epoch(4, 1)[0], photos)
+    plain, hard = epoch(3, 1, mixup=0.0)
+    assert plain.dtype == np.uint8
+    assert set(np.unique(hard)) == {0, 1}

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from classifier.errors import InvalidRequest, NotFound
+from trainer.augmentation import build_augmentation
 from trainer.config import NetworkConfig
 from trainer.gradcam import gradient_tape_heatmaps, relative_error, serving_model
 from trainer.network import (
     ARCHITECTURES,
     backbone_core,
-    build_augmentation,
     build_backbone,
     build_head,
     classifier,
@@ -111,16 +111,6 @@ def test_fine_tuning_leaves_lower_layers_and_batch_normalisation_alone(tmp_path)
         layer.name for layer in core.layers if layer.weights and not isinstance(layer, keras.layers.BatchNormalization)
     ]
     assert changed == with_weights[-4:]
-
-
-def test_augmentation_acts_while_training_only():
-    augmentation = build_augmentation(1)
-    photos = np.random.default_rng(7).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8).astype("float32")
-    assert np.array_equal(augmentation(photos, training=False), photos)
-    changed = keras.ops.convert_to_numpy(augmentation(photos, training=True))
-    assert not np.allclose(changed, photos)
-    assert changed.min() >= 0
-    assert changed.max() <= 255
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,17 @@ def test_the_manifest_says_what_was_measured_on_what_is_served(pipeline, answers
     assert manifest.metrics["test"]["photos"] == len(answers)
     assert manifest.metrics["test"]["top_1"] == pytest.approx(np.mean(right), abs=1e-6)
     assert manifest.metrics["heatmap_error"] < 1e-4
-    assert set(manifest.variants) == {"float32", "int8-dynamic"}
+    limit, unknown = manifest.thresholds["unknown"], manifest.metrics["unknown"]
+    passing = [reply["status"] == "ok" for _, reply, *_ in answers]
+    assert [reply["score"] >= limit - 1e-6 for _, reply, *_ in answers] == passing
+    assert unknown["passing"]["test"] == pytest.approx(np.mean(passing), abs=1e-6)
+    assert unknown["passing"]["validation"] >= 0.95
+    assert unknown["chosen_by"].keys() == {"classes_left_out", "shuffled_tiles"}
+    honest = manifest.metrics["calibration"]["test"]["ece_after"]
+    assert honest == manifest.metrics["test"]["ece"]
+    assert manifest.tta["top_1"] == manifest.metrics["test"]["tta_top_1"]
+    assert tuple(manifest.variants) == ("float32", "float16", "int8-dynamic", "int8")
+    assert not [name for name, row in manifest.variants.items() if "failed" in row]
     best = max(row["top_1"] for row in manifest.variants.values())
     assert manifest.variants[manifest.variant]["top_1"] >= best - 0.005 - 1e-9
     assert manifest.labels == ("cookie", "doughnut", "fried_egg", "pizza", "watermelon")

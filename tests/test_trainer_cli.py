@@ -36,7 +36,7 @@ def _evaluate(run: Path, capsys, *arguments: object) -> str:
 
 def test_every_command_and_option_has_help_and_an_example():
     group = typer.main.get_command(app)
-    assert set(group.commands) == {"train", "export", "evaluate", "datasets", "samples"}
+    assert set(group.commands) == {"train", "tune", "export", "evaluate", "report", "datasets", "download", "samples"}
     for name, command in group.commands.items():
         assert "Example: trainer " in command.help, name
         for parameter in command.params:
@@ -138,7 +138,7 @@ def test_a_small_run_ends_in_a_bundle_that_can_be_published(tmp_path, monkeypatc
     run = tmp_path / "run"
     arguments = (
         "train", "--dataset", "food-101", "--data-dir", root, "--architecture", "base_cnn", "--weights", "none",
-        "--image-size", 32, "--hidden", "16", "--fine-tune-epochs", 2, "--run", run,
+        "--image-size", 32, "--hidden", "16", "--fine-tune-epochs", 2, "--no-report", "--run", run,
     )  # fmt: skip
     (root / "images/apple/0.jpg").unlink()
     (root / "images/apple/0.jpg").mkdir()
@@ -159,6 +159,7 @@ def test_a_small_run_ends_in_a_bundle_that_can_be_published(tmp_path, monkeypatc
     assert json.loads(again.stdout) == manifest.metrics["validation"]
     assert {path.name for path in (tmp_path / "tables").iterdir()} == {
         "validation.json", "validation_per_class.csv", "validation_confusion_matrix.csv",
+        "validation_reliability.csv", "validation_predictions.csv",
     }  # fmt: skip
     # Of each photo one heatmap is kept, not a view of those of all classes.
     source = PhotoSource([root / "images/sky/2000.jpg"], manifest.input)

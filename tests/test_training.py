@@ -23,7 +23,7 @@ from classifier.errors import InvalidRequest, Refused
 from classifier.manifest import InputSpec
 from classifier.preprocessing import load_array
 from tests import photo_sets
-from trainer import network, training
+from trainer import network, phases, training
 from trainer.bundle import golden_photo
 from trainer.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
 from trainer.datasets import class_targets
@@ -236,13 +236,6 @@ def test_a_network_from_scratch_has_to_be_trained(photos, tmp_path):
         _train(config, tmp_path / "run")
 
 
-def test_learning_rates_rise_for_an_epoch_and_fall():
-    rates = training.learning_rates(0.5, 3, 10, warm_up=True)
-    assert [float(rates(step)) for step in (0, 10, 30)] == pytest.approx([0.05, 0.5, 0.01])
-    only = training.learning_rates(0.5, 1, 10, warm_up=True)
-    assert [float(only(step)) for step in (0, 10)] == pytest.approx([0.5, 0.01])
-
-
 def test_a_golden_photo_is_one_that_the_server_takes_without_metadata(tmp_path):
     spec = InputSpec(width=16, height=16)
     exif = Image.Exif()
@@ -329,7 +322,7 @@ def test_a_head_that_diverges_can_be_exported_if_it_was_ever_good(photos, pretra
         def on_epoch_end(self, epoch, logs=None):
             super().on_epoch_end(epoch, {**logs, "loss": float("nan")} if epoch else logs)
 
-    monkeypatch.setattr(training, "Keeper", Spoilt)
+    monkeypatch.setattr(phases, "Keeper", Spoilt)
     with pytest.raises(TrainingDivergedError, match="trainer export"):
         _train(config, tmp_path / "once")
     run, _ = open_run(tmp_path / "once")

@@ -1,8 +1,8 @@
-"""Exports a tiny real model with weights set by hand: python tests/tiny_model.py FOLDER.
+"""Exports a tiny real model with weights set by hand: python tests/tiny_model.py FOLDER [score].
 
 Writes model.tflite (uint8 [1, 32, 32, 3] -> probabilities [1, 4], heatmaps [1, 4, 4, 4]) and model.keras. It
 tells blue, green, grey and red apart: a colour's feature is how far its channel is above the other two, grey's is
-what no colour claims.
+what no colour claims. With "score" the file has a third output: near 1 where one of them stands out.
 """
 
 from __future__ import annotations
@@ -30,22 +30,36 @@ class Heatmaps(layers.Layer):
         return ops.relu(ops.einsum("bhwc,ck->bkhw", features, kernel)) / (rows * columns)
 
 
+class Score(layers.Layer):
+    """How far the strongest feature is above a quarter, [1, 1] in 0..1."""
+
+    def call(self, pooled):
+        return ops.sigmoid(40 * (ops.max(pooled, axis=-1, keepdims=True) - 0.25))
+
+
 def main() -> None:
-    folder = Path(sys.argv[1])
+    export(Path(sys.argv[1]), score="score" in sys.argv[2:])
+
+
+def export(folder: Path, *, score: bool = False) -> None:
     image = keras.Input((32, 32, 3), batch_size=1, dtype="uint8", name="image")
     cells = layers.AveragePooling2D(8)(layers.Rescaling(1 / 255)(image))
     above = layers.Conv2D(3, 1, activation="relu", name="above")
     claimed = layers.Conv2D(4, 1, activation="relu", name="features")
     logits = layers.Dense(4, use_bias=False, name="logits")
     features = claimed(above(cells))
-    probabilities = layers.Softmax(name="probabilities")(logits(layers.GlobalAveragePooling2D()(features)))
+    pooled = layers.GlobalAveragePooling2D()(features)
+    probabilities = layers.Softmax(name="probabilities")(logits(pooled))
     # Channels: red, green, blue -> how far blue, green and red are above the mean of the other two.
     above.set_weights([_kernel([[-0.5, -0.5, 1], [-0.5, 1, -0.5], [1, -0.5, -0.5]]), np.zeros(3)])
     # -> blue, green, grey, red: grey is 0.3 less what the colours claim.
     claimed.set_weights([_kernel([[1, 0, 0], [0, 1, 0], [-1, -1, -1], [0, 0, 1]]), np.array([0, 0, 0.3, 0])])
     logits.set_weights([SHARPNESS])
     keras.Model(image, probabilities).save(folder / "model.keras")
-    served = keras.Model(image, {"probabilities": probabilities, "heatmaps": Heatmaps()(features)})
+    outputs = {"probabilities": probabilities, "heatmaps": Heatmaps()(features)}
+    if score:
+        outputs["score"] = Score(name="score")(pooled)
+    served = keras.Model(image, outputs)
     served.export(str(folder / "model.tflite"), format="litert", verbose=False)
 
 

@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,21 @@ from classifier.model import Model
 from classifier.preprocessing import load_array
 from classifier.quiet import quiet
 from trainer import network
-from trainer.calibration import fit_temperature
-from trainer.config import TrainingConfig
+from trainer.calibration import calibration_figures, fit_temperature
+from trainer.config import TrainingConfig, VariantName
 from trainer.datasets import class_targets
 from trainer.evaluation import Evaluation, evaluate
-from trainer.export import VARIANTS, Variant, check_heatmaps, choose, convert, measure_variants
-from trainer.generator import PhotoSequence
+from trainer.export import calibration_rows, check_heatmaps, choose, measure_variants
+from trainer.gradcam import serving_model
 from trainer.keeper import TrainingState
+from trainer.kept_evaluations import keep_evaluations
 from trainer.preparation import input_spec
 from trainer.progress import counting
 from trainer.run_folder import RunFolder, clear_unfinished_bundle, read_json, replace_bundle, write_file
+from trainer.scoring import Look, fit_score
+from trainer.strangers import UNKNOWN, familiarity, read_strangers, separation, stranger_scores, threshold
 from trainer.training import Trained
+from trainer.variants import convert_all, with_fusible_relus
 
 EXPORTING_BACKEND = "tensorflow"
 MEASURED_PHOTOS = 200
@@ -46,7 +51,14 @@ TOOLS = ("keras", "tensorflow", "tensorflow-cpu", "ai-edge-litert", "numpy", "pi
 
 
 def make_bundle(
-    trained: Trained, config: TrainingConfig, run: RunFolder, console: Console, *, tolerance: float = 0.005
+    trained: Trained,
+    config: TrainingConfig,
+    run: RunFolder,
+    console: Console,
+    *,
+    tolerance: float = 0.005,
+    variant: VariantName | None = None,
+    strangers: Path | None = None,
 ) -> Manifest:
     """Export, measure, choose and evaluate a trained network, and write ``<run>/bundle``.
 
@@ -58,30 +70,51 @@ def make_bundle(
         run: the run's folder.
         console: where progress is shown.
         tolerance: how much lower than float32's the top-1 of the chosen file may be, as a share.
+        variant: the file to be served, whatever it measures; None chooses the fastest within the tolerance.
+        strangers: folder of photos of something else, by which the way to tell them is chosen; see `trainer.scoring`.
+
+    Raises:
+        InvalidRequest: that variant cannot be made, or no stranger can be read.
+        NotFound: there is no folder of strangers.
     """
     frame, source = trained.photos.frame, trained.photos.source
     rows = {split: np.flatnonzero(frame["split"] == split) for split in ("validation", "test")}
     truth = class_targets(frame["label"], trained.labels, one_hot=False)
     sample = _spread(rows["validation"], MEASURED_PHOTOS)
+    others = read_strangers(strangers, input_spec(config.network), console) if strangers else None
+    look = Look(trained)
+    seen = look(source, rows["validation"], console, "logits of validation photos")
+    temperature = fit_temperature(seen.logits, truth[rows["validation"]])
+    scoring = fit_score(trained, look, (rows["validation"], seen), temperature, others, console)
     with console.status("exporting to LiteRT"), quiet(tell_on_error=True):
-        temperature = fitted_temperature(trained, rows["validation"], truth[rows["validation"]])
-        contents = {name: convert(trained.backbone, trained.head, name, temperature) for name in VARIANTS}
+        served = serving_model(with_fusible_relus(trained.backbone), trained.head, temperature, scoring.outlier)
+        calibration = calibration_rows(list(frame["label"]), np.flatnonzero(frame["split"] == "train"))
+        contents, failures = convert_all(served, lambda: (source.array(int(row)) for row in calibration))
         photos = [source.array(int(row)) for row in sample[:2]]
         error = check_heatmaps(trained.backbone, trained.head, contents["float32"], photos)
-        variants = measure_variants(contents, source, sample, truth[sample], os.cpu_count() or 1)
-    chosen = choose(variants, tolerance)
-    _print_variants(console, variants, chosen, len(sample))
+        variants, broken = measure_variants(contents, source, sample, truth[sample], os.cpu_count() or 1)
+    choice = choose(variants, failures | broken, tolerance, variant)
+    choice.show(console, len(sample))
+    chosen = choice.served
     evaluations = {}
     for split in ("validation", "test"):
         with counting(console, f"evaluating {split} photos", len(rows[split])) as step:
             evaluations[split] = evaluate(chosen.content, trained.labels, source, rows[split], truth[rows[split]], step)
+    keep_evaluations(run, chosen.content, trained.photos.fingerprint, evaluations)
+    scores = {split: familiarity(evaluation) for split, evaluation in evaluations.items()}
+    limit = threshold(scores["validation"])
+    unknown = {**scoring.figures, "passing": {split: _share(values >= limit) for split, values in scores.items()}}
+    if others is not None:
+        told = stranger_scores(chosen.content, trained.labels, others, console)
+        unknown["strangers"] = separation(scores["test"], told, limit)
     clear_unfinished_bundle(run)
     partial = run.new_bundle
     partial.mkdir()
     (partial / MODEL_FILE).write_bytes(chosen.content)
     _plain_model(trained).save(partial / "model.keras")
     golden = _write_golden(partial, trained, rows["test"], chosen.content)
-    _write_report(partial / "report", run, evaluations)
+    paths = {split: [str(frame.at[row, "image_path"]) for row in of_split] for split, of_split in rows.items()}
+    _write_report(partial / "report", run, evaluations, paths)
     manifest = Manifest(
         schema_version=1,
         model=None,
@@ -90,12 +123,20 @@ def make_bundle(
         input=input_spec(config.network),
         files=describe_files(partial),
         metrics={split: evaluation.figures() for split, evaluation in evaluations.items()}
-        | {"heatmap_error": error, "variants_measured_on": len(sample)},
+        | {
+            "calibration": calibration_figures(
+                {split: (each.probabilities, each.truth) for split, each in evaluations.items()}, temperature
+            ),
+            "unknown": unknown,
+            "heatmap_error": error,
+            "variants_measured_on": len(sample),
+        },
         golden=golden,
         golden_tolerance=GOLDEN_TOLERANCE,
         variant=chosen.name,
-        variants={variant.name: variant.row() for variant in variants},
-        thresholds={},
+        variants=choice.table(),
+        thresholds={UNKNOWN: limit},
+        tta=_tta(evaluations["test"].figures()),
         training=_training(config, TrainingState(run)) | {"temperature": round(temperature, 6)},
         data=read_json(run.summary),
         parent_version=None,
@@ -112,13 +153,6 @@ def make_bundle(
 def backend() -> str:
     """Return what Keras runs on; the export needs `EXPORTING_BACKEND`."""
     return str(keras.backend.backend())
-
-
-def fitted_temperature(trained: Trained, rows: Any, truth: Any) -> float:
-    """Return the temperature of a trained network, fitted on its validation photos (`rows`)."""
-    photos = PhotoSequence(trained.photos.source, rows, None, shuffle=False)
-    logits = _plain_model(trained).predict(photos, verbose=0)
-    return fit_temperature(np.asarray(logits, np.float32), truth)
 
 
 def describe_files(folder: Path) -> dict[str, FileEntry]:
@@ -197,12 +231,24 @@ def golden_photo(paths: list[Path], spec: InputSpec) -> tuple[str, bytes, NDArra
     return first
 
 
-def _write_report(folder: Path, run: RunFolder, evaluations: dict[str, Evaluation]) -> None:
+def _write_report(
+    folder: Path, run: RunFolder, evaluations: dict[str, Evaluation], paths: dict[str, list[str]]
+) -> None:
     folder.mkdir()
     for split, evaluation in evaluations.items():
-        evaluation.write(folder, split)
+        evaluation.write(folder, split, paths[split])
     for path in (run.log, run.rejected):
         shutil.copyfile(path, folder / path.name)
+
+
+def _tta(figures: Mapping[str, float | int]) -> dict[str, Any]:
+    """Return the manifest's account of test-time augmentation, measured on the test photos."""
+    gain = figures["tta_top_1"] - figures["top_1"]
+    return {"views": ["original", "mirrored"], "top_1": figures["tta_top_1"], "gain": round(gain, 6)}
+
+
+def _share(found: NDArray[np.bool_]) -> float:
+    return round(float(found.mean()), 6)
 
 
 def _training(config: TrainingConfig, state: TrainingState) -> dict[str, Any]:
@@ -213,22 +259,3 @@ def _training(config: TrainingConfig, state: TrainingState) -> dict[str, Any]:
             plain[section][option] = Path(plain[section][option]).name
     best = {key: value for key, value in (state.best or {}).items() if key not in ("weights", "seeds")}
     return {**plain, "best_epoch": best}
-
-
-def _print_variants(console: Console, variants: list[Variant], chosen: Variant, photos: int) -> None:
-    from rich.table import Table
-
-    table = Table(title=f"variants on {photos} validation photos", title_justify="left", box=None)
-    for column in ("", "variant", "top-1", "agreement", "heatmap corr.", "ms", "MB"):
-        table.add_column(column, justify="left" if column in ("", "variant") else "right")
-    for variant in variants:
-        table.add_row(
-            "*" if variant is chosen else "",
-            variant.name,
-            f"{variant.top_1:.1%}",
-            f"{variant.agreement:.1%}",
-            f"{variant.heatmap_correlation:.3f}",
-            f"{variant.latency_ms:.1f}",
-            f"{len(variant.content) / 1e6:.1f}",
-        )
-    console.print(table)

@@ -13,6 +13,7 @@ Optimizer = Literal["adam", "adamw", "sgd"]
 LearningRateSchedule = Literal["cosine", "constant"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 Distribution = Literal["none", "data-parallel", "mirrored", "multi-worker"]
+VariantName = Literal["float32", "float16", "int8-dynamic", "int8"]
 
 
 @dataclass(frozen=True)
@@ -66,29 +67,30 @@ class ScheduleConfig:
     """How it is trained."""
 
     head_epochs: int = 100
-    head_learning_rate: float = 3e-4
+    head_learning_rate: float | None = None
+    """None means 3e-4, and for SGD a hundred times that."""
     head_decay: float | None = None
-    """L2 of the head's kernels; None means 50 / training photos for a pretrained backbone (the penalty of a logistic
-    regression with C = 0.01), and 1e-4 from scratch."""
+    """L2 of the head's kernels; None means one that suits the size of a pretrained backbone's features, and 1e-4 from
+    scratch."""
     fine_tune_epochs: int | None = None
     """None means the architecture's own."""
     fine_tune_learning_rate: float | None = None
-    """None means the architecture's own."""
+    """None means the architecture's own, and for SGD a hundred times that."""
     fine_tune_layers: int | None = None
     """How many of the backbone's last layers are fine-tuned; -1 means all, None the architecture's own."""
     batch_size: int = 32
     patience: int = 10
     augment: bool = True
     augmentation_strength: float = 1.0
-    """Multiplies the angles, distances and contrasts of the augmentation."""
+    """Multiplies the angles, distances, zoom and contrasts of the augmentation; 0 leaves the flips."""
     head_views: int = 1
     """Views of each training photo in the head's phase: the photo itself and `head_views` - 1 augmented ones."""
     optimizer: Optimizer = "adam"
     learning_rate_schedule: LearningRateSchedule = "cosine"
     """Of fine-tuning."""
     layer_decay: float = 1.0
-    """Discriminative learning rates: what the rate is multiplied by from one block of fine-tuned layers to the one
-    before it; 1 trains all with the same rate."""
+    """Discriminative learning rates: what the rate is multiplied by from one stage of fine-tuned layers (those with
+    outputs of one size) to the one below it; 1 trains all with the same rate."""
     label_smoothing: float = 0.0
     mixup: float = 0.0
     """Parameter alpha of mixup's Beta distribution in fine-tuning (Zhang et al. 2018); 0 is none."""
@@ -104,9 +106,9 @@ class ComputeConfig:
     jit_compile: bool = False
     """Whether XLA compiles the training step."""
     distribution: Distribution = "none"
-    """How a batch is shared out: ``data-parallel`` is `keras.distribution.DataParallel` (JAX), ``mirrored`` is
-    `tf.distribute.MirroredStrategy`, ``multi-worker`` takes the machines from the environment (``TF_CONFIG`` or JAX's
-    coordinator)."""
+    """How a batch is shared out over one machine's devices: ``data-parallel`` is `keras.distribution.DataParallel`
+    (JAX), ``mirrored`` is `tf.distribute.MirroredStrategy`. ``multi-worker``, several machines, is refused: a run's
+    state is one process's."""
 
 
 @dataclass(frozen=True)

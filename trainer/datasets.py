@@ -19,6 +19,8 @@ from classifier.errors import InvalidRequest, NotFound
 from trainer import layouts
 from trainer.config import DataConfig
 from trainer.layouts import COLUMNS, Listing
+from trainer.mirror import local_data_dir
+from trainer.subsets import at_most, chosen_classes, keep_classes
 
 
 @dataclass(frozen=True)
@@ -39,23 +41,29 @@ def load(config: DataConfig) -> pd.DataFrame:
 def list_photos(config: DataConfig) -> Listing:
     """Return what a data set holds, sorted by path, each photo in ``train``, ``validation`` or ``test``.
 
+    A class subset is taken first, so that a class is split as it is among all classes; ``max_per_class`` last: it
+    limits the photos of each class in each split. ``gs://bucket/folder`` is mirrored (`trainer.mirror`).
+
     Where the data set has no test photos of its own, `DataConfig.test_share` of each class is held out; where it has
     no validation photos, `DataConfig.validation_share` of each class's training photos is. Both draws are
     stratified and repeat for the same seed.
 
     Raises:
         NotFound: the folder or one of its tables is missing.
-        InvalidRequest: the data set is unknown, or what it holds cannot be used.
+        InvalidRequest: the data set or a label is unknown, or what it holds cannot be used.
+        Unavailable: the bucket cannot be reached.
     """
     loader = LOADERS.get(config.dataset)
     if loader is None:
         raise InvalidRequest(f"Expected one of {', '.join(LOADERS)}; received --dataset {config.dataset!r}.")
+    config = replace(config, data_dir=str(local_data_dir(config.data_dir)))
     if not Path(config.data_dir).is_dir():
         raise NotFound(f"Expected a folder at --data-dir {config.data_dir}; there is none.")
     try:
         listing = loader.load(config)
     except (InvalidRequest, NotFound) as error:
         raise type(error)(f"{error} The layout is: {loader.layout}.") from error
+    listing = keep_classes(listing, chosen_classes(listing.frame["label"], config))
     frame = listing.frame[COLUMNS].sort_values("image_path", kind="stable").reset_index(drop=True)
     if not (frame["split"] == "test").any():
         free = frame["split"].isna()
@@ -65,7 +73,7 @@ def list_photos(config: DataConfig) -> Listing:
     frame.loc[frame["split"].isna(), "split"] = "train"
     if not (frame["split"] == "validation").any():
         frame = _hold_out(frame, frame["split"] == "train", config.validation_share, "validation", config.seed)
-    return replace(listing, frame=frame)
+    return replace(listing, frame=at_most(frame, config.max_per_class, config.seed))
 
 
 def class_targets(labels: pd.Series, classes: Sequence[str], *, one_hot: bool) -> NDArray[Any]:

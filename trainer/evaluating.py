@@ -22,6 +22,7 @@ from trainer.photos import require_unchanged
 from trainer.preparation import check_dataset, load_photos
 from trainer.progress import counting
 from trainer.run_folder import open_run, write_file
+from trainer.subsets import has_subset, without_subset
 
 SHOWN_REJECTED = 20
 """How many of the rejected photos get a line."""
@@ -32,7 +33,7 @@ def evaluate_run(
     split: str,
     *,
     dataset: str | None,
-    data_dir: Path | None,
+    data_dir: str | None,
     csv: Path | None,
     out: Path | None,
     console: Console,
@@ -46,7 +47,7 @@ def evaluate_run(
         path: the run's folder.
         split: train, validation or test.
         dataset: another data set's layout; None with `data_dir` and `csv` for the run's own photos.
-        data_dir: its folder.
+        data_dir: its folder, or ``gs://bucket/folder``.
         csv: its table.
         out: folder for the tables; None writes none.
         console: where progress and rejected photos are shown.
@@ -70,10 +71,12 @@ def evaluate_run(
         data = replace(
             data,
             dataset=dataset or data.dataset,
-            data_dir=str(data_dir or data.data_dir),
+            data_dir=data_dir or data.data_dir,
             csv=str(csv) if csv else data.csv,
         )
-        photos, not_listed = check_dataset(data, manifest.input, console)
+        photos, not_listed = check_dataset(
+            without_subset(data), manifest.input, console, classes=manifest.labels if has_subset(data) else None
+        )
         kept = photos.rejected
         if out is not None:
             write_file(out / "rejected.csv", lambda path: kept.to_csv(path, index=False))
@@ -91,19 +94,12 @@ def evaluate_run(
     with counting(console, f"evaluating {split} photos", len(rows)) as step:
         evaluation = evaluate(content, manifest.labels, photos.source, rows, truth, step)
     if out is not None:
-        evaluation.write(out, split)
+        evaluation.write(out, split, [str(path) for path in photos.frame["image_path"].iloc[rows]])
     return evaluation
 
 
-def describe_dataset(dataset: str, data_dir: Path | None, csv: Path | None, console: Console) -> None:
-    """Check a data set and print its photos a class and split, and how many cannot be used for which reason.
-
-    Raises:
-        InvalidRequest: no folder was given.
-    """
-    if data_dir is None:
-        raise InvalidRequest("Expected --data-dir with --dataset; received none.")
-    config = DataConfig(dataset=dataset, data_dir=str(data_dir), csv=str(csv) if csv else None)
+def describe_dataset(config: DataConfig, console: Console) -> None:
+    """Check a data set and print its photos a class and split, and how many cannot be used for which reason."""
     photos, not_listed = check_dataset(config, InputSpec(width=64, height=64, resize="stretch"), console)
     table = Table(box=None, pad_edge=False)
     table.add_column("class")

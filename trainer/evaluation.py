@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from classifier.model import Model, Output
+from classifier.model import Model
+from trainer.calibration import expected_calibration_error, reliability
 from trainer.photos import PhotoSource
 from trainer.run_folder import write_file, write_json
 
@@ -30,6 +31,10 @@ class Evaluation:
     """Class numbers, [photos]."""
     probabilities: NDArray[np.float32]
     """[photos, classes]."""
+    tta_probabilities: NDArray[np.float32] | None = None
+    """Means of those of the photo and of its mirror image, [photos, classes]: test-time augmentation."""
+    scores: NDArray[np.float32] | None = None
+    """How familiar each photo is to the model, 0..1, [photos]; see `classifier.model.Output`."""
 
     @property
     def predicted(self) -> NDArray[np.intp]:
@@ -38,20 +43,52 @@ class Evaluation:
         return best
 
     def figures(self) -> dict[str, float | int]:
-        """Return top-1, top-5, log-loss (nats), and precision, recall and F1 averaged over the classes."""
-        order = np.argsort(-self.probabilities, axis=1, kind="stable")
-        of_truth = self.probabilities[np.arange(len(self.truth)), self.truth]
+        """Return top-1, top-5, log-loss (nats), macro precision, recall and F1, and the expected calibration error.
+
+        ``top_1_low`` and ``top_1_high`` are the 95 % interval of top-1 (Wilson 1927). The figures of one photo are as
+        it is served; those with ``tta_`` in front are with its mirror image too, where that was measured.
+        """
         table = self.per_class()
         known = table[table["photos"] > 0]
-        return {
+        one = _of_probabilities(self.probabilities, self.truth)
+        low, high = share_interval(int((self.predicted == self.truth).sum()), len(self.truth))
+        figures: dict[str, float | int] = {
             "photos": len(self.truth),
-            "top_1": _rounded((order[:, 0] == self.truth).mean()),
-            "top_5": _rounded((order[:, :5] == self.truth[:, None]).any(axis=1).mean()),
-            "log_loss": _rounded(-np.log(np.clip(of_truth, 1e-7, 1)).mean()),
+            "top_1": one["top_1"],
+            "top_1_low": _rounded(low),
+            "top_1_high": _rounded(high),
+            "top_5": one["top_5"],
+            "log_loss": one["log_loss"],
             "precision": _rounded(known["precision"].mean()),
             "recall": _rounded(known["recall"].mean()),
             "f1": _rounded(known["f1"].mean()),
+            "ece": _rounded(expected_calibration_error(self.probabilities, self.truth)),
         }
+        if self.tta_probabilities is not None:
+            both = _of_probabilities(self.tta_probabilities, self.truth)
+            figures |= {f"tta_{name}": value for name, value in both.items()}
+        return figures
+
+    def predictions(self, paths: Sequence[str]) -> pd.DataFrame:
+        """Return a row a photo: ``image_path``, ``label``, ``predicted``, ``confidence``, ``tta_predicted``, ``score``.
+
+        The last two are left out where they were not measured.
+
+        Args:
+            paths: of the photos, below their data folder.
+        """
+        names = np.array(self.labels, dtype=object)
+        table = {
+            "image_path": list(paths),
+            "label": names[self.truth],
+            "predicted": names[self.predicted],
+            "confidence": self.probabilities.max(axis=1).round(6),
+        }
+        if self.tta_probabilities is not None:
+            table["tta_predicted"] = names[self.tta_probabilities.argmax(axis=1)]
+        if self.scores is not None:
+            table["score"] = self.scores.round(6)
+        return pd.DataFrame(table)
 
     def per_class(self) -> pd.DataFrame:
         """Return ``label``, ``photos``, ``precision``, ``recall``, ``f1``; 0 where a figure is 0 out of 0."""
@@ -70,12 +107,28 @@ class Evaluation:
         counts = confusion_matrix(self.truth, self.predicted, labels=range(len(self.labels)))
         return pd.DataFrame(counts, index=pd.Index(self.labels, name="true"), columns=self.labels)
 
-    def write(self, folder: Path, split: str) -> None:
-        """Write ``<split>.json``, ``<split>_per_class.csv``, ``<split>_confusion_matrix.csv``."""
+    def write(self, folder: Path, split: str, paths: Sequence[str] | None = None) -> None:
+        """Write ``<split>.json`` and ``<split>_*.csv``: ``per_class``, ``confusion_matrix`` and ``reliability``.
+
+        With the photos' paths below their data folder, also ``<split>_predictions.csv``.
+        """
         write_json(folder / f"{split}.json", self.figures())
         per_class, confusion = self.per_class(), self.confusion_matrix()
         write_file(folder / f"{split}_per_class.csv", lambda path: per_class.to_csv(path, index=False))
         write_file(folder / f"{split}_confusion_matrix.csv", confusion.to_csv)
+        honest = reliability(self.probabilities, self.truth).round(6)
+        write_file(folder / f"{split}_reliability.csv", lambda path: honest.to_csv(path, index=False))
+        if paths is not None:
+            photos = self.predictions(paths)
+            write_file(folder / f"{split}_predictions.csv", lambda path: photos.to_csv(path, index=False))
+
+
+class _Seen(NamedTuple):
+    """What is kept of one photo's two forward passes."""
+
+    probabilities: NDArray[np.float32]
+    tta_probabilities: NDArray[np.float32]
+    score: float
 
 
 def evaluate(
@@ -96,8 +149,29 @@ def evaluate(
         truth: class number of each row.
         on_photo: called after each photo, from any thread.
     """
-    probabilities = _each_photo(content, source, rows, lambda output: output.probabilities, on_photo)
-    return Evaluation(labels, truth, np.stack(probabilities))
+
+    def look(model: Model, photo: NDArray[np.uint8]) -> _Seen:
+        output = model.run(photo)
+        mirrored = model.run(np.ascontiguousarray(photo[:, ::-1]))
+        both: NDArray[np.float32] = (output.probabilities + mirrored.probabilities) / np.float32(2)
+        return _Seen(output.probabilities, both, output.score)
+
+    seen = _each_photo(content, source, rows, look, on_photo)
+    return Evaluation(
+        labels,
+        truth,
+        np.stack([one.probabilities for one in seen]),
+        np.stack([one.tta_probabilities for one in seen]),
+        np.array([one.score for one in seen], np.float32),
+    )
+
+
+def share_interval(right: int, photos: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share that was `right` of `photos` (Wilson 1927)."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(right, photos).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def run_model(
@@ -105,32 +179,44 @@ def run_model(
 ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Return probabilities [classes] and the top class's heatmap [h, w] of each photo."""
 
-    def keep(output: Output) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def look(model: Model, photo: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        output = model.run(photo)
         # A copy: a view would keep the heatmaps of all classes alive.
         return output.probabilities, output.heatmaps[int(output.probabilities.argmax())].copy()
 
-    return _each_photo(content, source, rows, keep, lambda: None)
+    return _each_photo(content, source, rows, look, lambda: None)
 
 
 def _each_photo(
     content: bytes,
     source: PhotoSource,
     rows: NDArray[np.intp],
-    keep: Callable[[Output], T],
+    look: Callable[[Model, NDArray[np.uint8]], T],
     on_photo: Callable[[], None],
 ) -> list[T]:
     own = threading.local()
 
-    def look(row: int) -> T:
+    def one(row: int) -> T:
         if not hasattr(own, "model"):
             own.model = Model(content)
-        kept = keep(own.model.run(source.array(row)))
+        seen = look(own.model, source.array(row))
         on_photo()
-        return kept
+        return seen
 
     # One interpreter a thread, one thread an interpreter: the highest throughput.
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        return list(pool.map(look, rows.tolist()))
+        return list(pool.map(one, rows.tolist()))
+
+
+def _of_probabilities(probabilities: NDArray[np.float32], truth: NDArray[np.int32]) -> dict[str, float]:
+    """Return top-1, top-5 and log-loss in nats."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    of_truth = probabilities[np.arange(len(truth)), truth]
+    return {
+        "top_1": _rounded((order[:, 0] == truth).mean()),
+        "top_5": _rounded((order[:, :5] == truth[:, None]).any(axis=1).mean()),
+        "log_loss": _rounded(-np.log(np.clip(of_truth, 1e-7, 1)).mean()),
+    }
 
 
 def _rounded(value: Any) -> float:

@@ -1,29 +1,34 @@
-"""Exports a trained network to LiteRT: each variant is measured as it would serve; the fastest good one is chosen."""
+"""Chooses the file that is served: every variant is measured as it would serve; the fastest good one is taken."""
 
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
 
-from classifier.errors import Corrupt
+from classifier.errors import Corrupt, InvalidRequest, PointerError
 from classifier.model import Model
+from trainer.config import VariantName
 from trainer.evaluation import run_model
-from trainer.gradcam import gradient_tape_heatmaps, relative_error, serving_model
+from trainer.footprint import added_memory
+from trainer.gradcam import gradient_tape_heatmaps, relative_error
 from trainer.photos import PhotoSource
+from trainer.variants import FLOAT32, VARIANTS, reason
 
-FLOAT32, INT8_DYNAMIC = "float32", "int8-dynamic"
-VARIANTS = (FLOAT32, INT8_DYNAMIC)
 HEATMAP_TOLERANCE = 1e-4
 """Largest relative difference allowed between the exported heatmaps and GradientTape's."""
+CALIBRATION_PHOTOS = 128
 LATENCY_RUNS = 30
+NOISE = 0.03
+"""Share by which two latencies may differ and still be the same."""
 
 
 @dataclass(frozen=True)
@@ -40,34 +45,64 @@ class Variant:
     """Mean Pearson correlation of the top label's heatmap with float32's."""
     latency_ms: float
     """Median of one forward pass, all CPUs."""
+    memory: int | None
+    """Bytes that loading and running it adds to a process; None where the system does not tell."""
 
     def row(self) -> dict[str, float | int]:
         """Return the figures for the manifest's table."""
+        memory = {} if self.memory is None else {"memory_bytes": self.memory}
         return {
             "top_1": round(self.top_1, 6),
             "agreement": round(self.agreement, 6),
             "heatmap_correlation": round(self.heatmap_correlation, 6),
             "latency_ms": round(self.latency_ms, 3),
             "bytes": len(self.content),
+            **memory,
         }
 
 
-def convert(backbone: keras.Model, head: keras.Model, variant: str, temperature: float = 1.0) -> bytes:
-    """Return the LiteRT file of a network. Needs the TensorFlow backend.
+@dataclass(frozen=True)
+class Choice:
+    """The variants, and which of them is served."""
 
-    Args:
-        backbone: uint8 photos -> features.
-        head: pooled features -> logits.
-        variant: one of `VARIANTS`.
-        temperature: what the logits are divided by.
-    """
-    import tensorflow as tf
+    served: Variant
+    variants: tuple[Variant, ...]
+    failures: dict[str, str]
+    """Why the other variants could not be made or run, by name."""
+    overridden: bool
+    """Whether the served one was asked for by name."""
+    warning: str | None
+    """What is to be said of a choice outside the tolerance."""
 
-    options: dict[str, Any] = {FLOAT32: {}, INT8_DYNAMIC: {"optimizations": [tf.lite.Optimize.DEFAULT]}}[variant]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.tflite"
-        serving_model(backbone, head, temperature).export(str(path), format="litert", verbose=False, **options)
-        return path.read_bytes()
+    def table(self) -> dict[str, dict[str, Any]]:
+        """Return the manifest's ``variants``: figures by name, or ``{"failed": why}``."""
+        rows: dict[str, dict[str, Any]] = {variant.name: dict(variant.row()) for variant in self.variants}
+        if self.overridden:
+            rows[self.served.name]["overridden"] = True
+        rows |= {name: {"failed": why} for name, why in self.failures.items()}
+        return {name: rows[name] for name in VARIANTS if name in rows}
+
+    def show(self, console: Console, photos: int) -> None:
+        """Print the table, measured on so many validation photos."""
+        table = Table(title=f"variants on {photos} validation photos", title_justify="left", box=None, pad_edge=False)
+        for column in ("", "variant", "top-1", "agreement", "heatmaps", "ms", "MB", "MB in memory"):
+            table.add_column(column, justify="left" if column in ("", "variant") else "right", no_wrap=True)
+        for variant in self.variants:
+            table.add_row(
+                "*" if variant is self.served else "",
+                variant.name,
+                f"{variant.top_1:.1%}",
+                f"{variant.agreement:.1%}",
+                f"{variant.heatmap_correlation:.3f}",
+                f"{variant.latency_ms:.1f}",
+                f"{len(variant.content) / 1e6:.1f}",
+                "-" if variant.memory is None else f"{variant.memory / 1e6:.0f}",
+            )
+        console.print(table)
+        for name, why in self.failures.items():
+            console.print(f"{name} could not be made: {why}", highlight=False, markup=False)
+        if self.warning:
+            console.print(f"warning: {self.warning}", highlight=False, markup=False)
 
 
 def check_heatmaps(backbone: keras.Model, head: keras.Model, content: bytes, photos: list[NDArray[np.uint8]]) -> float:
@@ -85,48 +120,120 @@ def check_heatmaps(backbone: keras.Model, head: keras.Model, content: bytes, pho
     return error
 
 
+def calibration_rows(labels: Sequence[str], rows: NDArray[np.intp], count: int = CALIBRATION_PHOTOS) -> Any:
+    """Return at most `count` of `rows`, as many of each label as of any other, spread over each label's photos.
+
+    Args:
+        labels: label of each photo of the data frame, not only of `rows`.
+        rows: the training photos.
+        count: how many are wanted.
+    """
+    of_label: dict[str, list[int]] = {}
+    for row in rows.tolist():
+        of_label.setdefault(labels[row], []).append(row)
+    each = -(-count // len(of_label))
+    spread = [
+        found[place]
+        for found in of_label.values()
+        for place in np.unique(np.linspace(0, len(found) - 1, each, dtype=int))
+    ]
+    places = np.unique(np.linspace(0, len(spread) - 1, min(count, len(spread)), dtype=int))
+    return np.array(spread)[places]
+
+
 def measure_variants(
     contents: dict[str, bytes], source: PhotoSource, rows: NDArray[np.intp], truth: NDArray[np.int32], threads: int
-) -> list[Variant]:
-    """Measure each file on the same photos; the first must be float32, with which the others are compared."""
-    outputs = {name: run_model(content, source, rows) for name, content in contents.items()}
-    latencies = _latencies(contents, source.array(int(rows[0])), threads)
+) -> tuple[list[Variant], dict[str, str]]:
+    """Measure each file on the same photos, and compare it with the float32 one.
+
+    Args:
+        contents: files by name, float32 among them.
+        source: the photos.
+        rows: which of them.
+        truth: class number of each row.
+        threads: of the forward pass whose latency and memory are measured.
+
+    Returns:
+        What was measured, and why the other files cannot be run.
+
+    Raises:
+        Corrupt: the float32 file cannot be run.
+    """
+    failures = {}
+    outputs = {}
+    for name, content in contents.items():
+        try:
+            outputs[name] = run_model(content, source, rows)
+        except (PointerError, RuntimeError, ValueError) as error:
+            if name == FLOAT32:
+                raise
+            failures[name] = reason(error)
+    times = latencies({name: contents[name] for name in outputs}, source.array(int(rows[0])), threads)
     reference = outputs[FLOAT32]
     variants = []
-    for name, content in contents.items():
-        labels = np.array([probabilities.argmax() for probabilities, _ in outputs[name]])
+    for name, output in outputs.items():
+        labels = np.array([probabilities.argmax() for probabilities, _ in output])
         reference_labels = np.array([probabilities.argmax() for probabilities, _ in reference])
         same = labels == reference_labels
         correlations = [
             _correlation(found[1], expected[1])
-            for found, expected, comparable in zip(outputs[name], reference, same, strict=True)
+            for found, expected, comparable in zip(output, reference, same, strict=True)
             if comparable
         ]
         variants.append(
             Variant(
                 name,
-                content,
+                contents[name],
                 float((labels == truth).mean()),
                 float(same.mean()),
                 float(np.mean(correlations)) if correlations else 0.0,
-                latencies[name],
+                times[name],
+                added_memory(contents[name], threads),
             )
         )
-    return variants
+    return variants, failures
 
 
-def choose(variants: list[Variant], tolerance: float) -> Variant:
-    """Return the fastest variant whose top-1 is at most `tolerance` (a share) below float32's."""
-    reference = next(variant for variant in variants if variant.name == FLOAT32)
-    good = [variant for variant in variants if variant.top_1 >= reference.top_1 - tolerance - 1e-9]
-    return min(good, key=lambda variant: variant.latency_ms)
+def choose(
+    variants: list[Variant], failures: dict[str, str], tolerance: float, wanted: VariantName | None = None
+) -> Choice:
+    """Choose the fastest variant whose top-1 is at most `tolerance` (a share) below float32's.
+
+    Of those as fast as the fastest within `NOISE`, it is the smallest file. `wanted` is taken as it is, with a warning
+    where it is outside of the tolerance.
+
+    Raises:
+        InvalidRequest: the wanted variant could not be made.
+    """
+    floor = next(variant.top_1 for variant in variants if variant.name == FLOAT32) - tolerance - 1e-9
+    if wanted is None:
+        good = [variant for variant in variants if variant.top_1 >= floor]
+        limit = min(variant.latency_ms for variant in good) * (1 + NOISE)
+        fastest = [variant for variant in good if variant.latency_ms <= limit]
+        served = min(fastest, key=lambda variant: (len(variant.content), variant.latency_ms))
+        return Choice(served, tuple(variants), failures, overridden=False, warning=None)
+    found = [variant for variant in variants if variant.name == wanted]
+    if not found:
+        raise InvalidRequest(
+            f"Expected --variant to be one that can be made; {wanted} cannot: {failures.get(wanted, 'not exported')}."
+        )
+    warning = None
+    if found[0].top_1 < floor:
+        lost = floor + tolerance - found[0].top_1
+        warning = (
+            f"{wanted} loses {lost * 100:.1f} points of top-1 against float32, more than the tolerance of "
+            f"{tolerance * 100:.1f}; it is served because --variant asks for it."
+        )
+    return Choice(found[0], tuple(variants), failures, overridden=True, warning=warning)
 
 
-def _latencies(contents: dict[str, bytes], photo: NDArray[np.uint8], threads: int) -> dict[str, float]:
+def latencies(
+    contents: dict[str, bytes], photo: NDArray[np.uint8], threads: int, runs: int = LATENCY_RUNS
+) -> dict[str, float]:
     """Return the median milliseconds of each file's forward pass, measured in turn so that all see the same noise."""
     models = {name: Model(content, threads=threads) for name, content in contents.items()}
     times: dict[str, list[float]] = {name: [] for name in models}
-    for round_ in range(LATENCY_RUNS + 3):
+    for round_ in range(runs + 3):
         for name, model in models.items():
             began = time.perf_counter()
             model.run(photo)

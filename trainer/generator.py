@@ -32,7 +32,9 @@ class PhotoSequence(keras.utils.PyDataset):  # type: ignore[misc]
         targets: one a row: class numbers, or one-hot rows; None gives batches without targets.
         batch_size: photos a batch; the last one may be smaller.
         shuffle: whether each epoch has an order of its own.
-        seed: of the shuffling.
+        seed: of the shuffling and of mixup.
+        mixup: alpha of the Beta distribution that shares of mixed photos are drawn from (Zhang et al. 2018): each photo
+            is mixed with another, and so are their targets, which then have to be one-hot rows; 0 mixes none.
         workers: threads that make batches ahead; None means one a CPU.
     """
 
@@ -45,11 +47,12 @@ class PhotoSequence(keras.utils.PyDataset):  # type: ignore[misc]
         batch_size: int = 32,
         shuffle: bool = True,
         seed: int = 0,
+        mixup: float = 0.0,
         workers: int | None = None,
     ) -> None:
         super().__init__(workers=workers or os.cpu_count() or 1, use_multiprocessing=False, max_queue_size=4)
         self.source, self.rows, self.targets = source, rows, targets
-        self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
+        self.batch_size, self.shuffle, self.seed, self.mixup = batch_size, shuffle, seed, mixup
         self.epoch = 0
         self._shuffle()
 
@@ -58,8 +61,17 @@ class PhotoSequence(keras.utils.PyDataset):  # type: ignore[misc]
 
     def __getitem__(self, batch: int) -> Any:
         positions = self._order[batch * self.batch_size : (batch + 1) * self.batch_size]
-        photos = np.stack([self.source.array(row) for row in self.rows[positions].tolist()])
-        return photos if self.targets is None else (photos, self.targets[positions])
+        photos = self._photos(positions)
+        if self.targets is None:
+            return photos
+        targets = self.targets[positions]
+        if not self.mixup:
+            return photos, targets
+        part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+        partners, shares = self._partners[part], self._shares[part]
+        mixed = _mix(photos, self._photos(partners), shares[:, None, None, None])
+        # The network takes whole grey levels.
+        return np.rint(mixed).astype(np.uint8), _mix(targets, self.targets[partners], shares[:, None])
 
     def on_epoch_end(self) -> None:
         """Go to the next order; Keras calls this, once before the first epoch too."""
@@ -70,11 +82,18 @@ class PhotoSequence(keras.utils.PyDataset):  # type: ignore[misc]
         self.epoch = epoch
         self._shuffle()
 
+    def _photos(self, positions: NDArray[np.intp]) -> NDArray[np.uint8]:
+        return np.stack([self.source.array(row) for row in self.rows[positions].tolist()])
+
     def _shuffle(self) -> None:
+        rng = np.random.default_rng([self.seed, self.epoch])
         order = np.arange(len(self.rows))
         if self.shuffle:
-            np.random.default_rng([self.seed, self.epoch]).shuffle(order)
+            rng.shuffle(order)
         self._order = order
+        if self.mixup:
+            self._partners = rng.permutation(len(self.rows))
+            self._shares = rng.beta(self.mixup, self.mixup, len(self.rows)).astype(np.float32)
 
 
 def flow_from_dataframe(
@@ -143,3 +162,8 @@ def flow_from_dataframe(
         seed=seed,
         workers=workers,
     )
+
+
+def _mix(first: NDArray[Any], second: NDArray[Any], share: NDArray[np.float32]) -> NDArray[np.float32]:
+    mixed: NDArray[np.float32] = share * first + (1 - share) * second
+    return mixed

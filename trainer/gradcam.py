@@ -15,6 +15,8 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
 
+from trainer.outliers import Outlier, OutlierScore
+
 
 @keras.saving.register_keras_serializable(package="pointer")
 class GradCam(layers.Layer):  # type: ignore[misc]
@@ -46,13 +48,16 @@ class GradCam(layers.Layer):  # type: ignore[misc]
         return ops.relu(ops.reshape(maps, (-1, maps.shape[1], rows, columns))) / (rows * columns)
 
 
-def serving_model(backbone: keras.Model, head: keras.Model, temperature: float = 1.0) -> keras.Model:
-    """Return the network that is exported: ``image`` uint8 [1, H, W, 3] -> ``probabilities`` and ``heatmaps``.
+def serving_model(
+    backbone: keras.Model, head: keras.Model, temperature: float = 1.0, outlier: Outlier | None = None
+) -> keras.Model:
+    """Return the network that is exported: ``image`` uint8 [1, H, W, 3] -> ``probabilities``, ``heatmaps``, ``score``.
 
     Args:
         backbone: photos -> features.
         head: pooled features -> logits.
         temperature: what the logits are divided by before the softmax; the heatmaps are of the logits as they are.
+        outlier: how the score is computed; None leaves it out.
     """
     image = keras.Input(batch_shape=(1, *backbone.input_shape[1:]), dtype="uint8", name="image")
     features = backbone(image, training=False)
@@ -60,7 +65,10 @@ def serving_model(backbone: keras.Model, head: keras.Model, temperature: float =
     logits = layers.Rescaling(1 / temperature, name="temperature")(head(pooled, training=False))
     probabilities = layers.Softmax(name="probabilities")(logits)
     heatmaps = GradCam(dense_layers(head), name="heatmaps")(features)
-    return keras.Model(image, {"probabilities": probabilities, "heatmaps": heatmaps}, name="served")
+    outputs = {"probabilities": probabilities, "heatmaps": heatmaps}
+    if outlier is not None:
+        outputs["score"] = OutlierScore(outlier, name="score")(pooled, logits)
+    return keras.Model(image, outputs, name="served")
 
 
 def dense_layers(head: keras.Model) -> list[layers.Dense]:

@@ -37,10 +37,13 @@ class TrainingState:
         self.best: dict[str, Any] | None = None
         self.last: dict[str, Any] | None = None
         self.finished: list[str] = []
+        self.head_decay: float | None = None
+        """L2 of the head's kernels, from when it is known."""
         if run.state.is_file():
             saved = read_json(run.state)
             self.history, self.best = saved["history"], saved["best"]
             self.last, self.finished = saved["last"], saved["finished"]
+            self.head_decay = saved.get("head_decay")
 
     def keep_epoch(self, entry: dict[str, Any], plain: keras.Model, resumable: keras.Model | None) -> None:
         """Record an epoch.
@@ -99,8 +102,11 @@ class TrainingState:
     def _write(self) -> None:
         write_json(
             self.run.state,
-            {"finished": self.finished, "best": self.best, "last": self.last, "history": self.history},
-        )
+            {
+                "finished": self.finished, "head_decay": self.head_decay,
+                "best": self.best, "last": self.last, "history": self.history,
+            },
+        )  # fmt: skip
         write_file(self.run.log, self._write_log)
         used = {entry["weights"] for entry in (self.best, self.last) if entry is not None}
         for path in self.run.checkpoints.glob("*.weights.h5"):
@@ -129,7 +135,8 @@ class Validation(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Validate."""
-        logits = np.asarray(self.validated.predict(self.inputs, verbose=0), np.float32)
+        # Behind the photos come those that fill the last batch up for several devices.
+        logits = np.asarray(self.validated.predict(self.inputs, verbose=0), np.float32)[: len(self.truth)]
         finite = bool(np.isfinite(logits).all())
         figures = {
             "val_log_loss": log_loss(logits, self.truth) if finite else float("nan"),
@@ -170,10 +177,11 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         logs = logs or {}
         names = ("log_loss", "accuracy", "val_log_loss", "val_accuracy", "val_calibrated_log_loss")
         entry: dict[str, Any] = {name: round(float(logs[name]), 6) for name in names}
-        if not np.isfinite([logs["loss"], entry["log_loss"], entry["val_log_loss"]]).all():
+        losses = {"loss": logs["loss"], "log-loss": entry["log_loss"], "validation loss": entry["val_log_loss"]}
+        spoilt = [f"{name} became {value}" for name, value in losses.items() if not np.isfinite(value)]
+        if spoilt:
             raise TrainingDivergedError(
-                f"The loss became {logs['loss']} in {self.phase} epoch {epoch + 1}; "
-                "start a new run with a lower learning rate."
+                f"The {spoilt[0]} in {self.phase} epoch {epoch + 1}; start a new run with a lower learning rate."
             )
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         seconds = round(time.perf_counter() - self._began, 3)

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+import tempfile
 
 import typer
 from typer.exceptions import TyperException
 
 from classifier.errors import PointerError
-from trainer.commands.data import datasets, samples
+from trainer.commands.data import datasets, download, samples
 from trainer.commands.measuring import evaluate
+from trainer.commands.reporting import report
 from trainer.commands.training import export, train
+from trainer.commands.tuning import tune
 
+REMEDIES = {
+    errno.ENOSPC: "Free some space and run the same command again: it goes on where it stopped.",
+    errno.EDQUOT: "Free some of your quota and run the same command again: it goes on where it stopped.",
+    errno.EFBIG: "The system's limit of a file's size is reached (ulimit -f): raise it and run the same command again.",
+    errno.EACCES: "Give yourself the right to it, or name another folder.",
+    errno.EPERM: "Give yourself the right to it, or name another folder.",
+    errno.EROFS: "Name a folder on a disk that can be written.",
+    errno.ENOTDIR: "Part of the path is a file: name another folder.",
+    errno.EMFILE: "Raise the limit of open files (ulimit -n).",
+}
+"""What to do about the errors of the system."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 INTERRUPTED = 130
 """What Typer returns after Ctrl-C."""
 
@@ -23,12 +40,15 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (train, export, evaluate, datasets, samples):
+for command in (train, tune, export, evaluate, report, datasets, download, samples):
     app.command()(command)
 
 
 def main() -> None:
-    """Run the command line; an expected error becomes one line on stderr: exit code 1, or 2 for how it is used."""
+    """Run the command line; an expected error becomes one line on stderr: exit code 1, or 2 for how it is used.
+
+    So do errors of the system, such as a full disk; what is left is a traceback: a fault of this program.
+    """
     arguments = sys.argv[1:] or ["--help"]
     try:
         code = app(arguments, prog_name="trainer", standalone_mode=False)
@@ -40,6 +60,29 @@ def main() -> None:
         path = context.command_path if context else "trainer"
         typer.echo(f"trainer: {error.format_message().rstrip('.')}. `{path} --help` explains.", err=True)
         sys.exit(error.exit_code)
+    except Exception as error:
+        line = describe(error)
+        if line is None:
+            raise
+        typer.echo(f"trainer: {line}", err=True)
+        sys.exit(1)
     if code == INTERRUPTED:
         typer.echo("trainer: interrupted; an interrupted `trainer train` goes on when it is run again.", err=True)
     sys.exit(code)
+
+
+def describe(error: Exception) -> str | None:
+    """Return one line for an error of the system: what it said, of which file, and what can be done about it.
+
+    None for any other error. TensorFlow has errors of its own for a disk that is full; only their text says so.
+    """
+    if isinstance(error, OSError):
+        number = error.errno
+        names = " and ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+        said = f"{names}: {error.strerror}".removeprefix(": ") if error.strerror else str(error)
+    else:
+        number = next((full for full in FULL if os.strerror(full) in str(error)), None)
+        if number is None:
+            return None
+        said = f"{os.strerror(number)} (the run's folder, or {tempfile.gettempdir()})"
+    return f"{' '.join(said.split()).rstrip('.')}. {REMEDIES.get(number or 0, '')}".rstrip()

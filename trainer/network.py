@@ -1,4 +1,4 @@
-"""The networks: a backbone from uint8 photos to features, a head from pooled features to logits, and augmentation.
+"""The networks: a backbone from uint8 photos to features, and a head from pooled features to logits.
 
 Every network here is features -> global average pooling -> dense layers, which is what makes Grad-CAM part of the
 forward pass (see `trainer.gradcam`). The backbone and the head are models of their own, joined by `classifier`: the
@@ -17,7 +17,8 @@ import keras
 from keras import layers
 
 from classifier.errors import InvalidRequest, NotFound, Unavailable
-from trainer.config import NetworkConfig
+from trainer.compute import arithmetic
+from trainer.config import NetworkConfig, Precision
 
 BACKBONE, HEAD, LOGITS = "backbone", "head", "logits"
 BASE_CNN_BLOCKS = ((32, 1), (64, 2), (96, 2), (128, 2))
@@ -36,8 +37,10 @@ class Architecture:
     pretrained: bool = True
     """Whether weights for it exist; otherwise it is trained from scratch."""
     fine_tune_layers: int = 30
-    fine_tune_epochs: int = 8
-    fine_tune_learning_rate: float = 5e-5
+    fine_tune_epochs: int = 12
+    fine_tune_learning_rate: float = 1e-4
+    zoom: float = 0.3
+    """Share of a side that augmentation may cut off."""
 
 
 def architecture(name: str) -> Architecture:
@@ -51,10 +54,13 @@ def architecture(name: str) -> Architecture:
     return ARCHITECTURES[name]
 
 
-def build_backbone(config: NetworkConfig, *, load_weights: bool = True) -> keras.Model:
+def build_backbone(
+    config: NetworkConfig, *, load_weights: bool = True, precision: Precision = "float32"
+) -> keras.Model:
     """Return the model ``backbone``: uint8 [n, H, W, 3] -> float32 features [n, h, w, channels], weights loaded.
 
     `load_weights` is False where a checkpoint follows that has them all: neither file nor download is needed then.
+    `precision` is that of the layers' arithmetic; the weights are float32 and the same in any.
 
     `set_trainable_layers` keeps batch normalisation of pretrained weights frozen and so in inference mode: a few
     photos a batch would only spoil its statistics. From scratch it follows the training phase.
@@ -71,7 +77,8 @@ def build_backbone(config: NetworkConfig, *, load_weights: bool = True) -> keras
         raise InvalidRequest(f"--alpha is for mobilenet and mobilenet_v2; received it with {kind.name}.")
     side = config.image_size or kind.input_size
     try:
-        core = kind.build(config if load_weights else replace(config, weights="none"), (side, side, 3))
+        with arithmetic(precision):
+            core = kind.build(config if load_weights else replace(config, weights="none"), (side, side, 3))
     except ValueError as error:
         raise InvalidRequest(
             f"{kind.name} cannot be built with --image-size {side}, --alpha {config.alpha} and --weights "
@@ -128,19 +135,6 @@ def classifier(backbone: keras.Model, head: keras.Model, augmentation: keras.Mod
     seen = augmentation(image) if augmentation is not None else image
     pooled = layers.GlobalAveragePooling2D(name="pooling", dtype="float32")(backbone(seen))
     return keras.Model(image, head(pooled), name="classifier")
-
-
-def build_augmentation(seed: int) -> keras.Model:
-    """Return the augmentation layers, which act on photos in 0..255 while training and are left out of the export."""
-    return keras.Sequential(
-        [
-            layers.RandomFlip("horizontal", seed=seed),
-            layers.RandomRotation(0.15, fill_mode="reflect", seed=seed + 1),
-            layers.RandomTranslation(0.1, 0.1, fill_mode="reflect", seed=seed + 2),
-            layers.RandomContrast(0.1, value_range=(0, 255), seed=seed + 3),
-        ],
-        name="augmentation",
-    )
 
 
 def backbone_core(backbone: keras.Model) -> keras.Model:
@@ -252,12 +246,15 @@ ARCHITECTURES = {
     for kind in (
         Architecture(
             "base_cnn", 96, _symmetric, _base_cnn, pretrained=False,
-            fine_tune_layers=-1, fine_tune_epochs=45, fine_tune_learning_rate=2e-3,
+            fine_tune_layers=-1, fine_tune_epochs=45, fine_tune_learning_rate=2e-3, zoom=0.0,
         ),
         Architecture("mobilenet", 224, _symmetric, _application("MobileNet")),
         Architecture("mobilenet_v2", 224, _symmetric, _application("MobileNetV2")),
         Architecture("resnet50", 224, _caffe, _application("ResNet50")),
-        Architecture("inception_v3", 299, _symmetric, _application("InceptionV3")),
+        Architecture(
+            "inception_v3", 299, _symmetric, _application("InceptionV3"),
+            fine_tune_epochs=10, fine_tune_learning_rate=2e-4,
+        ),
         Architecture("xception", 299, _symmetric, _application("Xception")),
     )
 }  # fmt: skip

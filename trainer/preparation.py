@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from classifier.errors import InvalidRequest, NotFound, Refused
 from classifier.manifest import InputSpec
 from trainer.config import DataConfig, NetworkConfig, TrainingConfig
 from trainer.datasets import list_photos
+from trainer.mirror import local_data_dir
 from trainer.photos import CheckedPhotos, PhotoSource, check_photos, fingerprint
 from trainer.progress import counting
 from trainer.run_folder import RunFolder, read_json, write_file, write_json
+from trainer.subsets import keep_classes
 
 
 def prepare_photos(
@@ -35,6 +38,11 @@ def prepare_photos(
     photos, not_listed = check_dataset(
         config.data, input_spec(config.network), console, cache_bytes=cache_bytes, workers=workers
     )
+    if run.summary.is_file() and read_json(run.summary)["fingerprint"] != photos.fingerprint:
+        raise Refused(
+            f"The photos in {config.data.data_dir} are not those that {run.path} was started with"
+            f"{_what_changed(run, photos)}. Put them back to resume it, or start a new run."
+        )
     write_file(run.rejected, lambda path: photos.rejected.to_csv(path, index=False))
     counts = photos.frame["split"].value_counts()
     console.print(
@@ -46,11 +54,6 @@ def prepare_photos(
         highlight=False,
     )
     _require_enough(photos, len(photos.frame) + len(photos.rejected), config.data.max_rejected, run)
-    if run.summary.is_file() and read_json(run.summary)["fingerprint"] != photos.fingerprint:
-        raise Refused(
-            f"The photos in {config.data.data_dir} are not those that {run.path} was started with. "
-            "Put them back to resume it, or start a new run."
-        )
     write_file(run.data, lambda path: photos.frame.to_csv(path, index=False))
     write_json(run.summary, _summary(config, photos, counts))
     return photos
@@ -61,14 +64,18 @@ def check_dataset(
     spec: InputSpec,
     console: Console,
     *,
+    classes: Collection[str] | None = None,
     cache_bytes: int | None = None,
     workers: int | None = None,
 ) -> tuple[CheckedPhotos, int]:
     """List and check a data set; return its photos, and how many more lie beside them that no table names.
 
-    What the layout left out is among the rejected.
+    What the layout left out is among the rejected. With `classes`, photos of other labels are passed over.
     """
+    config = replace(config, data_dir=str(local_data_dir(config.data_dir, console)))
     listing = list_photos(config)
+    if classes is not None:
+        listing = keep_classes(listing, classes)
     with counting(console, "checking photos", len(listing.frame)) as step:
         photos = check_photos(
             listing.frame, Path(config.data_dir), spec, cache_bytes=cache_bytes, workers=workers, on_photo=step
@@ -92,12 +99,40 @@ def load_photos(run: RunFolder, config: TrainingConfig, spec: InputSpec) -> Chec
 
     Raises:
         NotFound: the run has not checked any yet.
+        Unavailable: they are in a bucket that cannot be reached.
     """
     if not run.data.is_file() or not run.rejected.is_file():
         raise NotFound(f"Expected the tables of photos that `trainer train` keeps in {run.path}; they are missing.")
     frame = pd.read_csv(run.data, dtype=str, keep_default_na=False)
-    source = PhotoSource([Path(config.data.data_dir) / path for path in frame["image_path"]], spec)
+    folder = local_data_dir(config.data.data_dir)
+    source = PhotoSource([folder / path for path in frame["image_path"]], spec)
     return CheckedPhotos(frame, pd.read_csv(run.rejected, dtype=str), source, fingerprint(frame))
+
+
+def _what_changed(run: RunFolder, photos: CheckedPhotos) -> str:
+    """Name the photos in which a data set differs from a run's table: ": 2 changed (a.jpg, b.jpg), 1 added (c.jpg)"."""
+    if not run.data.is_file():
+        return ""
+    before = pd.read_csv(run.data, dtype=str, keep_default_na=False).set_index("image_path")
+    after, rejected = photos.frame.set_index("image_path"), photos.rejected.set_index("image_path")["reason"]
+    both = before.index.intersection(after.index)
+    names: dict[str, list[str]] = {"changed": [], "in another class or split": []}
+    for path in both:
+        old, new = before.loc[path], after.loc[path]
+        if old["sha256"] != new["sha256"]:
+            names["changed"].append(path)
+        elif (old["label"], old["split"]) != (new["label"], new["split"]):
+            names["in another class or split"].append(path)
+    names["added"] = list(after.index.difference(before.index))
+    gone = before.index.difference(after.index)
+    names["unusable"] = [path for path in gone if path in rejected.index]
+    names["removed"] = [path for path in gone if path not in rejected.index]
+    parts = [
+        f"{len(paths)} {what} ({', '.join(paths[:3])}{', ...' if len(paths) > 3 else ''})"
+        for what, paths in names.items()
+        if paths
+    ]
+    return f": {', '.join(parts)}" if parts else ""
 
 
 def _require_enough(photos: CheckedPhotos, listed: int, max_rejected: float, run: RunFolder) -> None:

@@ -9,6 +9,7 @@
     checkpoints/     weights: the last epoch's (with the optimizer's state) and the best one's
     log.csv          a line an epoch
     bundle/          what `admin_cli publish` takes; complete when its manifest.json is there
+    report/          report.html and model_card.md with their figures and tables, and the evaluations they are made of
 
 Every file is written beside its name (.partial-*) and renamed, so that it is either the old one or the new one. Other
 files in the folder are left alone.
@@ -16,10 +17,14 @@ files in the folder are left alone.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
-from collections.abc import Callable
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +85,11 @@ class RunFolder:
     def bundle(self) -> Path:
         """What is published."""
         return self.path / "bundle"
+
+    @property
+    def report(self) -> Path:
+        """Page, figures and tables for people."""
+        return self.path / "report"
 
     @property
     def new_bundle(self) -> Path:
@@ -158,14 +168,28 @@ def read_json(path: Path) -> Any:
 
 
 def write_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Have `write` fill a file beside `path`, flush it to disk and rename it to `path`."""
+    """Have `write` fill a file beside `path`, flush it to disk and rename it to `path`.
+
+    Raises:
+        OSError: it cannot be written, with the name of `path`; what was written of it is removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The name keeps its ending: Keras and NumPy go by it.
     beside = path.with_name(f"{PARTIAL}{path.name}")
-    write(beside)
-    with beside.open("rb") as file:
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        with _without_afterwords():
+            write(beside)
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except (OSError, RuntimeError) as error:
+        # On a full disk the rest would take the room that is needed to go on.
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        number = getattr(error, "errno", None)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def replace_bundle(run: RunFolder) -> None:
@@ -184,6 +208,22 @@ def clear_unfinished_bundle(run: RunFolder) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def _without_afterwords() -> Iterator[None]:
+    """Keep HDF5 from printing tracebacks when it cannot close a file that it could not write: the error says it all."""
+    hooks = sys.excepthook, sys.unraisablehook
+    sys.excepthook, sys.unraisablehook = (lambda *said: None), (lambda said: None)
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        # What is open in the frames of the failed write is closed now.
+        traceback.clear_frames(error.__traceback__)
+        gc.collect()
+        raise
+    finally:
+        sys.excepthook, sys.unraisablehook = hooks
+
+
 def _read_config(run: RunFolder) -> TrainingConfig:
     try:
         return TrainingConfig.from_json(read_json(run.config))
@@ -196,5 +236,5 @@ def _clear(run: RunFolder) -> None:
     partial = sorted(run.path.glob(f"{PARTIAL}*"))
     for file in (run.state, run.summary, run.data, run.rejected, run.features, run.log, *partial):
         file.unlink(missing_ok=True)
-    for folder in (run.bundle, run.new_bundle, run.old_bundle, run.checkpoints):
+    for folder in (run.bundle, run.new_bundle, run.old_bundle, run.checkpoints, run.report):
         shutil.rmtree(folder, ignore_errors=True)

@@ -247,6 +247,7 @@ def _model(chosen: Chosen, settings: Settings) -> dict[str, Any]:
         },
         "metrics": dict(manifest.metrics),
         "thresholds": dict(manifest.thresholds),
+        "tta": dict(manifest.tta),
         "variant": manifest.variant,
         "created_at": manifest.created_at,
     }

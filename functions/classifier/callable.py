@@ -61,6 +61,7 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "gradcam_format": ((str,), "a string"),
     "gradcam_size": ((int,), "a whole number"),
     "top_k": ((int,), "a whole number"),
+    "tta": ((bool,), "true or false"),
 }
 
 

@@ -78,7 +78,9 @@ class Manifest:
     variants: Mapping[str, Any] = field(default_factory=dict)
     """What each exported file measured."""
     thresholds: Mapping[str, float] = field(default_factory=dict)
-    """Such as {"unknown": 0.4}: the confidence below which a prediction's status is "unknown"."""
+    """Such as {"unknown": 0.4}: the score below which a prediction's status is "unknown"."""
+    tta: Mapping[str, Any] = field(default_factory=dict)
+    """Test-time augmentation: the "views" that are averaged when a caller asks for it, and what that measured."""
     training: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     """The data set that it was trained on, with its "fingerprint"."""
@@ -121,6 +123,7 @@ class Manifest:
             variant=top.text("variant", default="float32"),
             variants=top.mapping("variants"),
             thresholds=_thresholds(top),
+            tta=top.mapping("tta"),
             training=top.mapping("training"),
             data=top.mapping("data"),
             parent_version=top.text_or_none("parent_version"),
@@ -180,6 +183,7 @@ class Manifest:
                 "variant": self.variant,
                 "variants": self.variants,
                 "thresholds": self.thresholds,
+                "tta": self.tta,
                 "training": self.training,
                 "data": self.data,
                 "parent_version": self.parent_version,

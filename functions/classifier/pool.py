@@ -61,13 +61,14 @@ class Pool:
         """Build ``count`` models, at most ``size``, and run each on a black photo: a first run is the slowest.
 
         Raises:
-            Corrupt: a probability is not a number.
+            Corrupt: a probability or the score is not a number.
         """
         blank = np.zeros((self.height, self.width, 3), np.uint8)
         with ExitStack() as lent:
             for model in [lent.enter_context(self.model()) for _ in range(min(count, self._size))]:
-                if not np.isfinite(model.run(blank).probabilities).all():
-                    raise Corrupt("Expected probabilities of a black photo; received some that are not numbers.")
+                output = model.run(blank)
+                if not np.isfinite([*output.probabilities, output.score]).all():
+                    raise Corrupt("Expected probabilities and a score of a black photo; received no numbers.")
 
     def _take(self) -> Model:
         with self._lock:

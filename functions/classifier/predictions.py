@@ -37,6 +37,10 @@ class Prediction:
     """(label, confidence), most probable first; at least one."""
     label_idx: int
     status: str
+    score: float
+    """How much the photo is like those that the model was trained on, 0..1."""
+    tta: bool
+    """Whether its mirror image was classified too."""
     overlay: Overlay | None
     decode_ms: float
     queue_ms: float
@@ -65,7 +69,7 @@ def predict(loaded: Loaded, content: bytes, query: Query, limits: Limits) -> Pre
     decoded = time.perf_counter()
     with loaded.pool.model() as model:
         lent = time.perf_counter()
-        output = model.run(array)
+        output = model.run(array, tta=query.tta)
         inferred = time.perf_counter()
     order = np.argsort(-output.probabilities, kind="stable")
     top = int(order[0])
@@ -85,11 +89,13 @@ def predict(loaded: Loaded, content: bytes, query: Query, limits: Limits) -> Pre
         encoded = heatmap.encode(picture, media_type)
         overlay = Overlay(manifest.labels[index], confidences[index], media_type, encoded)
     finished = time.perf_counter()
-    known = float(output.probabilities[top]) >= manifest.thresholds.get(UNKNOWN, 0.0)
+    known = output.score >= manifest.thresholds.get(UNKNOWN, 0.0)
     return Prediction(
         ranked=tuple((manifest.labels[int(i)], confidences[int(i)]) for i in order[: query.top_k]),
         label_idx=top,
         status="ok" if known else UNKNOWN,
+        score=round(output.score, DIGITS),
+        tta=query.tta,
         overlay=overlay,
         decode_ms=_milliseconds(started, decoded),
         queue_ms=_milliseconds(decoded, lent),
@@ -106,6 +112,8 @@ def body_of(prediction: Prediction, chosen: Chosen, model_name: str) -> dict[str
         "confidence": confidence,
         "label_idx": prediction.label_idx,
         "status": prediction.status,
+        "score": prediction.score,
+        "tta": prediction.tta,
         "predictions": [{"label": name, "confidence": value} for name, value in prediction.ranked],
     }
     if prediction.overlay is not None:

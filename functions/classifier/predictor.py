@@ -46,6 +46,8 @@ def log_fields(prediction: Prediction, chosen: Chosen) -> dict[str, Any]:
         "label": label,
         "confidence": confidence,
         "status": prediction.status,
+        "score": prediction.score,
+        "tta": prediction.tta,
         "fallback_for": chosen.fallback.pointed if chosen.fallback else None,
         **{f"{step}_ms": getattr(prediction, f"{step}_ms") for step in STEPS},
     }

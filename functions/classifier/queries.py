@@ -15,7 +15,8 @@ if TYPE_CHECKING:  # a command line has queries too, and no Flask
 
 MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "heatmap": "image/png"}
 JSON = "application/json"
-PARAMETERS = ("top_k", "gradcam", "gradcam_format", "gradcam_size")
+PARAMETERS = ("top_k", "gradcam", "gradcam_format", "gradcam_size", "tta")
+OFF, ON = ("0", "false"), ("1", "true")
 TOP_LABEL = ""
 LABEL_PREFIX = "label:"
 """``gradcam=label:1`` explains the label "1", which without the prefix would ask for the most probable one."""
@@ -32,6 +33,8 @@ class Query:
     """A key of `MEDIA_TYPES`."""
     gradcam_size: int = 512
     """The overlay's longest side, in pixels."""
+    tta: bool = False
+    """Test-time augmentation: whether to average over the photo and its mirror image."""
     bare: bool = False
     """Whether the reply is the overlay itself instead of JSON."""
 
@@ -71,6 +74,7 @@ def query_of(values: Mapping[str, str]) -> Query:
         gradcam=gradcam,
         gradcam_format=choice,
         gradcam_size=_integer(values, "gradcam_size", Query.gradcam_size, 32, 2048),
+        tta=_switch(values, "tta"),
     )
 
 
@@ -89,14 +93,21 @@ def label_index(labels: Sequence[str], label: str) -> int:
 
 
 def _gradcam(value: str) -> str | None:
-    if value.lower() in ("0", "false"):
+    if value.lower() in OFF:
         return None
-    if value.lower() in ("1", "true"):
+    if value.lower() in ON:
         return TOP_LABEL
     label = value.removeprefix(LABEL_PREFIX)
     if not label:
         raise InvalidRequest(f"Expected gradcam to be 0, 1 or a label; received {value or 'nothing'}.")
     return label
+
+
+def _switch(values: Mapping[str, str], name: str) -> bool:
+    value = values.get(name, "0")
+    if value.lower() not in (*OFF, *ON):
+        raise InvalidRequest(f"Expected {name} to be {' or '.join((*OFF, *ON))}; received {value or 'nothing'!r}.")
+    return value.lower() in ON
 
 
 def _integer(values: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:

@@ -79,7 +79,7 @@ async function classify(label) {
   $("status").textContent = label === null ? "Looking at the photo…" : `Looking for ${plain(label)}…`;
   try {
     const gradcam = label === null ? "1" : `label:${label}`; // a label may be "1" itself
-    const query = new URLSearchParams({ top_k: "5", gradcam, gradcam_size: "1024" });
+    const query = new URLSearchParams({ top_k: "5", gradcam, gradcam_size: "1024", tta: $("tta").checked ? "1" : "0" });
     const reply = await ask(`?${query}`, { method: "POST", body, signal: mine.signal });
     if (mine === running) show(reply, label === null);
   } catch (error) {
@@ -96,12 +96,18 @@ function show(reply, first) {
   $("overlay").alt = `Heatmap of what speaks for ${plain(label)}`;
   $("overlay").hidden = $("slider").hidden = false;
   $("caption").textContent = `Bright: what speaks for ${plain(label)}.`;
-  $("label").textContent = `${plain(reply.label)}, ${percent(reply.confidence)}`;
-  $("doubt").hidden = reply.status !== "unknown";
+  const unknown = reply.status === "unknown";
+  const answer = unknown ? "I don’t know" : `${plain(reply.label)}, ${percent(reply.confidence)}`;
+  $("label").textContent = answer;
+  $("doubt").hidden = !unknown;
+  $("doubt").textContent =
+    `This photo is not like anything this model was trained on (score ${reply.score.toFixed(2)} of 1). ` +
+    "The labels below are only the nearest that it has.";
+  $("predictions").classList.toggle("doubtful", unknown);
   $("predictions").replaceChildren(...reply.predictions.map((one, place) => row(one, place, label)));
   $("status").classList.add("said");
   $("status").textContent = first
-    ? `${plain(reply.label)}, ${percent(reply.confidence)}.`
+    ? unknown ? "I don’t know: not like anything it was trained on." : `${answer}.`
     : `The heatmap now shows what speaks for ${plain(label)}.`;
   const pressed = $("predictions").querySelector("[aria-pressed=true]");
   if (!first && pressed) pressed.focus(); // the buttons were made anew
@@ -147,6 +153,7 @@ $("strength").addEventListener("input", () => {
   $("overlay").style.opacity = $("strength").value / 100;
   $("percent").textContent = `${$("strength").value} %`;
 });
+$("tta").addEventListener("change", () => photo && classify(null));
 $("retry").addEventListener("click", () => (photo ? classify(null) : look()));
 document.addEventListener("paste", (event) => choose(event.clipboardData.files));
 document.addEventListener("dragover", (event) => {

@@ -1,4 +1,4 @@
-"""`trainer datasets` and `trainer samples`: where photos come from."""
+"""`trainer datasets`, `trainer download` and `trainer samples`: where photos come from."""
 
 from __future__ import annotations
 
@@ -7,16 +7,33 @@ from typing import Annotated
 
 import typer
 
-from trainer.commands.options import CsvOption
+from classifier.errors import InvalidRequest
+from trainer.commands.options import (
+    ClassesOption,
+    CsvOption,
+    DataDirOption,
+    FirstClassesOption,
+    MaxPerClassOption,
+    RandomClassesOption,
+    class_names,
+)
 from trainer.commands.screen import console
 
 
 def datasets(
     dataset: Annotated[str | None, typer.Option(help="Look at one data set; with --data-dir.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Its folder.")] = None,
+    data_dir: DataDirOption = None,
     csv: CsvOption = None,
+    classes: ClassesOption = "",
+    first_classes: FirstClassesOption = None,
+    random_classes: RandomClassesOption = None,
+    max_per_class: MaxPerClassOption = None,
+    seed: Annotated[int, typer.Option(help="Of splits and draws.")] = 7,
 ) -> None:
     """List the data-set layouts that can be loaded, or check one: its photos a class and split, and the unusable ones.
+
+    Subsets are taken as `trainer train` takes them: first the classes, then the splits, then at most --max-per-class
+    photos of each class in each split.
 
     Example: trainer datasets --dataset dog-breed --data-dir data/dog-breed
     """
@@ -25,9 +42,16 @@ def datasets(
     from trainer.datasets import LOADERS
 
     if dataset is not None:
+        from trainer.config import DataConfig
         from trainer.evaluating import describe_dataset
 
-        describe_dataset(dataset, data_dir, csv, console())
+        if data_dir is None:
+            raise InvalidRequest("Expected --data-dir with --dataset; received none.")
+        config = DataConfig(
+            dataset, data_dir, str(csv) if csv else None, seed=seed, classes=class_names(classes),
+            first_classes=first_classes, random_classes=random_classes, max_per_class=max_per_class,
+        )  # fmt: skip
+        describe_dataset(config, console())
         return
     table = Table(box=None, pad_edge=False)
     for column in ("dataset", "layout", "source"):
@@ -35,6 +59,23 @@ def datasets(
     for loader in LOADERS.values():
         table.add_row(loader.name, loader.layout, loader.source)
     console().print(table)
+
+
+def download(
+    dataset: Annotated[str, typer.Argument(help="food-101 or dog-breed.")],
+    folder: Annotated[Path, typer.Argument(help="Where to; kept as it is if already complete.")],
+    url: Annotated[str | None, typer.Option(help="A mirror of the official archive (food-101).")] = None,
+) -> None:
+    """Download an official data set, verify and unpack it; an interrupted download goes on when it is run again.
+
+    Dog Breed comes through Kaggle's own command line, `kaggle`, with your account.
+
+    Example: trainer download food-101 data/food-101
+    """
+    from trainer.download import download as get
+
+    new = get(dataset, folder, console(), url=url)
+    typer.echo(f"{dataset} {'is in' if new else 'was already in'} {folder}")
 
 
 def samples(

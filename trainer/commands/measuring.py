@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from trainer.commands.options import CsvOption, RunArgument
+from trainer.commands.options import CsvOption, DataDirOption, RunArgument
 from trainer.commands.screen import console, print_figures
 
 
@@ -16,21 +16,34 @@ def evaluate(
     run: RunArgument,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     dataset: Annotated[str | None, typer.Option(help="Evaluate on another data set; with --data-dir.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Its folder.")] = None,
+    data_dir: DataDirOption = None,
     csv: CsvOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the JSON and CSV tables.")] = None,
+    strangers: Annotated[
+        Path | None, typer.Option(help="Folder of photos of something else: how well are they told?")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Measure a run's served file on photos: top-1, top-5, log-loss, precision, recall, F1, confusion matrix.
 
+    The column "top-1 tta" averages each photo with its mirror image (test-time augmentation).
+
     Example: trainer evaluate runs/food --split validation --out tables
     """
     from trainer.evaluating import evaluate_run
+    from trainer.run_folder import RunFolder
+    from trainer.strangers import measure_strangers
 
     evaluation = evaluate_run(
         run, split, dataset=dataset, data_dir=data_dir, csv=csv, out=out, console=console(err=as_json)
     )
+    told = measure_strangers(RunFolder(run), evaluation, strangers, console(err=as_json)) if strangers else None
     if as_json:
-        typer.echo(json.dumps(evaluation.figures(), indent=2))
-    else:
-        print_figures({split: evaluation.figures()})
+        typer.echo(json.dumps(evaluation.figures() | ({"strangers": told} if told else {}), indent=2))
+        return
+    print_figures({split: evaluation.figures()})
+    if told:
+        typer.echo(
+            f"{told['photos']} strangers: AUROC {told['auroc']:.3f}, {told['told']:.1%} told as unknown; "
+            f"{told['passing']:.1%} of the {split} photos pass"
+        )

@@ -23,6 +23,7 @@ from trainer.config import (
     Precision,
     ScheduleConfig,
     TrainingConfig,
+    VariantName,
 )
 
 SECTIONS = {"data": DataConfig, "network": NetworkConfig, "schedule": ScheduleConfig, "compute": ComputeConfig}
@@ -31,9 +32,22 @@ RunOption = Annotated[Path, typer.Option("--run", help="Folder of the run; an in
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.")]
 DataDirOption = Annotated[str | None, typer.Option(help="Folder of the photos, or gs://bucket/folder.")]
 DatasetOption = Annotated[str | None, typer.Option(help="food-101, dog-breed, folder or csv.")]
+ClassesOption = Annotated[str, typer.Option(help="Only these labels, such as pizza,ramen.")]
+FirstClassesOption = Annotated[int | None, typer.Option(help="Only the first labels, sorted.", min=2)]
+RandomClassesOption = Annotated[int | None, typer.Option(help="Only so many labels, by --seed.", min=2)]
+MaxPerClassOption = Annotated[int | None, typer.Option(help="Most photos a class and split, by --seed.", min=1)]
 CsvOption = Annotated[Path | None, typer.Option(help="The table of --dataset csv.")]
 ToleranceOption = Annotated[
     float, typer.Option(help="Share of top-1 that the served file may lose against float32.", min=0, max=1)
+]
+VariantOption = Annotated[
+    VariantName | None,
+    typer.Option(
+        help="Serve this file: float32, float16, int8-dynamic or int8. Default: the fastest within the tolerance."
+    ),
+]
+StrangersOption = Annotated[
+    Path | None, typer.Option(help="Folder of photos of something else, by which the unknown are told best.")
 ]
 CacheOption = Annotated[
     float | None, typer.Option(help="Memory for decoded photos. Default: a quarter of the machine's.", min=0)
@@ -48,10 +62,10 @@ def _training_options(
     image_column: Annotated[str, typer.Option(help="Column of paths (csv).")] = "image_path",
     label_column: Annotated[str, typer.Option(help="Column of labels (csv).")] = "label",
     split_column: Annotated[str, typer.Option(help="Column of splits, if there is one (csv).")] = "split",
-    classes: Annotated[str, typer.Option(help="Only these labels, such as pizza,ramen.")] = "",
-    first_classes: Annotated[int | None, typer.Option(help="Only the first labels, sorted.", min=2)] = None,
-    random_classes: Annotated[int | None, typer.Option(help="Only so many labels, by --seed.", min=2)] = None,
-    max_per_class: Annotated[int | None, typer.Option(help="Most photos a class and split.", min=1)] = None,
+    classes: ClassesOption = "",
+    first_classes: FirstClassesOption = None,
+    random_classes: RandomClassesOption = None,
+    max_per_class: MaxPerClassOption = None,
     validation_share: Annotated[float, typer.Option(help="Held back from training.", min=0.01, max=0.5)] = 0.1,
     test_share: Annotated[
         float, typer.Option(help="Held out for the figures where the data has no test photos.", min=0.01, max=0.5)
@@ -72,10 +86,12 @@ def _training_options(
     hidden: Annotated[str, typer.Option(help="Widths of up to two hidden dense layers, such as 256,128.")] = "",
     dropout: Annotated[float, typer.Option(help="Before each dense layer.", min=0, max=0.95)] = 0.2,
     head_epochs: Annotated[int, typer.Option(help="At most, on cached features.", min=1)] = 100,
-    head_learning_rate: Annotated[float, typer.Option(help="Of the head alone.", min=1e-8)] = 3e-4,
+    head_learning_rate: Annotated[
+        float | None, typer.Option(help="Of the head alone. Default: 3e-4; sgd 0.03.", min=1e-8)
+    ] = None,
     head_decay: Annotated[
         float | None,
-        typer.Option(help="L2 of the head's kernels. Default: 50 / training photos; 1e-4 from scratch.", min=0),
+        typer.Option(help="L2 of the head's kernels. Default: one that suits the features.", min=0),
     ] = None,
     head_views: Annotated[
         int, typer.Option(help="Views of each photo that the head sees: itself and augmented ones.", min=1, max=32)
@@ -84,7 +100,7 @@ def _training_options(
         int | None, typer.Option(help="At most; 0 trains the head only. Default: the architecture's.", min=0)
     ] = None,
     fine_tune_learning_rate: Annotated[
-        float | None, typer.Option(help="At its highest. Default: the architecture's.", min=1e-8)
+        float | None, typer.Option(help="At its highest. Default: the architecture's; sgd 100 times it.", min=1e-8)
     ] = None,
     fine_tune_layers: Annotated[
         int | None, typer.Option(help="Last layers to fine-tune, -1 for all. Default: the architecture's.", min=-1)
@@ -93,7 +109,7 @@ def _training_options(
         LearningRateSchedule, typer.Option(help="Of fine-tuning: cosine or constant.")
     ] = "cosine",
     layer_decay: Annotated[
-        float, typer.Option(help="Rate of a block of layers relative to the next one's.", min=0.01, max=1)
+        float, typer.Option(help="Rate of a stage of layers relative to the next one's.", min=0.01, max=1)
     ] = 1.0,
     optimizer: Annotated[Optimizer, typer.Option(help="adam, adamw or sgd.")] = "adam",
     label_smoothing: Annotated[float, typer.Option(help="Share of the target given to all.", min=0, max=0.5)] = 0.0,
@@ -108,7 +124,7 @@ def _training_options(
     ] = "float32",
     jit_compile: Annotated[bool, typer.Option(help="Compile the training step with XLA.")] = False,
     distribution: Annotated[
-        Distribution, typer.Option(help="Share batches out: none, data-parallel, mirrored or multi-worker.")
+        Distribution, typer.Option(help="Share batches out: none, data-parallel (JAX), mirrored (TensorFlow).")
     ] = "none",
     config: Annotated[
         Path | None, typer.Option(help="JSON with options, such as tune's best.json; the command line goes first.")
@@ -170,6 +186,11 @@ def read_config(file: Path | None, given: Mapping[str, Any]) -> TrainingConfig:
     return TrainingConfig.from_json(plain)
 
 
+def class_names(text: str) -> tuple[str, ...]:
+    """Return the labels of --classes."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def _read_file(path: Path) -> dict[str, Any]:
     from trainer.run_folder import read_json
 
@@ -186,7 +207,7 @@ def _plain(name: str, value: Any) -> Any:
     if name == "hidden":
         return _widths(value)
     if name == "classes":
-        return tuple(part.strip() for part in value.split(",") if part.strip())
+        return class_names(value)
     return str(value) if isinstance(value, Path) else value
 
 

@@ -32,16 +32,16 @@ def print_result(manifest: Any, bundle: Path) -> None:
 
 
 def print_figures(figures: dict[str, dict[str, float]]) -> None:
-    """Print a line of figures a split."""
+    """Print a line of figures a split; tta is with the mirror image too (test-time augmentation)."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     table.add_column("served file on")
-    for column in ("photos", "top-1", "top-5", "log-loss", "F1"):
+    for column in ("photos", "top-1", "top-1 tta", "top-5", "log-loss", "F1"):
         table.add_column(column, justify="right")
     for split, row in figures.items():
         table.add_row(
-            split, str(row["photos"]), f"{row['top_1']:.1%}", f"{row['top_5']:.1%}", f"{row['log_loss']:.3f}",
-            f"{row['f1']:.3f}",
+            split, str(row["photos"]), f"{row['top_1']:.1%}", f"{row['tta_top_1']:.1%}", f"{row['top_5']:.1%}",
+            f"{row['log_loss']:.3f}", f"{row['f1']:.3f}",
         )  # fmt: skip
     console().print(table)

@@ -12,10 +12,13 @@ from trainer.commands.options import (
     CacheOption,
     RunArgument,
     RunOption,
+    StrangersOption,
     ToleranceOption,
+    VariantOption,
     WorkersOption,
     training_options,
 )
+from trainer.commands.reporting import ReportOption, write_report
 from trainer.commands.screen import console, load_keras, print_result
 from trainer.config import TrainingConfig
 
@@ -25,11 +28,14 @@ def train(
     run: RunOption,
     config: TrainingConfig,
     tolerance: ToleranceOption = 0.005,
+    variant: VariantOption = None,
+    strangers: StrangersOption = None,
     cache_gb: CacheOption = None,
     workers: WorkersOption = None,
+    report: ReportOption = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again if the run folder is in use.")] = False,
 ) -> None:
-    """Train, export, evaluate, and leave a bundle in the run's folder.
+    """Train, export, evaluate, report, and leave a bundle in the run's folder.
 
     Example: trainer train --dataset folder --data-dir photos --architecture mobilenet_v2 --run runs/mine
     """
@@ -46,12 +52,22 @@ def train(
     if bundle.backend() != bundle.EXPORTING_BACKEND:
         console().print(f"next: KERAS_BACKEND=tensorflow trainer export {run}", highlight=False, soft_wrap=True)
         return
-    manifest = bundle.make_bundle(trained, config, folder, console(), tolerance=tolerance)
+    manifest = bundle.make_bundle(
+        trained, config, folder, console(), tolerance=tolerance, variant=variant, strangers=strangers
+    )
+    if report:
+        write_report(folder, strangers)
     print_result(manifest, folder.bundle)
     console().print(f"done in {time.perf_counter() - began:.0f} s", highlight=False)
 
 
-def export(run: RunArgument, tolerance: ToleranceOption = 0.005) -> None:
+def export(
+    run: RunArgument,
+    tolerance: ToleranceOption = 0.005,
+    variant: VariantOption = None,
+    strangers: StrangersOption = None,
+    report: ReportOption = True,
+) -> None:
     """Make a run's bundle again from its best checkpoint.
 
     Example: trainer export runs/food --tolerance 0.01
@@ -65,5 +81,9 @@ def export(run: RunArgument, tolerance: ToleranceOption = 0.005) -> None:
     if bundle.backend() != bundle.EXPORTING_BACKEND:
         raise InvalidSetting(f"Expected KERAS_BACKEND=tensorflow for the export; received {bundle.backend()}.")
     trained = training.load_trained(folder, config)
-    manifest = bundle.make_bundle(trained, config, folder, console(), tolerance=tolerance)
+    manifest = bundle.make_bundle(
+        trained, config, folder, console(), tolerance=tolerance, variant=variant, strangers=strangers
+    )
+    if report:
+        write_report(folder, strangers)
     print_result(manifest, folder.bundle)

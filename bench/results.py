@@ -1,0 +1,149 @@
+"""What training reaches on real photos: runs `trainer train` for several seeds and makes the table of docs/results.md.
+
+    python bench/results.py [--seeds 7,8,9] [--architectures mobilenet_v2,inception_v3] [--table FILE]
+
+Photos and weights are looked for in POINTER_DATA and POINTER_WEIGHTS, or where --data and --weights say. The seed
+decides which photos validate, the order, the augmentation and the dropout; for the dogs, whose data set has no test
+photos of its own, which photos test too. The figures are those of the bundle's manifest: of the file that is served, on
+the test photos. The interval is Wilson's, at 95 %, of the mean share for one run's number of test photos.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from statistics import mean, stdev
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "functions")]
+
+from classifier.bundle import read_bundle  # noqa: E402
+
+TRAINER = Path(sys.executable).parent / "trainer"
+NETWORKS = {
+    "mobilenet_v2": ("mobilenet_v2_1.0_224_no_top.weights.h5", ()),
+    "inception_v3": ("inception_v3_through_mixed8_no_top_float.weights.h5", ("--backbone-layer", "mixed8")),
+}
+"""File of weights, and what else its network needs."""
+HEAD_ONLY = ("--fine-tune-epochs", "0")
+HEADER = "| photos | network | trained | seeds | top-1, each | mean | s.d. | 95 % | s to train | s in all |"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: what is trained on what."""
+
+    dataset: str
+    architecture: str
+    options: tuple[str, ...]
+
+    @property
+    def trained(self) -> str:
+        """What of the network is trained."""
+        return "head" if HEAD_ONLY[0] in self.options else "head, then fine-tuned"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run."""
+
+    top_1: float
+    photos: int
+    train_seconds: float
+    seconds: float
+
+
+def main() -> None:
+    """Run everything; print each run's line, and the table at the end."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    shared = ROOT.parent / "shared"
+    parser.add_argument("--seeds", default="7,8,9", help="default: %(default)s")
+    parser.add_argument("--architectures", default=",".join(NETWORKS), help="default: %(default)s")
+    parser.add_argument("--datasets", default="food-101,dog-breed", help="default: %(default)s")
+    parser.add_argument("--data", type=Path, default=os.environ.get("POINTER_DATA", shared / "data"))
+    parser.add_argument("--weights", type=Path, default=os.environ.get("POINTER_WEIGHTS", shared / "weights"))
+    parser.add_argument("--no-head-only", action="store_true", help="leave out the frozen networks on food-101")
+    parser.add_argument("--table", type=Path, help="write the table here too")
+    options = parser.parse_args()
+    unknown = set(options.architectures.split(",")) - set(NETWORKS)
+    if unknown:
+        parser.error(f"expected --architectures among {', '.join(NETWORKS)}; received {', '.join(sorted(unknown))}")
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    rows = [HEADER, re.sub(r"[^|]+", " --- ", HEADER)]
+    for case in cases(options.architectures.split(","), options.datasets.split(","), not options.no_head_only):
+        results = []
+        for seed in seeds:
+            results.append(run(case, seed, options.data, options.weights))
+            print(f"{case.dataset} {case.architecture}, {case.trained}, seed {seed}: {results[-1]}", flush=True)
+        rows.append(row(case, seeds, results))
+        print(rows[-1], flush=True)
+    print("\n" + "\n".join(rows))
+    if options.table:
+        options.table.write_text("\n".join(rows) + "\n")
+
+
+def cases(architectures: list[str], datasets: list[str], head_only: bool) -> Iterator[Case]:
+    """Yield the rows: food with and without fine-tuning, dogs with the head only (they are ImageNet's own photos)."""
+    for architecture in architectures:
+        for dataset in datasets:
+            if dataset == "dog-breed" or head_only:
+                yield Case(dataset, architecture, HEAD_ONLY)
+            if dataset != "dog-breed":
+                yield Case(dataset, architecture, ())
+
+
+def run(case: Case, seed: int, data: Path, weights: Path) -> Result:
+    """Train once in a folder that is removed afterwards.
+
+    Raises:
+        SystemExit: the training failed; its output is the message.
+    """
+    file, needed = NETWORKS[case.architecture]
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = Path(folder) / "run" / "bundle"
+        command = [
+            TRAINER, "train", "--dataset", case.dataset, "--data-dir", data / case.dataset,
+            "--architecture", case.architecture, "--weights", weights / file, *needed, *case.options,
+            "--seed", seed, "--run", bundle.parent,
+        ]  # fmt: skip
+        began = time.perf_counter()
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+        seconds = time.perf_counter() - began
+        trained = re.search(r"trained in (\d+) s", done.stdout)
+        if done.returncode or trained is None:
+            raise SystemExit(done.stdout + done.stderr)
+        manifest = read_bundle(bundle)
+        return Result(manifest.metrics["test"]["top_1"], manifest.data["photos"]["test"], int(trained[1]), seconds)
+
+
+def row(case: Case, seeds: list[int], results: list[Result]) -> str:
+    """Return a line of the table."""
+    shares = [result.top_1 for result in results]
+    low, high = wilson(mean(shares), results[0].photos)
+    spread = f"{100 * stdev(shares):.1f}" if len(shares) > 1 else ""
+    cells = [
+        case.dataset, case.architecture, case.trained, ", ".join(map(str, seeds)),
+        ", ".join(f"{share:.1%}" for share in shares), f"**{mean(shares):.1%}**", spread, f"{low:.1%} to {high:.1%}",
+        f"{mean(result.train_seconds for result in results):.0f}", f"{mean(result.seconds for result in results):.0f}",
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
+    """Return the score interval (Wilson 1927) of a share of `count` independent photos."""
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return middle - half, middle + half
+
+
+if __name__ == "__main__":
+    main()

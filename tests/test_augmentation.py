@@ -1,0 +1,62 @@
+"""Augmentation: what it changes, by how much, and when."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from trainer.augmentation import Always, build_augmentation
+
+
+@pytest.fixture
+def photos() -> np.ndarray:
+    """Smooth ones: a shift changes them by as much as it is far."""
+    ramp = np.linspace(0, 255, 32, dtype=np.float32)
+    photo = np.stack([np.add.outer(ramp, ramp) / 2, np.outer(ramp, ramp) / 255, ramp[::-1, None] + 0 * ramp], axis=-1)
+    return np.stack([photo, 255 - photo])
+
+
+def _change(augmentation: keras.Model, photos: np.ndarray) -> float:
+    """Return the mean difference to the nearer of a photo and its mirror image, over some views."""
+    differences = []
+    for _ in range(8):
+        views = keras.ops.convert_to_numpy(augmentation(photos, training=True))
+        for view, photo in zip(views, photos, strict=True):
+            differences.append(min(np.abs(view - seen).mean() for seen in (photo, photo[:, ::-1])))
+    return float(np.mean(differences))
+
+
+def test_it_acts_while_training_only(photos):
+    augmentation = build_augmentation(1)
+    assert np.array_equal(augmentation(photos, training=False), photos)
+    changed = keras.ops.convert_to_numpy(augmentation(photos, training=True))
+    assert not np.allclose(changed, photos)
+    assert changed.min() >= 0
+    assert changed.max() <= 255
+
+
+def test_strength_and_zoom_say_how_much(photos):
+    changes = [_change(build_augmentation(1, strength), photos) for strength in (0.0, 0.3, 1.0, 2.0)]
+    assert changes[0] == 0
+    assert changes == sorted(changes)
+    assert len(set(changes)) == 4
+    assert _change(build_augmentation(1, 0.0, zoom=0.5), photos) == 0
+    flat = np.zeros((1, 32, 32, 3), np.float32)
+    flat[:, 12:20, 12:20] = 255
+    # A crop makes what is in the middle larger.
+    sums = [
+        np.mean([np.sum(build_augmentation(seed, 0.1, zoom=zoom)(flat, training=True)) for seed in range(8)])
+        for zoom in (0.0, 7.0)
+    ]
+    assert sums[1] > 1.3 * sums[0]
+
+
+def test_views_are_augmented_when_predicted_too(photos):
+    image = keras.Input(photos.shape[1:])
+    model = keras.Model(image, Always(build_augmentation(1))(image))
+    first, second = (model.predict(photos, verbose=0) for _ in range(2))
+    assert not np.allclose(first, photos)
+    assert not np.allclose(first, second)
+    again = keras.Model(image, Always(build_augmentation(1))(image))
+    assert np.array_equal(again.predict(photos, verbose=0), first)

@@ -1,0 +1,260 @@
+"""Precision, XLA, several devices and the JAX backend: each gives the network that plain training gives."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from classifier.errors import InvalidRequest
+from classifier.manifest import Manifest
+from tests import photo_sets
+from trainer import compute, network, training
+from trainer.config import ComputeConfig, DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.export import check_heatmaps
+from trainer.generator import PhotoSequence
+from trainer.gradcam import serving_model
+from trainer.photos import PhotoSource
+from trainer.preparation import input_spec
+from trainer.run_folder import start_run
+from trainer.variants import convert
+
+PROGRAM = (sys.executable, "-m", "tests.training_on_devices")
+TRAINER = Path(sys.executable).with_name("trainer")
+SHARED = {"tensorflow": "mirrored", "jax": "data-parallel"}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """27 training photos: batches of 10 leave a last one of 7."""
+    return photo_sets.food_101(tmp_path_factory.mktemp("photos"), train=12)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    keras.utils.set_random_seed(11)
+    path = tmp_path_factory.mktemp("weights") / "base_cnn.weights.h5"
+    backbone = network.build_backbone(NetworkConfig("base_cnn", "none", image_size=32))
+    network.backbone_core(backbone).save_weights(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def environments(tmp_path_factory) -> dict[str, dict[str, str]]:
+    """By backend. JAX has two virtual CPUs, keeps what it has compiled for the next process, and has no TensorFlow."""
+    without = tmp_path_factory.mktemp("without")
+    (without / "tensorflow.py").write_text("raise ImportError('not on a machine with JAX alone')\n")
+    return {
+        "tensorflow": {**os.environ, "KERAS_BACKEND": "tensorflow"},
+        "jax": {
+            **os.environ,
+            "KERAS_BACKEND": "jax",
+            "PYTHONPATH": str(without),
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+            "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def runs(photos, weights, environments, tmp_path_factory) -> Callable[[str], tuple[Path, Path]]:
+    """By backend, the runs of the same training on one device and shared out to two."""
+
+    @functools.cache
+    def trained(backend: str) -> tuple[Path, Path]:
+        folder = tmp_path_factory.mktemp(backend)
+        alone = _config(photos, weights, augment=False)
+        shared = replace(alone, compute=ComputeConfig(distribution=SHARED[backend]))
+        # TensorFlow's devices draw for themselves; JAX's draw what one would.
+        more = {"WITHOUT_DROPOUT": "1"} if backend == "tensorflow" else {}
+        done = _train({**environments[backend], **more}, (alone, folder / "alone"), (shared, folder / "shared"))
+        assert done.returncode == 0, done.stderr
+        return folder / "alone", folder / "shared"
+
+    return trained
+
+
+def _config(photos: Path, weights: Path, compute: ComputeConfig | None = None, **schedule) -> TrainingConfig:
+    defaults = {"head_epochs": 2, "fine_tune_epochs": 2, "fine_tune_layers": 2, "batch_size": 10}
+    return TrainingConfig(
+        DataConfig("food-101", str(photos), validation_share=0.25),
+        NetworkConfig("base_cnn", str(weights), image_size=32, dropout=0.0),
+        ScheduleConfig(**{**defaults, "fine_tune_learning_rate": 1e-3, **schedule}),
+        compute or ComputeConfig(),
+    )
+
+
+def _train(environment: dict[str, str], *jobs: tuple[TrainingConfig, Path]) -> subprocess.CompletedProcess[str]:
+    arguments = [part for config, run in jobs for part in (json.dumps(config.to_json()), str(run))]
+    return subprocess.run([*PROGRAM, *arguments], env=environment, capture_output=True, text=True)
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """The weights in a file, without the optimizer that a compiled head was saved with."""
+    arrays: dict[str, np.ndarray] = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return {name: array for name, array in arrays.items() if "optimizer" not in name.split("/")}
+
+
+@pytest.mark.parametrize("backend", SHARED)
+def test_two_devices_learn_what_one_learns(weights, runs, backend):
+    alone, shared = runs(backend)
+    logs = [pd.read_csv(run / "log.csv") for run in (alone, shared)]
+    assert logs[0]["phase"].tolist() == ["head"] * 2 + ["fine-tuning"] * 2
+    for column in ("val_log_loss", "val_accuracy", "log_loss"):
+        # The photos that fill a batch up count in the average of an epoch's training log-loss, and only there.
+        np.testing.assert_allclose(logs[1][column], logs[0][column], rtol=2e-2 if column == "log_loss" else 1e-4)
+    changed = 0.0
+    before = list(_arrays(weights).values())
+    for part in ("backbone", "head"):
+        one, two = (_arrays(run / f"{part}.weights.h5") for run in (alone, shared))
+        assert one
+        for name, array in one.items():
+            np.testing.assert_allclose(two[name], array, atol=2e-4, err_msg=name)
+            changed += not any(np.array_equal(array, other) for other in before)
+    assert changed > 2  # the head's and some of the backbone's
+
+
+def test_jax_resumes_as_if_undisturbed_and_tensorflow_exports(photos, weights, environments, runs, tmp_path):
+    undisturbed, _ = runs("jax")
+    run = tmp_path / "run"
+    killed = _train({**environments["jax"], "KILL_AFTER": "1"}, (_config(photos, weights, augment=False), run))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+    def trainer(backend: str, *arguments: str | Path) -> str:
+        done = subprocess.run([TRAINER, *arguments], env=environments[backend], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return " ".join(done.stdout.split())
+
+    said = trainer("jax", "train", "--config", run / "config.json", "--run", run)
+    assert "resuming after epoch 1" in said
+    assert f"KERAS_BACKEND=tensorflow trainer export {run}" in said
+    logs = [pd.read_csv(path / "log.csv").drop(columns="seconds") for path in (undisturbed, run)]
+    pd.testing.assert_frame_equal(*logs)
+    one, two = (_arrays(next((path / "checkpoints").glob("best-*"))) for path in (undisturbed, run))
+    assert one
+    assert one.keys() == two.keys()
+    assert all(np.array_equal(two[name], array) for name, array in one.items())
+
+    trainer("tensorflow", "export", run)
+    manifest = Manifest.from_json((run / "bundle" / "manifest.json").read_bytes())
+    assert manifest.metrics["heatmap_error"] < 1e-4
+    assert manifest.labels == tuple(sorted(photo_sets.COLOURS))
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_trains_the_network_that_float32_serves(photos, weights, tmp_path, precision):
+    config = _config(photos, weights, ComputeConfig(precision=precision), fine_tune_epochs=1)
+    run = start_run(tmp_path / "run", config)
+    policies = []
+    built = network.classifier
+
+    def seen(backbone, head, augmentation=None):
+        core = network.backbone_core(backbone)
+        policies.append({layer.dtype_policy.name for layer in core.layers if layer.weights})
+        assert {layer.dtype_policy.name for layer in head.layers} == {"float32"}
+        assert {variable.dtype for variable in core.trainable_variables} <= {"float32"}
+        return built(backbone, head, augmentation)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "classifier", seen)
+        trained = training.train(config, run, Console(file=io.StringIO()))
+    # Trained in the precision that was asked for, given back in float32.
+    assert policies == [{precision}, {precision}, {"float32"}]
+    assert keras.config.dtype_policy().name == "float32"
+    log = pd.read_csv(run.log)
+    assert np.isfinite(log["val_log_loss"]).all()
+    source = PhotoSource(sorted((photos / "images").glob("*/*.jpg"))[:2], input_spec(config.network))
+    pixels = [source.array(row) for row in range(2)]
+    check_heatmaps(
+        trained.backbone, trained.head, convert(serving_model(trained.backbone, trained.head, 1.0), "float32"), pixels
+    )
+    again = training.load_trained(run, config)
+    for one, two in zip(trained.backbone.get_weights(), again.backbone.get_weights(), strict=True):
+        assert np.array_equal(one, two)
+
+
+def test_float16_has_a_loss_scale_and_the_others_have_none():
+    kinds = {
+        precision: type(compute.Strategy(ComputeConfig(precision=precision)).optimizer(keras.optimizers.Adam()))
+        for precision in ("float32", "mixed_float16", "mixed_bfloat16")
+    }
+    assert kinds["mixed_float16"] is keras.optimizers.LossScaleOptimizer
+    assert kinds["float32"] is kinds["mixed_bfloat16"] is keras.optimizers.Adam
+
+
+def test_a_compiled_training_learns_the_same(photos, weights, tmp_path):
+    logs = []
+    for compiled in (False, True):
+        options = {"augment": False, "head_epochs": 1, "fine_tune_epochs": 1}
+        config = _config(photos, weights, ComputeConfig(jit_compile=compiled), **options)
+        run = start_run(tmp_path / str(compiled), config)
+        training.train(config, run, Console(file=io.StringIO()))
+        logs.append(pd.read_csv(run.log))
+    # XLA draws other random numbers for the backbone's dropout.
+    np.testing.assert_allclose(logs[1]["val_log_loss"], logs[0]["val_log_loss"], rtol=1e-2)
+
+
+@pytest.mark.parametrize(("count", "devices"), [(10, 2), (7, 2), (1, 4), (5, 3)])
+def test_a_filled_up_batch_has_the_mean_of_its_photos(photos, count, devices):
+    source = PhotoSource(sorted((photos / "images").glob("*/*.jpg"))[:count], input_spec(NetworkConfig(image_size=32)))
+    targets = np.arange(count, dtype=np.int32)
+    plain = PhotoSequence(source, np.arange(count), targets, batch_size=32, shuffle=False)
+    images, truth, weights = compute.EvenBatches(plain, devices)[0]
+    assert len(images) == len(truth) == len(weights)
+    assert len(images) % devices == 0
+    assert len(images) - count < devices
+    assert np.array_equal(images[:count], plain[0][0])
+    assert (weights[count:] == 0).all()
+    assert float((truth * weights).mean()) == pytest.approx(targets.mean())
+    unlabelled = PhotoSequence(source, np.arange(count), None, batch_size=32, shuffle=False)
+    assert np.array_equal(compute.EvenBatches(unlabelled, devices)[0], images)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"distribution": "data-parallel"},
+            "needs KERAS_BACKEND=jax; received tensorflow, which has --distribution mir",
+        ),
+        ({"distribution": "mirrored"}, "needs two devices or more; found .*CPU:0. Leave it out"),
+        ({"distribution": "mirrored", "jit_compile": True}, "leave out --jit-compile or --distribution mirrored"),
+        ({"distribution": "multi-worker"}, "Expected --distribution mirrored .* received multi-worker"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused_with_the_remedy(options, message):
+    with pytest.raises(InvalidRequest, match=message):
+        compute.configure(ComputeConfig(**options))
+
+
+def test_the_gpu_benchmark_runs_without_tensorflow(environments, tmp_path):
+    program = Path(__file__).resolve().parent.parent / "bench" / "gpu.py"
+    sizes = ["--architectures", "base_cnn", "--image-size", "32", "--batch-sizes", "4", "--steps", "2", "--layers", "1"]
+    done = subprocess.run(
+        [sys.executable, program, *sizes, "--devices", "2", "--json", tmp_path / "figures.json"],
+        env=environments["jax"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads((tmp_path / "figures.json").read_text())["rows"]
+    assert row["resident_per_s"] > 0
+    assert 0 <= row["waits"] <= 1
+    assert "figures of the CPU" in done.stdout

@@ -1,0 +1,158 @@
+"""The options of a training: each has an effect, and an interrupted run with them ends as if undisturbed."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tests import photo_sets
+from trainer import network, phases, training
+from trainer.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.keeper import Keeper, TrainingState
+from trainer.run_folder import open_run, start_run
+
+OPTIONS = {
+    "optimizer": {"optimizer": "adamw"},
+    "momentum": {"optimizer": "sgd"},
+    "rates": {"learning_rate_schedule": "constant"},
+    "layers": {"layer_decay": 0.3},
+    "smoothing": {"label_smoothing": 0.2},
+    "mixup": {"mixup": 0.5},
+    "strength": {"augmentation_strength": 2.0},
+    "views": {"head_views": 3},
+    "penalty": {"head_decay": 0.1},
+}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    return photo_sets.food_101(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    keras.utils.set_random_seed(3)
+    path = tmp_path_factory.mktemp("weights") / "tiny.weights.h5"
+    _tiny(NetworkConfig(), (16, 16, 3)).save_weights(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def tiny_architecture(monkeypatch):
+    """A backbone of three stages whose training takes a moment."""
+    kind = network.Architecture(
+        "tiny", 16, network.ARCHITECTURES["mobilenet"].scaling, _tiny,
+        fine_tune_layers=-1, fine_tune_epochs=2, fine_tune_learning_rate=1e-3,
+    )  # fmt: skip
+    monkeypatch.setitem(network.ARCHITECTURES, "tiny", kind)
+
+
+def _tiny(config: NetworkConfig, shape: tuple[int, int, int]) -> keras.Model:
+    image = keras.Input(shape)
+    x = image
+    for width in (4, 6, 8):
+        x = keras.layers.Conv2D(width, 3, 2, padding="same", activation="relu", name=f"stage_{width}")(x)
+    return keras.Model(image, x, name="tiny")
+
+
+def _config(photos: Path, weights: Path, **schedule) -> TrainingConfig:
+    return TrainingConfig(
+        DataConfig("food-101", str(photos), validation_share=0.25),
+        NetworkConfig("tiny", str(weights)),
+        ScheduleConfig(**{"head_epochs": 2, "batch_size": 8, **schedule}),
+    )
+
+
+def _train(config: TrainingConfig, path: Path) -> list[np.ndarray]:
+    """Train, and return the weights of the last epoch, whichever is the best."""
+    last: list[np.ndarray] = []
+
+    class Last(Keeper):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            last[:] = self.plain.get_weights()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(phases, "Keeper", Last)
+        training.train(config, start_run(path, config), Console(file=io.StringIO()))
+    return last
+
+
+def _same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.fixture(scope="module")
+def usual(photos, weights, tmp_path_factory) -> list[np.ndarray]:
+    """The weights that the usual options give."""
+    with pytest.MonkeyPatch.context() as patch:
+        tiny_architecture.__wrapped__(patch)
+        return _train(_config(photos, weights), tmp_path_factory.mktemp("usual") / "run")
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_an_option_has_an_effect(name, usual, photos, weights, tmp_path):
+    found = _train(_config(photos, weights, **OPTIONS[name]), tmp_path / "run")
+    assert not _same(found, usual)
+    assert all(np.isfinite(array).all() for array in found)
+
+
+def test_an_interrupted_run_ends_as_if_undisturbed(photos, weights, tmp_path, monkeypatch):
+    """With the options that the killed run below does not have."""
+    config = _config(photos, weights, optimizer="adamw", learning_rate_schedule="constant", augment=False, mixup=0.4)
+    undisturbed = _train(config, tmp_path / "undisturbed")
+
+    class InterruptedError(Exception):
+        pass
+
+    class Interrupted(Keeper):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            if (self.phase, epoch) == (phases.FINE_TUNING_PHASE, 0):
+                raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(phases, "Keeper", Interrupted)
+        with pytest.raises(InterruptedError):
+            training.train(config, start_run(tmp_path / "resumed", config), Console(file=io.StringIO()))
+    assert TrainingState(open_run(tmp_path / "resumed")[0]).last["epoch"] == 1
+    assert _same(_train(config, tmp_path / "resumed"), undisturbed)
+
+
+def test_rates_of_sgd_are_a_hundred_times_those_of_adam(photos, weights, tmp_path):
+    _train(_config(photos, weights, optimizer="sgd"), tmp_path)
+    rates = {entry["phase"]: entry["learning_rate"] for entry in TrainingState(open_run(tmp_path)[0]).history[::2]}
+    assert rates == pytest.approx({"head": 0.03, "fine-tuning": 0.1}, rel=0.2)
+
+
+def test_a_run_killed_in_either_phase_resumes_with_all_options(photos, tmp_path):
+    keras.utils.set_random_seed(11)
+    file = tmp_path / "mobilenet.weights.h5"
+    keras.applications.MobileNet(include_top=False, weights=None, input_shape=(32, 32, 3), alpha=0.25).save_weights(
+        file
+    )
+    config = TrainingConfig(
+        DataConfig("food-101", str(photos), validation_share=0.25),
+        NetworkConfig("mobilenet", str(file), image_size=32, alpha=0.25, hidden=(8,)),
+        ScheduleConfig(
+            head_epochs=3, fine_tune_epochs=2, fine_tune_layers=3, fine_tune_learning_rate=1e-3, batch_size=8,
+            head_views=2, optimizer="sgd", layer_decay=0.5, label_smoothing=0.1, mixup=0.3, augmentation_strength=1.5,
+        ),
+    )  # fmt: skip
+    undisturbed = _train(config, tmp_path / "undisturbed")
+    plain = json.dumps(config.to_json())
+    for phase, epoch in (("head", 2), ("fine-tuning", 1)):
+        command = [sys.executable, "-m", "tests.interrupted_training", plain, tmp_path / "killed", str(epoch), phase]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    assert TrainingState(open_run(tmp_path / "killed")[0]).finished == ["head"]
+    assert _same(_train(config, tmp_path / "killed"), undisturbed)

@@ -1,0 +1,268 @@
+"""The search without its trainings: what is tried, what stays, what a kill leaves, what other processes may do."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+
+import pytest
+import typer
+from rich.console import Console
+
+from classifier.errors import Conflict, InvalidRequest, InvalidSetting, Refused
+from tests import tuning_loop
+from tests.killpoints import kill_everywhere
+from tests.tuning_loop import CONFIG, SPACE, runs, search, without_times
+from trainer import search_space
+from trainer.commands.tuning import read_seconds
+from trainer.search_folder import SearchFolder, only_one, start_search
+from trainer.search_oracle import hyperband_units
+from trainer.search_space import choose_parameters
+from trainer.search_workers import Role, read_role
+from trainer.tuning_results import print_space, write_results
+
+SCRATCH = replace(CONFIG, network=replace(CONFIG.network, weights="none"))
+
+
+def test_the_space_is_this_table():
+    rows = [
+        (row.name, row.kind, row.values, row.scale, row.sets, row.backbone, row.start, row.needs, row.rate)
+        for row in search_space.SPACE
+    ]
+    head_rate, fine_rate = "schedule.head_learning_rate", "schedule.fine_tune_learning_rate"
+    assert rows == [
+        ("learning_rate", "range", (1e-4, 1e-2), "log", head_rate, False, "pretrained", None, True),
+        ("learning_rate", "range", (2e-4, 2e-2), "log", fine_rate, True, "scratch", None, True),
+        ("dropout", "range", (0.0, 0.6), "linear", "network.dropout", False, "any", None, False),
+        ("dense_layers", "choice", (0, 1, 2), "list", "network.hidden", False, "any", None, False),
+        ("dense_width", "choice", (64, 128, 256, 512), "list", "network.hidden", False, "any",
+         ("dense_layers", (1, 2)), False),
+        ("optimizer", "choice", ("adam", "adamw", "sgd"), "list", "schedule.optimizer", False, "any", None, False),
+        ("image_size", "choice", (96, 128, 160, 192, 224, 299), "list", "network.image_size", True, "any", None, False),
+        ("fine_tune_layers", "choice", (5, 10, 20, 30, 60, -1), "list", "schedule.fine_tune_layers", True,
+         "pretrained", None, False),
+        ("fine_tune_rate", "range", (5e-6, 5e-4), "log", fine_rate, True, "pretrained", None, True),
+        ("augmentation_strength", "range", (0.0, 2.0), "linear", "schedule.augmentation_strength", True, "any", None,
+         False),
+    ]  # fmt: skip
+
+
+def test_the_space_is_shown_in_80_columns():
+    out = io.StringIO()
+    print_space(choose_parameters(CONFIG, fine_tune=True), Console(file=out, width=80))
+    lines = out.getvalue().splitlines()
+    assert "fine_tune_rate *         5e-06 to 0.0005, log         --fine-tune-learning-rate" in lines
+    assert all(len(line) <= 80 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("config", "names", "fine_tune", "chosen", "heads_only"),
+    [
+        (CONFIG, (), False, "learning_rate dropout dense_layers dense_width optimizer", True),
+        (
+            CONFIG, (), True,
+            "learning_rate dropout dense_layers dense_width optimizer image_size fine_tune_layers fine_tune_rate "
+            "augmentation_strength",
+            False,
+        ),
+        (CONFIG, ("dropout",), False, "dropout", True),
+        (CONFIG, ("dropout",), True, "dropout", False),
+        (CONFIG, ("image_size", "dropout"), False, "dropout image_size", False),
+        (
+            SCRATCH, (), False,
+            "learning_rate dropout dense_layers dense_width optimizer image_size augmentation_strength", False,
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_searched_can_be_chosen(config, names, fine_tune, chosen, heads_only):
+    space = choose_parameters(config, names, fine_tune=fine_tune)
+    assert " ".join(row.name for row in space.rows) == chosen
+    assert space.heads_only == heads_only
+
+
+def test_parameters_that_cannot_be_searched_are_refused():
+    with pytest.raises(InvalidRequest, match=r"Expected --parameters out of learning_rate, .*; received 'width'"):
+        choose_parameters(CONFIG, ["width"])
+    with pytest.raises(InvalidRequest, match="for a network from scratch; received 'fine_tune_layers'"):
+        choose_parameters(SCRATCH, ["fine_tune_layers"])
+    plain = replace(CONFIG, schedule=replace(CONFIG.schedule, augment=False, fine_tune_epochs=0))
+    with pytest.raises(InvalidRequest, match="augmentation_strength changes nothing with --no-augment"):
+        choose_parameters(plain, ["augmentation_strength"])
+    with pytest.raises(InvalidRequest, match="fine_tune_layers changes nothing with --fine-tune-epochs 0"):
+        choose_parameters(plain, ["fine_tune_layers"])
+    assert "image_size" in {row.name for row in choose_parameters(plain, fine_tune=True).rows}
+    assert not {"fine_tune_rate", "augmentation_strength"} & {
+        row.name for row in choose_parameters(plain, fine_tune=True).rows
+    }
+
+
+def test_a_trials_values_go_to_their_options_and_the_rest_stays():
+    space = choose_parameters(CONFIG, fine_tune=True)
+    values = {
+        "learning_rate": 0.002, "dropout": 0.25, "dense_layers": 2, "dense_width": 64, "optimizer": "sgd",
+        "image_size": 160, "fine_tune_layers": -1, "fine_tune_rate": 1e-5, "augmentation_strength": 0.5,
+    }  # fmt: skip
+    found = space.apply(CONFIG, values)
+    assert found.network == replace(CONFIG.network, dropout=0.25, hidden=(64, 64), image_size=160)
+    # A rate is Adam's; SGD takes a hundred times that.
+    assert found.schedule == replace(
+        CONFIG.schedule, optimizer="sgd", head_learning_rate=pytest.approx(0.2), fine_tune_layers=-1,
+        fine_tune_learning_rate=pytest.approx(1e-3), augmentation_strength=0.5,
+    )  # fmt: skip
+    assert (found.data, found.compute) == (CONFIG.data, CONFIG.compute)
+    asked = replace(CONFIG, network=replace(CONFIG.network, hidden=(32,)))
+    assert choose_parameters(asked, ["dense_layers"]).apply(asked, {"dense_layers": 2}).network.hidden == (32, 32)
+    assert choose_parameters(CONFIG, ["dense_width"]).apply(CONFIG, {"dense_width": 512}).network.hidden == (512,)
+    assert space.apply(asked, {"dense_layers": 0}).network.hidden == ()
+    # From scratch there is no head's phase: the one rate is that of the whole network.
+    scratch = choose_parameters(SCRATCH, ["learning_rate"]).apply(SCRATCH, {"learning_rate": 0.004})
+    assert scratch.schedule == replace(CONFIG.schedule, fine_tune_learning_rate=0.004)
+
+
+@pytest.mark.parametrize("kind", ["random", "hyperband", "bayesian"])
+def test_the_same_seed_gives_the_same_trials_and_another_other_ones(kind, tmp_path, monkeypatch):
+    first = search(tmp_path / "one", kind, 6)
+    assert len(first) == 6
+    assert without_times(search(tmp_path / "two", kind, 6)) == without_times(first)
+    monkeypatch.setattr(tuning_loop, "CONFIG", replace(CONFIG, schedule=replace(CONFIG.schedule, seed=0)))
+    zero = search(tmp_path / "three", kind, 6)
+    assert without_times(zero) != without_times(first)
+    assert without_times(search(tmp_path / "four", kind, 6)) == without_times(zero)
+
+
+@pytest.mark.parametrize("kind", ["random", "hyperband", "bayesian"])
+def test_a_search_that_is_continued_tries_what_one_go_would_have_tried(kind, tmp_path):
+    whole = search(tmp_path / "whole", kind, 22)
+    # The number decides how Hyperband divides epochs and when the Bayesian search begins to learn: it is the same.
+    parts = tmp_path / "parts"
+    for last in (1, 4, 13, 22):
+        started = start_search(parts, CONFIG, SPACE, kind)
+        options = tuning_loop.SearchOptions(kind, 22)
+        oracle = tuning_loop.open_oracle(tuning_loop.Search(CONFIG, started, SPACE, options))
+        oracle.max_trials = last
+        lines = tuning_loop.TrialLines(Console(file=io.StringIO()), SPACE, started)
+        tuning_loop.work(
+            oracle, "alone", tuning_loop.Search(CONFIG, started, SPACE, options), tuning_loop.Formula(parts), lines
+        )
+    assert without_times(started.trials()) == without_times(whole)
+    assert runs(parts) == list(range(1, 23))
+
+
+def test_hyperband_gives_most_trials_few_epochs_and_the_good_ones_all(tmp_path):
+    trials = search(tmp_path / "search", "hyperband", 23)
+    shares = [round(trial.share, 3) for trial in trials]
+    assert shares[:13] == [0.111] * 9 + [0.333] * 3 + [1.0]
+    short, full = trials[:9], trials[12]
+    assert full.values == min(short, key=lambda trial: trial.loss).values
+    assert [hyperband_units(count) for count in (1, 22, 23, 69, 70)] == [3, 3, 9, 9, 27]
+
+
+def test_bayesian_search_learns_where_to_look(tmp_path):
+    trials = search(tmp_path / "search", "bayesian", 24)
+    asked, learnt = trials[:8], trials[8:]
+    assert sum(trial.loss for trial in learnt) / len(learnt) < sum(trial.loss for trial in asked) / len(asked)
+
+
+def test_a_killed_search_goes_on_from_any_moment(tmp_path):
+    undisturbed = search(tmp_path / "undisturbed", max_trials=2)
+    (tmp_path / "template").mkdir()
+    left = kill_everywhere(
+        "tests.tuning_loop:main", tmp_path / "template", tmp_path / "killed", "{store}", "random", "2"
+    )
+    assert len(left) > 20
+    for folder in left[:-1]:
+        before = {trial.number: trial for trial in SearchFolder(folder).trials()}
+        ran = runs(folder) if (folder / ".partial-runs").exists() else []
+        trials = search(folder, max_trials=2)
+        assert without_times(trials) == without_times(undisturbed), folder
+        # What had ended is as it was and was not run again; what was cut off was.
+        assert all(trials[number - 1] == trial for number, trial in before.items()), folder
+        again = runs(folder)[len(ran) :]
+        assert again == [number for number in (1, 2) if number not in before], folder
+        names = {path.name for path in (folder / "checkpoints").iterdir()}
+        assert names == {"0001.weights.h5", "0002.weights.h5"}, folder
+
+
+def test_only_the_best_checkpoints_stay(tmp_path):
+    for end in range(1, 13):
+        trials = search(tmp_path / "search", max_trials=end, keep=3)
+        best = sorted(trials, key=lambda trial: trial.loss)[:3]
+        files = sorted((tmp_path / "search" / "checkpoints").iterdir())
+        assert [path.name for path in files] == sorted(f"{trial.number:04}.weights.h5" for trial in best)
+        assert sum(path.stat().st_size for path in files) == 1000 * min(3, end)
+
+
+def test_a_failed_trial_is_recorded_and_the_search_goes_on(tmp_path):
+    trials = search(tmp_path / "search", "bayesian", 12, fails=lambda number: number % 3 == 1)
+    assert [bool(trial.failure) for trial in trials] == [True, False, False] * 4
+    out = io.StringIO()
+    folder = SearchFolder(tmp_path / "search")
+    write_results(folder, CONFIG, SPACE, trials, Console(file=out, width=80))
+    assert "The loss became nan" in folder.table.read_text().splitlines()[1]
+    best = min(trials, key=lambda trial: trial.loss)
+    assert f"best: trial {best.number};" in out.getvalue()
+    assert json.loads(folder.best.read_text()) == SPACE.apply(CONFIG, best.values).to_json()
+    all_failed = search(tmp_path / "failed", max_trials=4, fails=lambda number: True)
+    with pytest.raises(Refused, match=r"None of the 4 trials has a result. The first: The loss became nan"):
+        write_results(SearchFolder(tmp_path / "failed"), CONFIG, SPACE, all_failed, Console(file=out))
+    assert len(SearchFolder(tmp_path / "failed").table.read_text().splitlines()) == 5
+
+
+def test_no_trial_begins_after_the_time_budget(tmp_path):
+    assert len(search(tmp_path / "search", max_trials=5, time_budget=1e-9)) == 0
+    assert len(search(tmp_path / "search", max_trials=5, time_budget=3600)) == 5
+    # What the search has taken is counted over all calls.
+    saved = json.loads((tmp_path / "search" / "oracle.json").read_text())
+    (tmp_path / "search" / "oracle.json").write_text(json.dumps({**saved, "spent": 4000.0}))
+    assert len(search(tmp_path / "search", max_trials=9, time_budget=3600)) == 5
+    assert len(search(tmp_path / "search", max_trials=9)) == 9
+
+
+def test_another_search_in_the_folder_is_refused_with_the_differences(tmp_path):
+    search(tmp_path / "search", max_trials=1)
+    other = replace(CONFIG, network=replace(CONFIG.network, alpha=0.5))
+    with pytest.raises(Refused, match=r"network.alpha: 1.0, then 0.5; search: 'random', then 'bayesian'.*--overwrite"):
+        start_search(tmp_path / "search", other, SPACE, "bayesian")
+    with pytest.raises(Refused, match=r"parameters: learning_rate,dropout,dense_layers,.*, then dropout\)"):
+        start_search(tmp_path / "search", CONFIG, choose_parameters(CONFIG, ["dropout"]), "random")
+    rows = (replace(SPACE.rows[0], values=(1e-4, 2e-2)), *SPACE.rows[1:])
+    with pytest.raises(Refused, match=r"learning_rate.values: \[0.0001, 0.01\], then \[0.0001, 0.02\]"):
+        start_search(tmp_path / "search", CONFIG, replace(SPACE, rows=rows), "random")
+    assert start_search(tmp_path / "search", other, SPACE, "bayesian", overwrite=True).trials() == []
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    with pytest.raises(Refused, match="Expected an empty or new folder"):
+        start_search(tmp_path / "mine", CONFIG, SPACE, "random")
+
+
+def test_one_process_leads_a_search(tmp_path):
+    folder = start_search(tmp_path / "search", CONFIG, SPACE, "random")
+    with only_one(folder), pytest.raises(Conflict, match="Another `trainer tune` leads"), only_one(folder):
+        pass
+    with only_one(folder):
+        pass
+
+
+def test_the_role_comes_from_keras_tuners_settings():
+    settings = {
+        "KERASTUNER_TUNER_ID": "chief", "KERASTUNER_ORACLE_IP": "10.0.0.1", "KERASTUNER_ORACLE_PORT": "8000",
+    }  # fmt: skip
+    assert read_role({}) == Role("alone")
+    assert read_role(settings) == Role("chief", "chief", "10.0.0.1:8000")
+    assert read_role(settings | {"KERASTUNER_TUNER_ID": "a"}) == Role("worker", "a", "10.0.0.1:8000")
+    with pytest.raises(InvalidSetting, match="Expected KERASTUNER_ORACLE_PORT with KERASTUNER_TUNER_ID and"):
+        read_role({name: settings[name] for name in list(settings)[:2]})
+    with pytest.raises(InvalidSetting, match="to be a port; received 'x'"):
+        read_role(settings | {"KERASTUNER_ORACLE_PORT": "x"})
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("30m", 1800), ("1.5h", 5400)])
+def test_time_budgets(text, seconds):
+    assert read_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-3m", "0", "3 d"])
+def test_a_time_budget_that_is_none_is_refused(text):
+    with pytest.raises(typer.BadParameter, match="such as 90s, 30m or 2h"):
+        read_seconds(text)

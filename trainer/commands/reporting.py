@@ -1,0 +1,53 @@
+"""`trainer report`: a page of figures and pictures, and the model card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trainer.commands.options import RunArgument
+from trainer.commands.screen import console, load_keras
+
+if TYPE_CHECKING:
+    from trainer.run_folder import RunFolder
+
+ReportOption = Annotated[
+    bool, typer.Option(help="Publish a report with the bundle, photos included; see trainer report --help.")
+]
+
+
+def report(
+    run: RunArgument,
+    layers: Annotated[
+        str, typer.Option(help="Backbone layers to look into, such as block_3_add,out_relu. Default: three.")
+    ] = "",
+    strangers: Annotated[Path | None, typer.Option(help="Folder of photos of other things, to compare with.")] = None,
+    photos: Annotated[bool, typer.Option(help="Show photos of the data set; --no-photos for private ones.")] = True,
+    data_licence: Annotated[str | None, typer.Option(help="Terms of the photos, for the model card.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write there instead, and leave the bundle as it is.")] = None,
+) -> None:
+    """Write a run's report.html and model_card.md, with its figures and tables, and publish them with its bundle.
+
+    Example: trainer report runs/food --strangers photos/other
+    """
+    from trainer.run_folder import open_run
+
+    open_run(run)
+    load_keras()
+    from trainer.report.making import ReportOptions, make_report
+
+    names = tuple(name.strip() for name in layers.split(",") if name.strip())
+    page = make_report(run, console(), ReportOptions(names, strangers, photos, data_licence, out))
+    typer.echo(f"report in {page}" + ("" if out else "; its files are in the bundle too"))
+
+
+def write_report(run: RunFolder, strangers: Path | None) -> None:
+    """Write the report of a new bundle, with the options of the run's last one, and say where it is."""
+    from dataclasses import replace
+
+    from trainer.report.making import make_report, remembered
+
+    page = make_report(run.path, console(), replace(remembered(run), strangers=strangers))
+    console().print(f"report in {page}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""The report of a run: `material` gathers, `charts` and `mosaics` draw, `sections` tells, `page` lays it out."""

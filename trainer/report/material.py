@@ -1,0 +1,139 @@
+"""What a report is made of: a run's bundle, its photos, its log, and what the served file says of each photo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+
+from classifier.bundle import read_bundle
+from classifier.errors import NotFound
+from classifier.heatmap import bare, colour_map, overlay
+from classifier.manifest import MANIFEST_FILE, MODEL_FILE, Manifest
+from classifier.model import Model
+from classifier.preprocessing import Photo, decode
+from classifier.quiet import quiet
+from trainer.config import TrainingConfig
+from trainer.datasets import class_targets
+from trainer.evaluation import Evaluation, evaluate
+from trainer.kept_evaluations import keep_evaluations, kept_evaluations
+from trainer.layouts import SPLITS
+from trainer.photos import TRAINING_LIMITS, CheckedPhotos, require_unchanged
+from trainer.preparation import load_photos
+from trainer.progress import counting
+from trainer.run_folder import RunFolder, clear_unfinished_bundle, open_run
+
+TRAIN_PHOTOS = 5000
+"""Of more training photos than these, evenly spread ones are measured: their figures are shown for comparison only."""
+SHOWN_SIDE = 288
+"""Pixels of the longer side of a photo in the report."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything that the report tells of."""
+
+    run: RunFolder
+    config: TrainingConfig
+    manifest: Manifest
+    photos: CheckedPhotos
+    truth: NDArray[np.int32]
+    """Class number of every photo of the frame."""
+    rows: Mapping[str, NDArray[np.intp]]
+    """By split: the rows of the frame that were measured, in the order of the evaluation."""
+    log: pd.DataFrame
+    """A row an epoch."""
+    content: bytes
+    """The served file."""
+    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+    """By split: what the served file says; see `measured`."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """In the order of the model's outputs."""
+        return self.manifest.labels
+
+    @property
+    def counts(self) -> pd.DataFrame:
+        """Photos of each class (rows) in each split (columns) that has any."""
+        frame = self.photos.frame
+        table = pd.crosstab(frame["label"], frame["split"]).reindex(list(self.labels), fill_value=0)
+        return table[[split for split in SPLITS if split in table]]
+
+    def path(self, split: str, position: int) -> str:
+        """Return the path below the data folder of a photo by its position in the evaluation of a split."""
+        return str(self.photos.frame.at[int(self.rows[split][position]), "image_path"])
+
+    def photo(self, row: int) -> Photo:
+        """Return a photo of the frame."""
+        spec = self.manifest.input
+        data = self.photos.source.paths[row].read_bytes()
+        return decode(data, width=spec.width, height=spec.height, limits=TRAINING_LIMITS)
+
+    def picture(self, row: int) -> NDArray[np.uint8]:
+        """Return a photo of the frame for people to look at: [H, W, 3], in its own shape."""
+        return np.asarray(self.photo(row).display(SHOWN_SIDE))
+
+    def explain(self, model: Model, row: int, label: int) -> tuple[NDArray[np.uint8], ...]:
+        """Return photo, heatmap of a label and overlay, each [H, W, 3], by the code that serves."""
+        photo, spec = self.photo(row), self.manifest.input
+        heatmap = model.run(photo.array(spec.width, spec.height, spec.resize)).heatmaps[label]
+        image = photo.display(SHOWN_SIDE)
+        region = photo.region(spec.width, spec.height, spec.resize)
+        left, top, right, bottom = (round(part * side) for part, side in zip(region, image.size * 2, strict=True))
+        heat = np.zeros((image.height, image.width), np.uint8)
+        grown = bare(heatmap).resize((max(1, right - left), max(1, bottom - top)), Image.Resampling.BICUBIC)
+        heat[top : top + grown.height, left : left + grown.width] = np.asarray(grown)[: image.height, : image.width]
+        laid = overlay(image, heatmap, region=region)
+        return np.asarray(image), colour_map()[heat], np.asarray(laid)
+
+
+def gather(path: Path) -> Material:
+    """Read a run: everything but the evaluations.
+
+    Raises:
+        NotFound: there is no run, no bundle yet, or photos are missing.
+        Refused: photos have changed since the training.
+        Corrupt: the bundle is damaged.
+    """
+    run, config = open_run(path)
+    clear_unfinished_bundle(run)
+    if not (run.bundle / MANIFEST_FILE).is_file():
+        raise NotFound(f"{path} has no bundle yet; `trainer export {path}` makes it.")
+    manifest = read_bundle(run.bundle)
+    photos = load_photos(run, config, manifest.input)
+    split_of = photos.frame["split"].to_numpy()
+    rows = {split: np.flatnonzero(split_of == split) for split in SPLITS if (split_of == split).any()}
+    if len(rows.get("train", ())) > TRAIN_PHOTOS:
+        rows["train"] = rows["train"][np.linspace(0, len(rows["train"]) - 1, TRAIN_PHOTOS).astype(np.intp)]
+    require_unchanged(photos, np.sort(np.concatenate(list(rows.values()))))
+    truth = class_targets(photos.frame["label"], manifest.labels, one_hot=False)
+    log = pd.read_csv(run.log) if run.log.is_file() else pd.DataFrame()
+    return Material(run, config, manifest, photos, truth, rows, log, (run.bundle / MODEL_FILE).read_bytes())
+
+
+def measured(material: Material, console: Console) -> Material:
+    """Return the same with what the served file says of the photos of all splits.
+
+    It is kept in the run's folder: a second report of the same file on the same photos is quick.
+    """
+    fingerprint = material.photos.fingerprint
+    truth = {split: material.truth[rows] for split, rows in material.rows.items()}
+    evaluations = kept_evaluations(material.run, material.content, fingerprint, material.labels, truth)
+    if evaluations.keys() == material.rows.keys():
+        return replace(material, evaluations=evaluations)
+    with quiet(tell_on_error=True):
+        Model(material.content)  # LiteRT says what it does once a process
+    source = material.photos.source
+    for split, rows in material.rows.items():
+        if split not in evaluations:
+            with counting(console, f"evaluating {split} photos", len(rows)) as step:
+                evaluations[split] = evaluate(material.content, material.labels, source, rows, truth[split], step)
+    keep_evaluations(material.run, material.content, fingerprint, evaluations)
+    return replace(material, evaluations={split: evaluations[split] for split in material.rows})

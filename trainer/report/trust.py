@@ -1,0 +1,135 @@
+"""The sections of the report on what can be relied on: confidence, photos of other things, the file that is served."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from trainer.calibration import expected_calibration_error, reliability
+from trainer.report import charts
+from trainer.report.document import Listing, Paragraph, Section, Table
+from trainer.report.material import Material
+from trainer.report.numbers import main_split
+from trainer.report.output import Output
+from trainer.strangers import UNKNOWN, familiarity, separation
+
+
+def confidence(material: Material, output: Output) -> Section:
+    """Tell whether the confidence can be believed."""
+    measured = {split: material.evaluations[split] for split in ("validation", "test") if split in material.evaluations}
+    if not measured:
+        return Section("Can its confidence be believed", (Paragraph("There are no photos to measure it on."),))
+    tables = {split: reliability(each.probabilities, each.truth) for split, each in measured.items()}
+    output.table("reliability", pd.concat([table.assign(split=split) for split, table in tables.items()]))
+    before = material.manifest.metrics.get("calibration", {})
+    errors = ", ".join(
+        f"{expected_calibration_error(each.probabilities, each.truth):.1%} on {split} photos"
+        + (f" ({before[split]['ece_before']:.1%} before scaling)" if split in before else "")
+        for split, each in measured.items()
+    )
+    temperature = material.manifest.training.get("temperature")
+    scaled = (
+        f" The logits are divided by a temperature of {temperature:.2f}, fitted on validation photos."
+        if temperature
+        else ""
+    )
+    return Section(
+        "Can its confidence be believed",
+        (
+            Paragraph(
+                "Of the labels that are given with 80 % confidence, 80 % should be right. The expected calibration "
+                f"error, the mean distance from that, is {errors}; validation photos flatter it.{scaled}"
+            ),
+            output.chart(
+                "reliability",
+                charts.reliability_diagram(tables),
+                "Above: confidence against how often it was right, larger dots for more photos. Below: how many "
+                "photos got each confidence.",
+                f"Reliability diagram; expected calibration error {errors}.",
+            ),
+        ),
+    )
+
+
+def unknown(material: Material, output: Output, strangers: NDArray[np.float64] | None) -> Section:
+    """Tell how photos of the classes and photos of other things differ to the model."""
+    groups = {
+        split: familiarity(material.evaluations[split])
+        for split in ("validation", "test")
+        if split in material.evaluations
+    }
+    told = ["The score says how familiar a photo is to the model, from 0 to 1."]
+    if strangers is None:
+        told.append("Photos of other things were not measured; --strangers FOLDER adds them.")
+    else:
+        split = main_split(material)
+        if split is not None:
+            above = separation(groups[split], strangers, 0.0)["auroc"]
+            told.append(
+                f"A photo of another thing ({len(strangers):,} were measured) scores lower than a {split} photo in "
+                f"{above:.1%} of all pairs, which is the area under the ROC curve."
+            )
+        groups["strangers"] = strangers
+    threshold = material.manifest.thresholds.get(UNKNOWN)
+    if threshold is None:
+        told.append("The bundle has no threshold: no answer is marked as unknown.")
+    else:
+        below = ", ".join(f"{(values < threshold).mean():.1%} of {group}" for group, values in groups.items())
+        told.append(f"Below {threshold:.3f} the status of an answer is unknown: that is {below}.")
+    rows = [(group, round(float(value), 6)) for group, values in groups.items() for value in values]
+    output.table("unknown_scores", pd.DataFrame(rows, columns=["group", "score"]))
+    medians = ", ".join(f"{group} {np.median(values):.2f}" for group, values in groups.items())
+    return Section(
+        "Photos of something else",
+        (
+            Paragraph(" ".join(told)),
+            output.chart(
+                "unknown_scores",
+                charts.score_histogram(groups, threshold, "score", "How familiar photos are"),
+                "Scores of photos of the model's classes" + (" and of other things." if "strangers" in groups else "."),
+                f"Histograms; medians: {medians}.",
+            ),
+        ),
+    )
+
+
+def variants(material: Material, output: Output) -> Section:
+    """Tell what the exported files measured, and which is served."""
+    manifest, title = material.manifest, "Which file is served"
+    measured: dict[str, dict[str, Any]] = {name: dict(row) for name, row in manifest.variants.items()}
+    if not measured:
+        return Section(title, (Paragraph("The variants were not measured."),))
+    output.table("variants", pd.DataFrame.from_dict(measured, orient="index").rename_axis("variant").reset_index())
+    rows = tuple(
+        (
+            f"{name} (served)" if name == manifest.variant else name,
+            row.get("top_1"), row.get("agreement"), row.get("heatmap_correlation"), row.get("latency_ms"),
+            *(row[size] / 1e6 if size in row else None for size in ("bytes", "memory_bytes")),
+        )
+        for name, row in measured.items()
+        if "failed" not in row
+    )  # fmt: skip
+    failed = tuple(f"{name} could not be made: {row['failed']}" for name, row in measured.items() if "failed" in row)
+    asked = measured.get(manifest.variant, {}).get("overridden")
+    how = "it was asked for by name" if asked else "the fastest whose top-1 stays within the tolerance of float32's"
+    photos = manifest.metrics.get("variants_measured_on")
+    return Section(
+        title,
+        (
+            Paragraph(
+                f"The network was exported in several precisions; {manifest.variant} is served: {how}. Agreement is "
+                "how often a file gives float32's label, the correlation that of its heatmaps with float32's; time and "
+                "memory are those of one photo on the exporting machine."
+            ),
+            Table(
+                f"The exported files on {f'{photos} ' if photos else ''}validation photos",
+                ("file", "top-1", "agreement", "heatmap correlation", "milliseconds", "megabytes", "MB in memory"),
+                rows,
+                ("", ".1%", ".1%", ".3f", ".1f", ".1f", ".0f"),
+            ),
+            *((Listing(failed),) if failed else ()),
+        ),
+    )
