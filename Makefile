@@ -29,8 +29,8 @@ $(INSTALLED): requirements.txt requirements-dev.txt functions/requirements.txt p
 run: $(INSTALLED) ## Serve http://localhost:8080 (PORT=…); trains and promotes the sample model if nothing is promoted
 	@PATH="$(CURDIR)/$(BIN):$$PATH" SAMPLES="$(SAMPLES)" RUN="$(RUN)" PORT="$(PORT)" bash scripts/run.sh
 
-test: $(INSTALLED) ## Run the tests
-	$(BIN)/pytest
+test: $(INSTALLED) ## Run the tests, a file at a time on each CPU
+	$(BIN)/pytest -n auto --dist loadfile
 
 test-real: $(INSTALLED) ## Train on the real photos of POINTER_DATA and compare with the README (minutes)
 	$(BIN)/pytest -m real_data -rs
