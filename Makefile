@@ -42,8 +42,8 @@ emulators: $(INSTALLED) $(NODE_INSTALLED) ## Serve functions, hosting and auth w
 test-emulators: $(INSTALLED) $(NODE_INSTALLED) ## Test functions, hosting and auth together, with Firebase's emulators
 	$(BIN)/pytest tests/emulators/packaging.py tests/emulators/end_to_end.py
 
-test: $(INSTALLED) ## Run the tests
-	$(BIN)/pytest
+test: $(INSTALLED) ## Run the tests, a file at a time on each CPU
+	$(BIN)/pytest -n auto --dist loadfile
 
 test-real: $(INSTALLED) ## Train on the real photos of POINTER_DATA and compare with the README (minutes)
 	$(BIN)/pytest -m real_data -rs
@@ -57,9 +57,10 @@ format: $(INSTALLED) ## Format the code and mend what the linter can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED) ## Measure serving and preprocessing
+bench: $(INSTALLED) ## Measure serving, swaps and preprocessing
 	$(BIN)/python bench/preprocessing.py
 	$(BIN)/python bench/serving.py
+	$(BIN)/python bench/swaps.py
 
 clean: ## Remove the virtual environment and caches; runs, samples and the model store stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info functions/*.egg-info

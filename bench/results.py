@@ -31,7 +31,10 @@ from classifier.bundle import read_bundle  # noqa: E402
 TRAINER = Path(sys.executable).parent / "trainer"
 NETWORKS = {
     "mobilenet_v2": ("mobilenet_v2_1.0_224_no_top.weights.h5", ()),
-    "inception_v3": ("inception_v3_through_mixed8_no_top_float.weights.h5", ("--backbone-layer", "mixed8")),
+    "inception_v3": (
+        "inception_v3_through_mixed8_no_top_float.weights.h5",
+        ("--backbone-layer", "mixed8", "--label-smoothing", "0.1"),
+    ),
 }
 """File of weights, and what else its network needs."""
 HEAD_ONLY = ("--fine-tune-epochs", "0")
@@ -71,7 +74,7 @@ def main() -> None:
     parser.add_argument("--datasets", default="food-101,dog-breed", help="default: %(default)s")
     parser.add_argument("--data", type=Path, default=os.environ.get("POINTER_DATA", shared / "data"))
     parser.add_argument("--weights", type=Path, default=os.environ.get("POINTER_WEIGHTS", shared / "weights"))
-    parser.add_argument("--no-head-only", action="store_true", help="leave out the frozen networks on food-101")
+    parser.add_argument("--phases", default="head,fine-tuning", help="head: without fine-tuning (default: %(default)s)")
     parser.add_argument("--table", type=Path, help="write the table here too")
     options = parser.parse_args()
     unknown = set(options.architectures.split(",")) - set(NETWORKS)
@@ -79,7 +82,7 @@ def main() -> None:
         parser.error(f"expected --architectures among {', '.join(NETWORKS)}; received {', '.join(sorted(unknown))}")
     seeds = [int(seed) for seed in options.seeds.split(",")]
     rows = [HEADER, re.sub(r"[^|]+", " --- ", HEADER)]
-    for case in cases(options.architectures.split(","), options.datasets.split(","), not options.no_head_only):
+    for case in cases(options.architectures.split(","), options.datasets.split(","), options.phases.split(",")):
         results = []
         for seed in seeds:
             results.append(run(case, seed, options.data, options.weights))
@@ -91,13 +94,13 @@ def main() -> None:
         options.table.write_text("\n".join(rows) + "\n")
 
 
-def cases(architectures: list[str], datasets: list[str], head_only: bool) -> Iterator[Case]:
-    """Yield the rows: food with and without fine-tuning, dogs with the head only (they are ImageNet's own photos)."""
+def cases(architectures: list[str], datasets: list[str], phases: list[str]) -> Iterator[Case]:
+    """Yield the rows. Dogs get the head only: fine-tuning cannot help on ImageNet's own photos."""
     for architecture in architectures:
         for dataset in datasets:
-            if dataset == "dog-breed" or head_only:
+            if "head" in phases:
                 yield Case(dataset, architecture, HEAD_ONLY)
-            if dataset != "dog-breed":
+            if "fine-tuning" in phases and dataset != "dog-breed":
                 yield Case(dataset, architecture, ())
 
 
@@ -113,7 +116,7 @@ def run(case: Case, seed: int, data: Path, weights: Path) -> Result:
         command = [
             TRAINER, "train", "--dataset", case.dataset, "--data-dir", data / case.dataset,
             "--architecture", case.architecture, "--weights", weights / file, *needed, *case.options,
-            "--seed", seed, "--run", bundle.parent,
+            "--seed", seed, "--no-report", "--run", bundle.parent,
         ]  # fmt: skip
         began = time.perf_counter()
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True)

@@ -175,7 +175,7 @@ def measure_phase_one(folder: Path, weights: Path, epochs: int, most: int | None
 
     from trainer import training
     from trainer.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
-    from trainer.run_folder import start_run
+    from trainer.run_folder import read_json, start_run
 
     keras.ops.zeros(1)  # what is imported and started here is not measured
     config = TrainingConfig(
@@ -191,17 +191,18 @@ def measure_phase_one(folder: Path, weights: Path, epochs: int, most: int | None
         training.train(config, run, Console(file=StringIO()))
         seconds = time.perf_counter() - began
         best = float(pd.read_csv(run.log)["val_accuracy"].max())
+        decay = float(read_json(run.state)["head_decay"])
         frame = pd.read_csv(run.data, dtype=str)
     photos = {split: frame[frame["split"] == split] for split in ("train", "validation")}
     rows = [{"recipe": "Pointer: features once", "seconds": seconds, "val_accuracy": best}]
     began = time.perf_counter()
-    history = classic_recipe(photos["train"], photos["validation"], folder, weights, epochs)
+    history = classic_recipe(photos["train"], photos["validation"], folder, weights, epochs, decay)
     classic = {"recipe": "classic: fit on the generator", "seconds": time.perf_counter() - began}
     rows.append(classic | {"val_accuracy": max(history)})
     return [row | {name: len(part) for name, part in photos.items()} for row in rows]
 
 
-def classic_recipe(train: Any, validation: Any, folder: Path, weights: Path, epochs: int) -> list[float]:
+def classic_recipe(train: Any, validation: Any, folder: Path, weights: Path, epochs: int, decay: float) -> list[float]:
     """Fit a head through a frozen backbone, as Keras's guide to transfer learning does; return val. accuracies."""
     import keras
 
@@ -213,8 +214,8 @@ def classic_recipe(train: Any, validation: Any, folder: Path, weights: Path, epo
     image = keras.Input((HEAD_SIDE, HEAD_SIDE, 3))
     x = keras.layers.GlobalAveragePooling2D()(backbone(image, training=False))
     x = keras.layers.Dropout(DROPOUT)(x)
-    decay = keras.regularizers.L2(50 / len(train))
-    x = keras.layers.Dense(train["label"].nunique(), activation="softmax", kernel_regularizer=decay)(x)
+    penalty = keras.regularizers.L2(decay)
+    x = keras.layers.Dense(train["label"].nunique(), activation="softmax", kernel_regularizer=penalty)(x)
     model = keras.Model(image, x)
     model.compile(keras.optimizers.Adam(RATE), loss="categorical_crossentropy", metrics=["accuracy"])
     history = model.fit(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import uuid
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from classifier.registry import Registry
+from classifier.server import SHORTEST_REST
 from classifier.store import open_store
 from tests.bundles import TINY_LABELS, replay_bytes, write_bundle
 from tests.commands import PROGRAM, Cli, cli_fixture, environment_of, photo_fixture, process  # noqa: F401  # fixtures
@@ -73,7 +75,7 @@ def test_the_whole_story(tmp_path: Path, tiny_bundle: Path, photo: Path) -> None
 def test_a_function_is_asked_and_answers_as_the_model_does_here(
     tmp_path: Path, cli: Cli, tiny_bundle: Path, photo: Path
 ) -> None:
-    with serve(tmp_path / "store", tmp_path / "server") as server:
+    with serve(tmp_path / "store", tmp_path / "server", POINTER_TTL="0") as server:
         there = ("--url", server.url)
         here_or_there: list[tuple[str, ...]] = [(), there]
         for where in here_or_there:
@@ -86,6 +88,8 @@ def test_a_function_is_asked_and_answers_as_the_model_does_here(
         for where in here_or_there:
             assert "model.tflite" in cli("predict", photo, *where).failed(5)
         file.write_bytes(content)
+        # A version that failed is not tried again at once.
+        time.sleep(2 * SHORTEST_REST)
         replies: list[dict[str, Any]] = []
         for number, where in enumerate(here_or_there):
             out = tmp_path / f"{number}.png"

@@ -193,6 +193,21 @@ def test_measuring_compares_with_float32(exported, source):
         measure_variants({"float32": b"no flatbuffer"}, source, rows, truth, 1)
 
 
+def test_a_file_whose_answers_are_not_finite_is_a_failure(exported, networks, source):
+    backbone, head = networks
+    spoilt = keras.models.clone_model(head)
+    spoilt.set_weights([weights * np.float32(np.nan) for weights in head.get_weights()])
+    content = convert(serving_model(backbone, spoilt), "float32")
+    rows, truth = np.arange(2), np.zeros(2, np.int32)
+    variants, failures = measure_variants(
+        {"float32": exported[1]["float32"], "float16": content}, source, rows, truth, 1
+    )
+    assert [variant.name for variant in variants] == ["float32"]
+    assert "finite" in failures["float16"]
+    with pytest.raises(Corrupt, match="finite"):
+        measure_variants({"float32": content}, source, rows, truth, 1)
+
+
 def test_memory_is_that_of_the_file_alone(exported):
     small = added_memory(exported[1]["float32"], 1)
     assert len(exported[1]["float32"]) < small < 40e6

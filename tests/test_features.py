@@ -111,6 +111,12 @@ def test_the_usual_penalty_follows_the_features_size():
     assert features.usual_head_decay(found, 1000) == pytest.approx(features.usual_head_decay(found, 500) / 2)
 
 
+def test_the_usual_penalty_looks_at_all_classes(monkeypatch):
+    monkeypatch.setattr(features, "LARGE_SAMPLE", 100)
+    by_class = np.repeat(np.float32([[-3], [3]]), 500, axis=0)
+    assert features.usual_head_decay(by_class, 1000) == pytest.approx(140 * 9 / 1000)
+
+
 def test_an_epoch_has_every_view_with_its_photo_s_target():
     found = np.arange(6, dtype=np.float32)[:, None]
     sequence = features.FeatureSequence(found, np.array([10, 11, 12]), batch_size=4, seed=2)

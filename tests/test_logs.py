@@ -83,6 +83,8 @@ def test_a_prediction_is_one_line(server: Serving) -> None:
         "channel": "production",
         "label": body["label"],
         "confidence": body["confidence"],
+        "score": body["score"],
+        "tta": False,
         "status": body["status"],
     }
     told = dict(re.findall(r"(\w+);dur=([\d.]+)", reply.headers["Server-Timing"]))

@@ -1,15 +1,17 @@
-"""The model card: terms, warnings, intervals, and what an older bundle does not know."""
+"""The model card and the table of files: terms, warnings, intervals, and what an older bundle does not know."""
 
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from classifier.manifest import FileEntry, InputSpec, Manifest
-from trainer.report import model_card
+from trainer.report import model_card, trust
 from trainer.report.document import to_markdown
+from trainer.report.output import Output
 
 FIGURES = {
     "train": {"photos": 900, "top_1": 1.0},
@@ -83,8 +85,23 @@ def test_an_older_bundle_has_a_card_too():
     assert "status unknown" not in card
 
 
+def test_the_table_of_files_has_their_memory_and_names_those_that_failed(tmp_path):
+    row = {"top_1": 0.9, "agreement": 1.0, "heatmap_correlation": 1.0, "latency_ms": 3.5, "bytes": 9_000_000}
+    variants = {"float32": {**row, "memory_bytes": 31_000_000}, "float16": row, "int8": {"failed": "[no] photo"}}
+    told = SimpleNamespace(manifest=_manifest("folder", variants=variants))
+    section = trust.variants(told, Output(tmp_path))
+    text = to_markdown("Report", [section])
+    assert "| float32 (served) | 90.0% | 100.0% | 1.000 | 3.5 | 9.0 | 31 |" in text
+    assert "| float16 | 90.0% | 100.0% | 1.000 | 3.5 | 9.0 | not measured |" in text
+    assert "- int8 could not be made: \\[no\\] photo" in text
+    assert "| int8" not in text
+    assert (tmp_path / "tables/variants.csv").is_file()
+
+
 def test_labels_are_written_so_that_markdown_shows_them():
     card = _card("food-101")
     assert "apple_pie, a\\|b\\*c, 寿司." in card
     many = _card("food-101", labels=tuple(f"class {number}" for number in range(101)))
     assert "class 29 and 71 more." in many
+    hidden = _card("folder", licence="https://a.org/terms_of_use, and http://<script>alert(1)</script> https://b|c")
+    assert "https://a.org/terms_of_use, and http://\\<script\\>alert(1)\\</script\\> https://b\\|c" in hidden

@@ -30,7 +30,7 @@ from trainer.main import app
 from trainer.report import charts, choices, document, insides, making, material, mosaics, page, publication, style
 from trainer.report.intervals import f1_interval
 from trainer.report.making import ReportOptions, make_report
-from trainer.run_folder import RunFolder, open_run, start_run
+from trainer.run_folder import RunFolder, open_run, start_run, write_json
 
 MARKUP, JAPANESE, LONG = "<b>apple & $pie$", "寿司", "a_label_that_is_as_long_as_labels_get_" * 3
 COLOURS = dict(zip((MARKUP, JAPANESE, LONG), photo_sets.COLOURS.values(), strict=True))
@@ -368,3 +368,15 @@ def test_the_page_escapes_all_that_it_is_given(tmp_path):
     assert seen.text.count(evil) >= 8
     assert "not measured" in seen.text
     assert making.PAGE == "report.html"
+
+
+def test_a_run_that_starts_again_goes_on_leaving_photos_out(tmp_path):
+    config = TrainingConfig(DataConfig("folder", "photos"), NetworkConfig(), ScheduleConfig())
+    run = start_run(tmp_path / "run", config)
+    write_json(run.report_options, {"layers": ["block2_1_relu"], "photos": False, "licence": "ours"})
+    (run.report / "figures").mkdir()
+    (run.report / "report.html").write_text("the former one")
+    start_run(run.path, config, overwrite=True)
+    assert [path.name for path in run.report.iterdir()] == ["options.json"]
+    # Not the layers: another network has others.
+    assert making.remembered(run) == ReportOptions(photos=False, licence="ours")

@@ -128,6 +128,21 @@ def test_an_interrupted_run_ends_as_if_undisturbed(photos, weights, tmp_path, mo
     assert _same(_train(config, tmp_path / "resumed"), undisturbed)
 
 
+def test_a_run_that_stopped_between_the_phases_ends_as_if_undisturbed(photos, weights, tmp_path, monkeypatch):
+    config = _config(photos, weights)
+    undisturbed = _train(config, tmp_path / "undisturbed")
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train_backbone", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            _train(config, tmp_path / "resumed")
+    assert TrainingState(open_run(tmp_path / "resumed")[0]).finished == ["head"]
+    assert _same(_train(config, tmp_path / "resumed"), undisturbed)
+
+
 def test_rates_of_sgd_are_a_hundred_times_those_of_adam(photos, weights, tmp_path):
     _train(_config(photos, weights, optimizer="sgd"), tmp_path)
     rates = {entry["phase"]: entry["learning_rate"] for entry in TrainingState(open_run(tmp_path)[0]).history[::2]}

@@ -58,6 +58,15 @@ def test_help_does_not_import_keras():
         (("export", "nowhere"), "trainer: Expected a run folder with a config.json; nowhere has none."),
         (("datasets", "--dataset", "food-101"), "trainer: Expected --data-dir with --dataset; received none."),
         (("datasets", "--dataset", "mnist", "--data-dir", "."), "trainer: Expected one of food-101, dog-breed"),
+        # Before anything is trained or measured.
+        (
+            ("train", "--dataset", "mnist", "--data-dir", ".", "--run", "nowhere/run", "--strangers", "nowhere"),
+            "trainer: Expected a folder of photos at --strangers nowhere; there is none.",
+        ),
+        (
+            ("evaluate", "nowhere/run", "--strangers", "nowhere"),
+            "trainer: Expected a folder of photos at --strangers nowhere; there is none.",
+        ),
     ],
 )
 def test_an_error_is_one_line(arguments, message):
@@ -78,6 +87,7 @@ def test_an_error_is_one_line(arguments, message):
             "Invalid value for '--alpha'",
         ),
         (("train", "--dataset", "folder", "--data-dir", ".", "--run", "run", "--hidden", "-4"), "Expected --hidden"),
+        (("train", "--dataset", "folder", "--data-dir", ".", "--run", "run", "--hidden", "9,8,7"), "up to two widths"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(arguments, message, monkeypatch, capsys):
@@ -109,7 +119,7 @@ def test_an_interruption_is_one_line(tmp_path):
         finally:
             process.kill()
     assert process.returncode == 130
-    assert said == "trainer: interrupted; an interrupted `trainer train` goes on when it is run again.\n"
+    assert said == "trainer: interrupted; a training, search or download goes on when the same command is run again.\n"
 
 
 def test_a_failed_start_leaves_no_run_that_cannot_be_mended(tmp_path):

@@ -179,7 +179,8 @@ def test_a_configuration_that_failed_is_replaced(photos, tmp_path):
     with pytest.raises(InvalidRequest, match="received --architecture 'xeption'"):
         _train(wrong, tmp_path / "run")
     right = _scratch(photos)
-    start_run(tmp_path / "run", right)
+    (tmp_path / "run" / "features.npz").write_text("of another network")
+    assert not start_run(tmp_path / "run", right).features.exists()
     assert open_run(tmp_path / "run")[1] == right
 
 
@@ -236,6 +237,22 @@ def test_a_network_from_scratch_has_to_be_trained(photos, tmp_path):
         _train(config, tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("weights", "options", "message"),
+    [
+        ("none", {"head_views": 2, "fine_tune_layers": 3}, "--weights none leaves --head-views and --fine-tune-layers"),
+        ("file", {"mixup": 0.2, "fine_tune_epochs": 0}, "--fine-tune-epochs 0 leaves --mixup without effect"),
+        ("file", {"head_views": 4, "augment": False}, "--no-augment leaves --head-views without effect"),
+    ],
+)
+def test_options_without_effect_are_refused(tmp_path, weights, options, message):
+    config = TrainingConfig(
+        DataConfig("folder", str(tmp_path)), NetworkConfig("mobilenet", weights), ScheduleConfig(**options)
+    )
+    with pytest.raises(InvalidRequest, match=message):
+        _train(config, tmp_path / "run")
+
+
 def test_a_golden_photo_is_one_that_the_server_takes_without_metadata(tmp_path):
     spec = InputSpec(width=16, height=16)
     exif = Image.Exif()
@@ -254,8 +271,16 @@ def test_a_golden_photo_is_one_that_the_server_takes_without_metadata(tmp_path):
     assert b"Exif" not in content
     assert np.array_equal(load_array(content, spec), load_array(paths[0].read_bytes(), spec))
     assert np.array_equal(pixels, load_array(content, spec))
-    # Where the orientation is in the metadata, they are needed for the pixels.
-    assert golden_photo(paths[1:], spec)[1] == paths[1].read_bytes()
+    # Where the orientation is in the metadata, or something lies behind the end, it is the pixels themselves.
+    (tmp_path / "film.jpg").write_bytes(content + b"a film from N 52 E 13")
+    image.save(tmp_path / "photo.webp", exif=exif.tobytes().removeprefix(b"Exif\0\0"))
+    for path in (paths[1], tmp_path / "film.jpg", tmp_path / "photo.webp"):
+        for resize in ("stretch", "crop"):
+            spec = InputSpec(width=16, height=16, resize=resize)
+            suffix, content, pixels = golden_photo([path], spec)
+            assert (suffix, content[:4]) == (".png", b"\x89PNG")
+            assert np.array_equal(pixels, load_array(path.read_bytes(), spec))
+            assert np.array_equal(pixels, load_array(content, spec))
     assert golden_photo(paths[2:], spec) is None
 
 

@@ -20,6 +20,7 @@ from trainer.search_folder import SearchFolder, only_one, start_search
 from trainer.search_oracle import hyperband_units
 from trainer.search_space import choose_parameters
 from trainer.search_workers import Role, read_role
+from trainer.tuning import SearchOptions, tune
 from trainer.tuning_results import print_space, write_results
 
 SCRATCH = replace(CONFIG, network=replace(CONFIG.network, weights="none"))
@@ -91,6 +92,13 @@ def test_parameters_that_cannot_be_searched_are_refused():
         choose_parameters(plain, ["augmentation_strength"])
     with pytest.raises(InvalidRequest, match="fine_tune_layers changes nothing with --fine-tune-epochs 0"):
         choose_parameters(plain, ["fine_tune_layers"])
+    head_only = replace(CONFIG, schedule=replace(CONFIG.schedule, fine_tune_epochs=0))
+    with pytest.raises(InvalidRequest, match="augmentation_strength changes nothing with --fine-tune-epochs 0"):
+        choose_parameters(head_only, ["augmentation_strength"])
+    with_views = replace(head_only, schedule=replace(head_only.schedule, head_views=2))
+    assert [row.name for row in choose_parameters(with_views, ["augmentation_strength"]).rows] == [
+        "augmentation_strength"
+    ]
     assert "image_size" in {row.name for row in choose_parameters(plain, fine_tune=True).rows}
     assert not {"fine_tune_rate", "augmentation_strength"} & {
         row.name for row in choose_parameters(plain, fine_tune=True).rows
@@ -242,6 +250,23 @@ def test_one_process_leads_a_search(tmp_path):
         pass
     with only_one(folder):
         pass
+
+
+def test_a_search_that_goes_on_is_not_overwritten(tmp_path):
+    trials = search(tmp_path / "search", max_trials=2)
+    folder = SearchFolder(tmp_path / "search")
+    with only_one(folder), pytest.raises(Conflict, match="Another `trainer tune` leads"):
+        tune(CONFIG, folder.path, SPACE, SearchOptions(overwrite=True), Role("alone"), Console(file=io.StringIO()))
+    assert folder.trials() == trials
+    assert folder.oracle.is_file()
+
+
+def test_features_of_a_search_without_a_trial_are_not_taken_over(tmp_path):
+    folder = start_search(tmp_path, CONFIG, SPACE, "random")
+    folder.photos.features.touch()
+    assert start_search(tmp_path, CONFIG, SPACE, "random").photos.features.exists()
+    other = replace(CONFIG, network=replace(CONFIG.network, alpha=0.5))
+    assert not start_search(tmp_path, other, SPACE, "random").photos.features.exists()
 
 
 def test_the_role_comes_from_keras_tuners_settings():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import io
 import os
 import platform
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from rich.console import Console
 
 from classifier import metadata
@@ -45,6 +47,7 @@ MEASURED_PHOTOS = 200
 GOLDEN_CASES = 4
 GOLDEN_CANDIDATES = 10
 """How many of a class's smallest test photos are looked at."""
+JPEG_END = b"\xff\xd9"
 GOLDEN_TOLERANCE = 0.05
 """Largest difference of a probability: processors round quantised arithmetic differently."""
 TOOLS = ("keras", "tensorflow", "tensorflow-cpu", "ai-edge-litert", "numpy", "pillow")
@@ -212,7 +215,10 @@ def _write_golden(folder: Path, trained: Trained, rows: Any, content: bytes) -> 
 
 
 def golden_photo(paths: list[Path], spec: InputSpec) -> tuple[str, bytes, NDArray[np.uint8]] | None:
-    """Choose a photo that is small and may be sent to the server, without metadata if that changes no pixel.
+    """Choose a photo that is small and may be sent to the server; whatever it was, no metadata travel with it.
+
+    A JPEG or PNG that gives the same pixels without metadata is preferred; where there is none, it is the pixels as the
+    network gets them, as PNG.
 
     Returns:
         Ending, bytes and pixels; None if none of the smallest photos can be used.
@@ -224,11 +230,26 @@ def golden_photo(paths: list[Path], spec: InputSpec) -> tuple[str, bytes, NDArra
             pixels = load_array(data, spec)
         except TooLarge:
             continue
-        bare = metadata.read(data).data
-        if b"Exif" not in bare and np.array_equal(load_array(bare, spec), pixels):
-            return path.suffix.lower(), bare, pixels
-        first = first or (path.suffix.lower(), data, pixels)
-    return first
+        bare = metadata.read(data)
+        if _holds_pixels_only(bare) and np.array_equal(load_array(bare.data, spec), pixels):
+            return path.suffix.lower(), bare.data, pixels
+        first = pixels if first is None else first
+    if first is None:
+        return None
+    png = io.BytesIO()
+    Image.fromarray(first).save(png, "PNG")
+    return ".png", png.getvalue(), first
+
+
+def _holds_pixels_only(photo: metadata.PhotoFile) -> bool:
+    """Return whether a photo that was read without metadata has nothing else of them left.
+
+    Behind a JPEG's end cameras put films and second photos, which say where they were taken; the other formats keep
+    metadata in places that their decoders skip.
+    """
+    if photo.format == "JPEG":
+        return photo.data.find(JPEG_END) == len(photo.data) - len(JPEG_END)
+    return photo.format == "PNG"
 
 
 def _write_report(

@@ -157,13 +157,13 @@ def measure_variants(
         What was measured, and why the other files cannot be run.
 
     Raises:
-        Corrupt: the float32 file cannot be run.
+        Corrupt: the float32 file cannot be run, or what it gives is not finite.
     """
     failures = {}
     outputs = {}
     for name, content in contents.items():
         try:
-            outputs[name] = run_model(content, source, rows)
+            outputs[name] = _finite(run_model(content, source, rows))
         except (PointerError, RuntimeError, ValueError) as error:
             if name == FLOAT32:
                 raise
@@ -240,6 +240,19 @@ def latencies(
             if round_ >= 3:
                 times[name].append((time.perf_counter() - began) * 1000)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _finite(
+    output: list[tuple[NDArray[np.float32], NDArray[np.float32]]],
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Return the output as it is.
+
+    Raises:
+        Corrupt: it holds something that is no finite number, as float16 does where a network's values overflow it.
+    """
+    if not all(np.isfinite(values).all() for photo in output for values in photo):
+        raise Corrupt("Expected probabilities and heatmaps that are finite; the file gives others.")
+    return output
 
 
 def _correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:

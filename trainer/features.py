@@ -62,7 +62,8 @@ def cached_features(
     kind = training_dtype(shape, usable_memory())
     if run.features.is_file():
         with np.load(run.features) as saved:
-            if str(saved["fingerprint"]) == data.photos.fingerprint and int(saved["views"]) == views:
+            made = {name: str(saved[name]) for name in ("fingerprint", "views") if name in saved}
+            if made == {"fingerprint": data.photos.fingerprint, "views": str(views)}:
                 return {split: saved[split] for split in data.rows}
     plain = pooling_model(backbone, data.strategy)
     augmented = pooling_model(backbone, data.strategy, augmentation) if views > 1 else None
@@ -100,7 +101,9 @@ def usual_head_decay(features: NDArray[np.floating[Any]], photos: int) -> float:
     It grows with the features' mean variance, so that a network whose features are small is not penalised more than one
     whose features are large: the same as features scaled to a common size under one penalty.
     """
-    variance = features[:LARGE_SAMPLE].astype(np.float32).var(axis=0).mean()
+    # From all over: the photos are sorted by path, which often means by class.
+    sample = features[:: -(-len(features) // LARGE_SAMPLE)]
+    variance = sample.astype(np.float32).var(axis=0).mean()
     return RELATIVE_PENALTY * float(variance) / photos
 
 

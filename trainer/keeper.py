@@ -77,6 +77,11 @@ class TrainingState:
         if self.last is None or self.last["phase"] != phase:
             # Epochs of a phase that cannot be resumed are done again.
             self.history = [entry for entry in self.history if entry["phase"] in self.finished]
+            for variable in _seed_variables(model):
+                # The head's phase has drawn from the head's generator; a process that goes on behind it has not.
+                seed = keras.ops.convert_to_numpy(variable).copy()
+                seed[1] = 0
+                variable.assign(seed)
             return 0
         model.optimizer.build(model.trainable_variables)
         model.load_weights(self.run.checkpoints / self.last["weights"])

@@ -67,7 +67,9 @@ def main() -> None:
         typer.echo(f"trainer: {line}", err=True)
         sys.exit(1)
     if code == INTERRUPTED:
-        typer.echo("trainer: interrupted; an interrupted `trainer train` goes on when it is run again.", err=True)
+        typer.echo(
+            "trainer: interrupted; a training, search or download goes on when the same command is run again.", err=True
+        )
     sys.exit(code)
 
 

@@ -14,7 +14,7 @@ from trainer.batches import Batches, soft_targets
 from trainer.compute import Strategy
 from trainer.config import ScheduleConfig, TrainingConfig
 from trainer.features import Features, FeatureSequence
-from trainer.keeper import Keeper, TrainingState, Validation
+from trainer.keeper import Keeper, TrainingState, Validation, merit
 from trainer.training_progress import TrainingProgress
 
 HEAD_PHASE, FINE_TUNING_PHASE, TRAINING_PHASE = "head", "fine-tuning", "training"
@@ -112,7 +112,8 @@ def train_backbone(
         highlight=False,
     )
     validation = Validation(networks.plain, data.photos_only("validation"), data.truth("validation"))
-    progress = TrainingProgress(console, phase, epochs, len(data.rows["train"]), first_epoch=done)
+    best = min((-merit(entry) for entry in state.history if entry["phase"] == phase), default=float("inf"))
+    progress = TrainingProgress(console, phase, epochs, len(data.rows["train"]), first_epoch=done, best=best)
     keeper = Keeper(state, phase, schedule.patience, networks.plain, resumable=True)
     stopped = state.epochs_without_gain(phase) >= schedule.patience
     try:

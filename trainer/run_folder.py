@@ -92,6 +92,11 @@ class RunFolder:
         return self.path / "report"
 
     @property
+    def report_options(self) -> Path:
+        """What was chosen for the last report."""
+        return self.report / "options.json"
+
+    @property
     def new_bundle(self) -> Path:
         """A bundle that is being made."""
         return self.path / "bundle.partial"
@@ -122,15 +127,17 @@ def start_run(path: Path, config: TrainingConfig, *, overwrite: bool = False) ->
     run = RunFolder(path)
     if run.config.is_file():
         differences = _read_config(run).differences(config)
-        if overwrite:
-            _clear(run)
-        elif not differences:
+        if not overwrite and not differences:
             return run
-        elif run.has_begun():
+        if not overwrite and run.has_begun():
             raise Refused(
                 f"{path} holds a run with another configuration ({'; '.join(differences)}). "
                 "Give another --run folder, the same options to resume it, or --overwrite to start again."
             )
+        if overwrite:
+            _clear(run)
+        # A crash while a run was cleared may have left them: of another network, but of the same photos.
+        run.features.unlink(missing_ok=True)
     elif path.exists() and (not path.is_dir() or any(not file.name.startswith(PARTIAL) for file in path.iterdir())):
         raise Refused(f"Expected an empty or new folder for --run; {path} holds other files.")
     write_json(run.config, config.to_json())
@@ -236,5 +243,18 @@ def _clear(run: RunFolder) -> None:
     partial = sorted(run.path.glob(f"{PARTIAL}*"))
     for file in (run.state, run.summary, run.data, run.rejected, run.features, run.log, *partial):
         file.unlink(missing_ok=True)
-    for folder in (run.bundle, run.new_bundle, run.old_bundle, run.checkpoints, run.report):
+    for folder in (run.bundle, run.new_bundle, run.old_bundle, run.checkpoints):
         shutil.rmtree(folder, ignore_errors=True)
+    _clear_report(run)
+
+
+def _clear_report(run: RunFolder) -> None:
+    """Remove the report, but not the choices: photos that were left out of it stay out of the next one."""
+    for entry in run.report.iterdir() if run.report.is_dir() else ():
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry != run.report_options:
+            entry.unlink()
+    if run.report_options.is_file():
+        # Another network has other layers.
+        write_json(run.report_options, {**read_json(run.report_options), "layers": []})

@@ -133,19 +133,18 @@ def start_search(
         Refused: the folder holds another search, or something that is not a search.
     """
     folder = SearchFolder(path)
+    _require_own(folder)
     if folder.search.is_file():
         differences = _differences(folder, config, space, kind)
-        if overwrite:
-            _clear(folder)
-        elif not differences:
+        if not overwrite and not differences:
             return folder
-        elif folder.oracle.exists():
+        if not overwrite and folder.oracle.exists():
             raise Refused(
                 f"{path} holds another search ({'; '.join(differences)}). "
                 "Give another --run folder, the same options to resume it, or --overwrite to start again."
             )
-    elif path.exists() and (not path.is_dir() or any(not file.name.startswith(PARTIAL) for file in path.iterdir())):
-        raise Refused(f"Expected an empty or new folder for --run; {path} holds other files.")
+        # Also where no trial had begun: features of another network may be there.
+        _clear(folder)
     asked = {"config": config.to_json(), "space": space.to_json(), "heads_only": space.heads_only, "search": kind}
     write_json(folder.search, asked)
     return folder
@@ -173,9 +172,14 @@ def join_search(path: Path, config: TrainingConfig, space: Space, kind: str) -> 
 def only_one(folder: SearchFolder) -> Iterator[None]:
     """Keep a second process from leading the same search; a killed one does not.
 
+    Enter it before `start_search`, which may clear the folder.
+
     Raises:
         Conflict: one does so already.
+        Refused: the folder holds something that is not a search.
     """
+    _require_own(folder)
+    folder.path.mkdir(parents=True, exist_ok=True)
     with (folder.path / f"{PARTIAL}lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -185,6 +189,14 @@ def only_one(folder: SearchFolder) -> Iterator[None]:
                 "between workers: `trainer tune --help` says how."
             ) from error
         yield
+
+
+def _require_own(folder: SearchFolder) -> None:
+    path = folder.path
+    if folder.search.is_file() or not path.exists():
+        return
+    if not path.is_dir() or any(not file.name.startswith(PARTIAL) for file in path.iterdir()):
+        raise Refused(f"Expected an empty or new folder for --run; {path} holds other files.")
 
 
 def _differences(folder: SearchFolder, config: TrainingConfig, space: Space, kind: str) -> list[str]:

@@ -152,7 +152,7 @@ class LastingOracle(keras_tuner.Oracle):  # type: ignore[misc]
 
     @keras_tuner.synchronized  # type: ignore[untyped-decorator]
     def _drop_lost_workers(self, after: float) -> list[tuple[str, int | None]]:
-        lost = [name for name in self.tuner_ids if time.monotonic() - self.heard.get(name, 0.0) > after]
+        lost = [name for name in list(self.tuner_ids) if time.monotonic() - self.heard.get(name, 0.0) > after]
         found = []
         for tuner_id in lost:
             self.tuner_ids.discard(tuner_id)

@@ -150,7 +150,10 @@ def _without_effect(row: Parameter, config: TrainingConfig) -> str | None:
     """Return the option that leaves a parameter without effect, if one does."""
     if row.name == "augmentation_strength" and not config.schedule.augment:
         return "--no-augment"
-    if row.name in ("fine_tune_layers", "fine_tune_rate") and config.schedule.fine_tune_epochs == 0:
+    only_fine_tuning = row.name in ("fine_tune_layers", "fine_tune_rate") or (
+        row.name == "augmentation_strength" and config.schedule.head_views == 1
+    )
+    if only_fine_tuning and config.schedule.fine_tune_epochs == 0:
         return "--fine-tune-epochs 0"
     return None
 

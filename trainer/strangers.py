@@ -14,16 +14,26 @@ from rich.console import Console
 from classifier.errors import InvalidRequest, NotFound, PointerError
 from classifier.manifest import MODEL_FILE, InputSpec, Manifest
 from trainer.evaluation import Evaluation, evaluate
+from trainer.layouts import SUFFIXES
 from trainer.photos import PhotoSource
 from trainer.progress import counting
 from trainer.run_folder import RunFolder
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 STRANGERS = 500
 """Of a larger folder, evenly spread photos are taken."""
 UNKNOWN = "unknown"
 PASSING = 0.95
 """Share of the validation photos that the threshold lets pass."""
+
+
+def require_folder(folder: Path) -> None:
+    """Find out that there is no folder of strangers before hours of work.
+
+    Raises:
+        NotFound: there is none.
+    """
+    if not folder.is_dir():
+        raise NotFound(f"Expected a folder of photos at --strangers {folder}; there is none.")
 
 
 def read_strangers(folder: Path, spec: InputSpec, console: Console) -> PhotoSource:
@@ -33,8 +43,7 @@ def read_strangers(folder: Path, spec: InputSpec, console: Console) -> PhotoSour
         NotFound: there is no such folder.
         InvalidRequest: none of its photos can be read.
     """
-    if not folder.is_dir():
-        raise NotFound(f"Expected a folder of photos at --strangers {folder}; there is none.")
+    require_folder(folder)
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     paths = [
         paths[int(place)] for place in np.unique(np.linspace(0, len(paths) - 1, min(STRANGERS, len(paths))).round())
@@ -80,7 +89,7 @@ def familiarity(evaluation: Evaluation) -> NDArray[np.float64]:
 
 
 def threshold(scores: NDArray[np.float64], passing: float = PASSING) -> float:
-    """Return the largest score, to six decimals, that at least a share `passing` of these scores reaches."""
+    """Return a score, to six decimals, that at least a share `passing` of these scores reaches, and hardly more."""
     lowest = float(np.quantile(scores, 1 - passing, method="lower"))
     return float(np.floor(lowest * 1e6) / 1e6)
 

@@ -73,6 +73,7 @@ def train(
         raise InvalidRequest(
             "With --weights none, everything is learnt in fine-tuning: --fine-tune-epochs has to be 1 or more."
         )
+    require_effect(config)
     strategy = compute.configure(config.compute)
     keras.utils.set_random_seed(config.schedule.seed)
     state = TrainingState(run)
@@ -113,6 +114,39 @@ def train(
         return Trained(*_best(state, config.network, len(labels)), labels, photos)
     state.load_best(networks.plain)
     return Trained(backbone, head, labels, photos)
+
+
+def require_effect(config: TrainingConfig) -> None:
+    """Refuse options that would change nothing.
+
+    Raises:
+        InvalidRequest: another option leaves one without effect; the message names both.
+    """
+    schedule = config.schedule
+    fine_tuning = {
+        "--mixup": schedule.mixup > 0,
+        "--layer-decay": schedule.layer_decay < 1,
+        "--learning-rate-schedule": schedule.learning_rate_schedule != "cosine",
+        "--fine-tune-learning-rate": schedule.fine_tune_learning_rate is not None,
+        "--fine-tune-layers": schedule.fine_tune_layers is not None,
+    }
+    head = {
+        "--head-views": schedule.head_views > 1,
+        "--head-learning-rate": schedule.head_learning_rate is not None,
+        "--fine-tune-layers": schedule.fine_tune_layers is not None,
+    }
+    augmentation = {
+        "--head-views": schedule.head_views > 1,
+        "--augmentation-strength": schedule.augmentation_strength != 1,
+    }
+    for reason, holds, options in (
+        ("--weights none", network.from_scratch(config.network), head),
+        ("--fine-tune-epochs 0", schedule.fine_tune_epochs == 0, fine_tuning),
+        ("--no-augment", not schedule.augment, augmentation),
+    ):
+        useless = [option for option, given in options.items() if given]
+        if holds and useless:
+            raise InvalidRequest(f"{reason} leaves {' and '.join(useless)} without effect: leave one of them out.")
 
 
 def load_trained(run: RunFolder, config: TrainingConfig) -> Trained:

@@ -21,6 +21,7 @@ class TrainingProgress(keras.callbacks.Callback):  # type: ignore[misc]
         epochs: how many at most.
         images: training photos an epoch.
         first_epoch: the epoch that this process starts with, counted from 0.
+        best: the lowest calibrated log-loss of the epochs before it.
         lines: whether each epoch gets a line that stays.
     """
 
@@ -32,6 +33,7 @@ class TrainingProgress(keras.callbacks.Callback):  # type: ignore[misc]
         images: int,
         *,
         first_epoch: int = 0,
+        best: float = float("inf"),
         lines: bool = True,
     ) -> None:
         super().__init__()
@@ -40,7 +42,7 @@ class TrainingProgress(keras.callbacks.Callback):  # type: ignore[misc]
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._epoch_began = 0.0
-        self._best = float("inf")
+        self._best = best
         self._steps = 1
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:

@@ -22,6 +22,7 @@ from trainer.search_folder import SearchFolder, Trial, join_search, only_one, st
 from trainer.search_oracle import COMPLETED, FAILED, IDLE, STOPPED, LastingOracle, build_oracle, epoch_share, number
 from trainer.search_space import Space
 from trainer.search_workers import Role, connect, serve, signs_of_life
+from trainer.training import require_effect
 from trainer.trials import HeadRunner, Runner, TrainingRunner, save_weights
 from trainer.tuning_results import TrialLines, write_results
 
@@ -61,6 +62,7 @@ def tune(
     Raises:
         PointerError: the data or the options cannot be used, or no trial has a result.
     """
+    require_effect(config)
     if role.kind == "worker":
         console.print(f"waiting for the chief at {role.address}", highlight=False)
         chief = connect(role)
@@ -69,10 +71,9 @@ def tune(
         runner = _runner(search, photos, role, console)
         work(chief, role.name, search, runner, TrialLines(console, space, search.folder))
         return search.folder.trials()
-    search = Search(
-        config, start_search(path, config, space, options.kind, overwrite=options.overwrite), space, options
-    )
-    with only_one(search.folder):
+    with only_one(SearchFolder(path)):
+        folder = start_search(path, config, space, options.kind, overwrite=options.overwrite)
+        search = Search(config, folder, space, options)
         photos = prepare_photos(
             config, search.folder.photos, console, cache_bytes=options.cache_bytes, workers=options.workers
         )

@@ -149,7 +149,7 @@ def _plot(path: Path, space: Space, trials: list[Trial]) -> None:
     """Draw the loss over the trials, and over each parameter."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import StrMethodFormatter
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
     good = [trial for trial in trials if trial.figures]
     best = ranking(good)[0]
@@ -169,14 +169,17 @@ def _plot(path: Path, space: Space, trials: list[Trial]) -> None:
         )
     axes.scatter([best.number], [best.loss], marker="*", s=140, color="tab:orange", zorder=3, label="best")
     axes.set(xlabel="trial", ylabel="validation log-loss, calibrated", yscale="log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, fontsize="small")
     for position, row in enumerate(space.rows):
         panel = figure.add_subplot(grid[1 + position // columns, position % columns])
         _panel(panel, row, good, best)
     for each in figure.axes:
         each.spines[["top", "right"]].set_visible(False)
-        each.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        each.yaxis.set_minor_formatter(StrMethodFormatter("{x:.2g}"))
+        low, high = each.get_ylim()
+        each.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)) if high > 2 * low else MaxNLocator(4))
+        each.yaxis.set_major_formatter(StrMethodFormatter("{x:.5g}"))
+        each.yaxis.set_minor_locator(NullLocator())
     figure.savefig(path, dpi=110)
 
 
@@ -187,6 +190,9 @@ def _panel(axes: Any, row: Parameter, good: list[Trial], best: Trial) -> None:
     if row.kind == "range":
         places = [trial.values[row.name] for trial in with_value]
         axes.set_xscale(row.scale)
+        low, high = float(row.values[0]), float(row.values[1])
+        room = (high - low) / 30
+        axes.set_xlim(*((low * 0.8, high * 1.25) if row.scale == "log" else (low - room, high + room)))
     else:
         places = [row.values.index(trial.values[row.name]) for trial in with_value]
         axes.set_xticks(range(len(row.values)), [str(value) for value in row.values])

@@ -32,8 +32,10 @@ def evaluate(
     """
     from trainer.evaluating import evaluate_run
     from trainer.run_folder import RunFolder
-    from trainer.strangers import measure_strangers
+    from trainer.strangers import measure_strangers, require_folder
 
+    if strangers is not None:
+        require_folder(strangers)
     evaluation = evaluate_run(
         run, split, dataset=dataset, data_dir=data_dir, csv=csv, out=out, console=console(err=as_json)
     )

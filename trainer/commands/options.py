@@ -216,6 +216,6 @@ def _widths(text: str) -> tuple[int, ...]:
         widths = tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
         widths = ()
-    if any(width < 1 for width in widths) or (text.strip() and not widths):
-        raise typer.BadParameter(f"Expected --hidden to be widths such as 256,128; received {text!r}.")
+    if any(width < 1 for width in widths) or (text.strip() and not widths) or len(widths) > 2:
+        raise typer.BadParameter(f"Expected --hidden to be up to two widths such as 256,128; received {text!r}.")
     return widths

@@ -40,7 +40,10 @@ def train(
     Example: trainer train --dataset folder --data-dir photos --architecture mobilenet_v2 --run runs/mine
     """
     from trainer.run_folder import start_run
+    from trainer.strangers import require_folder
 
+    if strangers is not None:
+        require_folder(strangers)
     folder = start_run(run, config, overwrite=overwrite)
     began = time.perf_counter()
     load_keras()
@@ -55,9 +58,9 @@ def train(
     manifest = bundle.make_bundle(
         trained, config, folder, console(), tolerance=tolerance, variant=variant, strangers=strangers
     )
+    print_result(manifest, folder.bundle)
     if report:
         write_report(folder, strangers)
-    print_result(manifest, folder.bundle)
     console().print(f"done in {time.perf_counter() - began:.0f} s", highlight=False)
 
 
@@ -84,6 +87,6 @@ def export(
     manifest = bundle.make_bundle(
         trained, config, folder, console(), tolerance=tolerance, variant=variant, strangers=strangers
     )
+    print_result(manifest, folder.bundle)
     if report:
         write_report(folder, strangers)
-    print_result(manifest, folder.bundle)

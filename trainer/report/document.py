@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Cell = str | float | int | None
+ADDRESS = re.compile(r"https?://[\w./~:?=&%+,@-]+\)?")
+"""What nothing of Markdown or HTML can hide in."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,6 @@ def _escaped(text: str) -> str:
     """Return text that Markdown shows as it is, on one line; addresses stay as they are, to be followed."""
     words = " ".join(text.split()).split(" ")
     return " ".join(
-        word
-        if word.startswith(("https://", "http://"))
-        else re.sub(r"[\\`*\[\]<>|#&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", word)
+        word if ADDRESS.fullmatch(word) else re.sub(r"[\\`*\[\]<>|#&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", word)
         for word in words
     )

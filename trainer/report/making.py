@@ -19,7 +19,6 @@ from trainer.report.publication import publish_report
 from trainer.run_folder import RunFolder, read_json, write_json
 from trainer.strangers import read_strangers, stranger_scores
 
-OPTIONS = "options.json"
 REMEMBERED = ("layers", "photos", "licence")
 
 
@@ -41,9 +40,9 @@ class ReportOptions:
 
 def remembered(run: RunFolder) -> ReportOptions:
     """Return the options of the run's last report, so that a new export shows no photo that the last one left out."""
-    if not (run.report / OPTIONS).is_file():
+    if not run.report_options.is_file():
         return ReportOptions()
-    kept = read_json(run.report / OPTIONS)
+    kept = read_json(run.report_options)
     return ReportOptions(tuple(kept["layers"]), photos=kept["photos"], licence=kept["licence"])
 
 
@@ -87,7 +86,7 @@ def make_report(run: Path, console: Console, options: ReportOptions = ReportOpti
         output.text(CARD, to_markdown(f"Model card: {title}", card))
     if options.out is None:
         output.remove_others()
-        write_json(material.run.report / OPTIONS, {name: getattr(options, name) for name in REMEMBERED})
+        write_json(material.run.report_options, {name: getattr(options, name) for name in REMEMBERED})
         publish_report(material.run, output.folder, output.files)
     return output.folder / PAGE
 

@@ -8,13 +8,17 @@ for (const table of document.querySelectorAll("table.sortable")) {
     button.append(...head.childNodes);
     head.append(button);
     button.addEventListener("click", () => {
-      const order = head.getAttribute("aria-sort") === "descending" ? 1 : -1;
-      heads.forEach((other) => other.removeAttribute("aria-sort"));
-      head.setAttribute("aria-sort", order === 1 ? "ascending" : "descending");
       const key = (row) => row.cells[column].dataset.value;
       const rows = [...table.tBodies[0].rows];
-      rows.sort((a, b) => order * (key(a) === undefined
-        ? b.cells[column].textContent.localeCompare(a.cells[column].textContent)
+      // Numbers begin with the largest, text with A.
+      const first = rows.some((row) => key(row) !== undefined) ? "descending" : "ascending";
+      const other = first === "ascending" ? "descending" : "ascending";
+      const direction = head.getAttribute("aria-sort") === first ? other : first;
+      heads.forEach((each) => each.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", direction);
+      const order = direction === "ascending" ? 1 : -1;
+      rows.sort((a, b) => order * (key(a) === undefined || key(b) === undefined
+        ? a.cells[column].textContent.localeCompare(b.cells[column].textContent)
         : Number(key(a)) - Number(key(b))));
       table.tBodies[0].append(...rows);
     });
