@@ -66,7 +66,7 @@ def test_the_weights_files_fit_their_networks(config, channels):
     [
         # A shorter fine-tuning than the README's, for time.
         ("food-101", ("--fine-tune-epochs", "5"), 0.76, "dog-breed/train"),
-        ("dog-breed", ("--fine-tune-epochs", "0"), 0.97, "food-101/images"),
+        ("dog-breed", ("--fine-tune-epochs", "0"), 0.96, "food-101/images"),
     ],
 )
 def test_the_served_model_is_as_good_as_the_readme_says(dataset, options, least, strangers, tmp_path):
