@@ -43,7 +43,7 @@ test-emulators: $(INSTALLED) $(NODE_INSTALLED) ## Test functions, hosting and au
 	$(BIN)/pytest tests/emulators/packaging.py tests/emulators/end_to_end.py
 
 test: $(INSTALLED) ## Run the tests, a file at a time on each CPU
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist loadfile --max-worker-restart 0
 
 test-real: $(INSTALLED) ## Train on the real photos of POINTER_DATA and compare with the README (minutes)
 	$(BIN)/pytest -m real_data -rs

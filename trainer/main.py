@@ -65,6 +65,11 @@ def main() -> None:
         if line is None:
             raise
         typer.echo(f"trainer: {line}", err=True)
+        if isinstance(error, OSError) and str(error.filename).endswith(".h5"):
+            # HDF5 crashes over a file that it could not write when the interpreter ends and closes it once more.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(1)
         sys.exit(1)
     if code == INTERRUPTED:
         typer.echo(
