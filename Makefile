@@ -31,7 +31,7 @@ run: $(INSTALLED) ## Serve http://localhost:8080 (PORT=…); trains and promotes
 	@PATH="$(CURDIR)/$(BIN):$$PATH" SAMPLES="$(SAMPLES)" RUN="$(RUN)" PORT="$(PORT)" bash scripts/run.sh
 
 $(NODE_INSTALLED): package.json package-lock.json
-	@node -e 'process.exit(process.versions.node.split(".")[0] < 20)' 2>/dev/null && command -v npm >/dev/null || \
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null || \
 		{ echo "Expected Node 20 or newer with npm, which Firebase's emulators need; found $$(node --version 2>/dev/null || echo none)." >&2; exit 1; }
 	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
