@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,10 +21,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from classifier.errors import InvalidRequest
+from classifier.errors import InvalidRequest, InvalidSetting
 from classifier.manifest import Manifest
 from tests import photo_sets
-from trainer import compute, network, training
+from trainer import compute, network, training, workers
 from trainer.config import ComputeConfig, DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
 from trainer.export import check_heatmaps
 from trainer.generator import PhotoSequence
@@ -236,12 +237,95 @@ def test_a_filled_up_batch_has_the_mean_of_its_photos(photos, count, devices):
         ),
         ({"distribution": "mirrored"}, "needs two devices or more; found .*CPU:0. Leave it out"),
         ({"distribution": "mirrored", "jit_compile": True}, "leave out --jit-compile or --distribution mirrored"),
-        ({"distribution": "multi-worker"}, "Expected --distribution mirrored .* received multi-worker"),
     ],
 )
 def test_options_that_do_not_fit_are_refused_with_the_remedy(options, message):
     with pytest.raises(InvalidRequest, match=message):
         compute.configure(ComputeConfig(**options))
+
+
+def test_two_processes_learn_what_one_learns(photos, weights, environments, runs, tmp_path):
+    """Through the command line."""
+    alone, _ = runs("jax")
+    file, run = tmp_path / "asked.json", tmp_path / "run"
+    config = _config(photos, weights, ComputeConfig(distribution="multi-worker"), augment=False)
+    file.write_text(json.dumps(config.to_json()))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    settings = dict(zip(workers.SETTINGS, (address, "2"), strict=False))
+    processes = [
+        subprocess.Popen(
+            [TRAINER, "train", "--config", file, "--run", run],
+            env={**environments["jax"], **settings, "XLA_FLAGS": "", "KERAS_DISTRIBUTION_PROCESS_ID": str(number)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for number in range(2)
+    ]  # fmt: skip
+    try:
+        said = [process.communicate(timeout=240) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], said
+    # The chief alone writes and tells.
+    assert "fine-tuning   2/2" in said[0][0]
+    assert f"next: KERAS_BACKEND=tensorflow trainer export {run}" in " ".join(said[0][0].split())
+    assert "process 1 of 2 is done" in said[1][0]
+    assert "fine-tuning" not in said[1][0]
+    assert len(list((run / "checkpoints").iterdir())) == 1
+    logs = [pd.read_csv(path / "log.csv") for path in (alone, run)]
+    for column in ("val_log_loss", "val_accuracy", "log_loss"):
+        np.testing.assert_allclose(logs[1][column], logs[0][column], rtol=2e-2 if column == "log_loss" else 1e-4)
+    one, two = (_arrays(next((path / "checkpoints").glob("best-*"))) for path in (alone, run))
+    assert one
+    for name, array in one.items():
+        np.testing.assert_allclose(two[name], array, atol=2e-4, err_msg=name)
+
+
+@pytest.mark.parametrize(("count", "processes"), [(10, 2), (7, 2), (5, 3)])
+def test_each_process_reads_its_own_share_of_a_batch(photos, count, processes):
+    paths = sorted((photos / "images").glob("*/*.jpg"))[:count]
+    targets = np.eye(count, dtype=np.float32)
+    devices, read = 2 * processes, []
+
+    class Watched(PhotoSource):
+        def array(self, row):
+            read[-1].add(row)
+            return super().array(row)
+
+    source = Watched(paths, input_spec(NetworkConfig(image_size=32)))
+    plain = PhotoSequence(source, np.arange(count), targets, batch_size=count, seed=3, mixup=0.0)
+    read.append(set())
+    whole = compute.EvenBatches(plain, devices)[0]
+    shares = []
+    for number in range(processes):
+        read.append(set())
+        shares.append(compute.EvenBatches(plain, devices, workers.Workers(number, processes))[0])
+    for part, parts in zip(whole, zip(*shares, strict=True), strict=True):
+        assert len({len(each) for each in parts}) == 1
+        assert np.array_equal(np.concatenate(parts), part)
+    assert max(map(len, read[1:])) <= len(whole[0]) // processes
+
+
+def test_the_place_among_the_processes_comes_from_keras_settings(monkeypatch):
+    settings = dict(zip(workers.SETTINGS, ("10.0.0.5:8476", "3", "2"), strict=True))
+    assert workers.read_workers(settings) == workers.Workers(2, 3)
+    assert not workers.read_workers(settings).chief
+    for change, message in (
+        ({"KERAS_DISTRIBUTION_PROCESS_ID": ""}, "expects KERAS_DISTRIBUTION_PROCESS_ID in the environment"),
+        ({"KERAS_DISTRIBUTION_PROCESS_ID": "3"}, "PROCESS_ID from 0 to 2; received '3'"),
+        ({"KERAS_DISTRIBUTION_NUM_PROCESSES": "1"}, "NUM_PROCESSES to be 2 or more; received '1'"),
+        ({"KERAS_DISTRIBUTION_JOB_ADDRESSES": "10.0.0.5"}, "such as 10.0.0.5:8476; received '10.0.0.5'"),
+        ({"KERAS_DISTRIBUTION_JOB_ADDRESSES": "a:1,b:2"}, "Expected one address or 3"),
+    ):
+        with pytest.raises(InvalidSetting, match=message):
+            workers.read_workers({**settings, **change})
+    # TensorFlow cannot: Keras 3 does not fit a model under its strategy for several workers.
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidSetting, match=r"needs KERAS_BACKEND=jax; received tensorflow: .*MultiWorkerMirrored"):
+        compute.configure(ComputeConfig(distribution="multi-worker"))
 
 
 def test_the_gpu_benchmark_runs_without_tensorflow(environments, tmp_path):

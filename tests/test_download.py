@@ -238,6 +238,21 @@ def test_an_archive_cannot_write_outside_its_folder(member, message, tmp_path, c
     assert _names(tmp_path) == {"evil.tar.gz", "in/side/good.txt"}
 
 
+def test_an_archive_that_cannot_be_unpacked_is_downloaded_again(server, archive, tmp_path, console, monkeypatch):
+    monkeypatch.setattr(download, "FOOD_101", server.remote())
+    work = tmp_path / "food.partial"
+    with monkeypatch.context() as patch:
+        patch.setattr(download, "unpack_tar", _broken)
+        with pytest.raises(Corrupt, match="cannot be unpacked"):
+            download.download_food_101(tmp_path / "food", console, pause=0)
+    assert not (work / "food-101.tar.gz").exists()
+    assert download.download_food_101(tmp_path / "food", console, pause=0)
+
+
+def _broken(archive, *rest, **options):
+    raise Corrupt(f"{archive.name} cannot be unpacked.")
+
+
 def test_an_archive_cannot_fill_the_disk(tmp_path, console):
     bomb = archive_with(*((_member(f"{number}"), bytes(400_000)) for number in range(3)))
     assert len(bomb) < 3000

@@ -168,6 +168,8 @@ def test_float32_that_cannot_be_made_is_an_error():
 
 def test_a_reason_names_no_folder():
     assert reason(ValueError("\n  Failed at /opt/app/lib/convert.py:12\nmore")) == "Failed at convert.py:12"
+    assert reason(ValueError("No room for /home/my name/runs/a b/x.tflite")) == "No room for x.tflite"
+    assert reason(ValueError("at 3 ops/s 1/2 of '/my data/x' is left")) == "at 3 ops/s 1/2 of 'x' is left"
     assert reason(RuntimeError()) == "RuntimeError"
     assert len(reason(ValueError("x" * 999))) == 200
 

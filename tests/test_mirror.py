@@ -105,6 +105,16 @@ def test_an_object_may_become_a_folder_and_back(bucket, tmp_path):
     assert _files(folder) == {"a/0": b"in a folder", "b": b"file now"}
 
 
+def test_a_file_in_a_folder_s_place_is_a_clear_error(bucket, tmp_path):
+    bucket.write("a", b"file")
+    folder = _mirror(bucket, tmp_path).folder
+    below = CloudStore("pointer-tests", f"{bucket.url.split('/', 3)[3]}/a/b")
+    below.write("0", b"in a folder")
+    with pytest.raises(Refused, match=rf"Expected a folder at {folder}/a/b; a file is in its place or above it"):
+        _mirror(below, tmp_path)
+    below.close()
+
+
 def test_a_file_that_was_changed_here_is_downloaded_again(bucket, tmp_path):
     bucket.write("a/0.jpg", b"right")
     folder = _mirror(bucket, tmp_path).folder

@@ -30,7 +30,7 @@ from trainer.main import app
 from trainer.report import charts, choices, document, insides, making, material, mosaics, page, publication, style
 from trainer.report.intervals import f1_interval
 from trainer.report.making import ReportOptions, make_report
-from trainer.run_folder import RunFolder, open_run, start_run, write_json
+from trainer.run_folder import RunFolder, open_run, remove_report, start_run, write_json
 
 MARKUP, JAPANESE, LONG = "<b>apple & $pie$", "寿司", "a_label_that_is_as_long_as_labels_get_" * 3
 COLOURS = dict(zip((MARKUP, JAPANESE, LONG), photo_sets.COLOURS.values(), strict=True))
@@ -110,7 +110,7 @@ def test_the_page_needs_nothing_but_itself(reported):
     anchors = {value for value in addresses if value.startswith("#")}
     assert all(value.startswith(("data:", "#")) for value in addresses)
     assert anchors == {f"#{section['id']}" for section in seen.all("section")}
-    assert not re.search(r"url\(|@import|https?://(?![^<\"]*<)", text.split("</style>")[0])
+    assert not re.search(r"url\(|@import|//", text.split("</style>")[0].replace("</", ""))
     (policy,) = [tag["content"] for tag in seen.all("meta") if tag.get("http-equiv") == "Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; img-src data:;")
 
@@ -195,6 +195,12 @@ def test_what_was_kept_of_another_file_or_is_damaged_is_not_used(tmp_path):
     assert kept_evaluations(run, b"other", "photos", labels, {"test": truth}) == {}
     assert kept_evaluations(run, b"model", "other", labels, {"test": truth}) == {}
     assert kept_evaluations(run, b"model", "photos", labels, {"test": truth[1:]}) == {}
+    # What is measured later of the same file stands beside it; of another one, in its place.
+    keep_evaluations(run, b"model", "photos", {"train": kept})
+    assert set(kept_evaluations(run, b"model", "photos", labels, {"test": truth, "train": truth})) == {"test", "train"}
+    keep_evaluations(run, b"other", "photos", {"train": kept})
+    assert list(kept_evaluations(run, b"other", "photos", labels, {"test": truth, "train": truth})) == ["train"]
+    keep_evaluations(run, b"model", "photos", {"test": kept})
     path = tmp_path / "report/evaluations.npz"
     path.write_bytes(path.read_bytes()[:50])
     assert kept_evaluations(run, b"model", "photos", labels, {"test": truth}) == {}
@@ -368,6 +374,17 @@ def test_the_page_escapes_all_that_it_is_given(tmp_path):
     assert seen.text.count(evil) >= 8
     assert "not measured" in seen.text
     assert making.PAGE == "report.html"
+
+
+def test_the_report_of_a_former_bundle_goes_but_its_choices_stay(tmp_path):
+    run = RunFolder(tmp_path)
+    write_json(run.report_options, {"layers": ["a"], "photos": False, "licence": None})
+    for name in ("evaluations.npz", "report.html", "model_card.md", "figures/a.png", "tables/a.csv"):
+        (run.report / name).parent.mkdir(exist_ok=True)
+        (run.report / name).touch()
+    remove_report(run)
+    assert set(_files(run.report)) == {"options.json", "evaluations.npz"}
+    assert making.remembered(run).layers == ("a",)
 
 
 def test_a_run_that_starts_again_goes_on_leaving_photos_out(tmp_path):

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -15,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from tests import photo_sets
+from tests.interrupted_training import trainings
 from trainer import network, phases, training
 from trainer.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
 from trainer.keeper import Keeper, TrainingState
@@ -164,10 +161,8 @@ def test_a_run_killed_in_either_phase_resumes_with_all_options(photos, tmp_path)
         ),
     )  # fmt: skip
     undisturbed = _train(config, tmp_path / "undisturbed")
-    plain = json.dumps(config.to_json())
-    for phase, epoch in (("head", 2), ("fine-tuning", 1)):
-        command = [sys.executable, "-m", "tests.interrupted_training", plain, tmp_path / "killed", str(epoch), phase]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == -signal.SIGKILL, done.stderr
+    with trainings(config.to_json(), tmp_path / "killed") as interrupted:
+        for phase, epoch in (("head", 2), ("fine-tuning", 1)):
+            interrupted.killed_after(epoch, phase)
     assert TrainingState(open_run(tmp_path / "killed")[0]).finished == ["head"]
     assert _same(_train(config, tmp_path / "killed"), undisturbed)

@@ -15,12 +15,15 @@ import typer
 from typer.testing import CliRunner
 
 from classifier.bundle import read_bundle
-from classifier.errors import NotFound
+from classifier.errors import NotFound, PointerError
 from tests import photo_sets
+from tests.processes import environment
 from trainer import bundle
+from trainer.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
 from trainer.evaluation import run_model
 from trainer.main import app, main
 from trainer.photos import PhotoSource
+from trainer.run_folder import only_one, open_run, start_run
 
 TRAINER = Path(sys.executable).parent / "trainer"
 
@@ -120,6 +123,49 @@ def test_an_interruption_is_one_line(tmp_path):
             process.kill()
     assert process.returncode == 130
     assert said == "trainer: interrupted; a training, search or download goes on when the same command is run again.\n"
+
+
+def test_one_process_works_in_a_run(tmp_path):
+    run = start_run(tmp_path / "run", TrainingConfig(DataConfig("folder", "x"), NetworkConfig(), ScheduleConfig()))
+    train = ("train", "--dataset", "folder", "--data-dir", "other", "--run", run.path, "--overwrite")
+    with only_one(run.path, run.config):
+        for arguments in (train, ("export", run.path), ("report", run.path)):
+            done = _run(*arguments)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert done.stderr == (
+                f"trainer: Another `trainer` process works in {run.path}. Wait until it ends, or end it, or give "
+                "another --run folder.\n"
+            )
+    # Nothing was touched; and a process that has ended, however, is no longer in the way.
+    assert open_run(run.path)[1].data.data_dir == "x"
+    code = (
+        "import os, sys; from pathlib import Path; from trainer.run_folder import only_one\n"
+        "with only_one(Path(sys.argv[1]), Path(sys.argv[1], 'config.json')): os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, run.path], env=environment(), check=False)
+    assert killed.returncode == -signal.SIGKILL
+    with only_one(run.path, run.config):
+        start_run(run.path, open_run(run.path)[1], overwrite=True)
+    # Clearing the folder has left the lock where it is.
+    assert {path.name for path in run.path.iterdir()} == {"config.json", ".partial-lock"}
+
+
+def test_the_space_is_shown_without_a_folder(capsys):
+    asked = ["tune", "--dataset", "folder", "--data-dir", ".", "--architecture", "mobilenet"]
+    app([*asked, "--show-space"], standalone_mode=False)
+    assert "learning_rate" in capsys.readouterr().out
+    with pytest.raises(typer.BadParameter, match="Missing option '--run'"):
+        app(asked, standalone_mode=False)
+
+
+def test_a_bundle_that_a_crash_took_away_is_found_by_evaluate(tmp_path):
+    run = start_run(tmp_path / "run", TrainingConfig(DataConfig("folder", "x"), NetworkConfig(), ScheduleConfig()))
+    run.old_bundle.mkdir()
+    (run.old_bundle / "manifest.json").write_text("{}")
+    with pytest.raises(PointerError, match="manifest"):
+        app(["evaluate", str(run.path)], standalone_mode=False)
+    assert (run.bundle / "manifest.json").is_file()
+    assert not run.old_bundle.exists()
 
 
 def test_a_failed_start_leaves_no_run_that_cannot_be_mended(tmp_path):

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +18,7 @@ from classifier.errors import InvalidRequest, Refused
 from classifier.manifest import InputSpec
 from classifier.preprocessing import load_array
 from tests import photo_sets
+from tests.interrupted_training import trainings
 from trainer import network, phases, training
 from trainer.bundle import golden_photo
 from trainer.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
@@ -30,8 +26,6 @@ from trainer.datasets import class_targets
 from trainer.keeper import Keeper, TrainingDivergedError, TrainingState, merit
 from trainer.preparation import prepare_photos
 from trainer.run_folder import RunFolder, clear_unfinished_bundle, open_run, replace_bundle, start_run
-
-INTERRUPTED = (sys.executable, "-m", "tests.interrupted_training")
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +42,13 @@ def pretrained(tmp_path_factory) -> Path:
         path
     )
     return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(photos, tmp_path_factory) -> tuple[Path, list[np.ndarray]]:
+    """A run from scratch that nothing disturbed, and its weights."""
+    path = tmp_path_factory.mktemp("undisturbed") / "run"
+    return path, _weights(_train(_scratch(photos), path))
 
 
 def _scratch(photos: Path, **schedule) -> TrainingConfig:
@@ -116,43 +117,38 @@ def test_fine_tuning_can_never_make_the_result_worse(photos, pretrained, tmp_pat
     assert _same(trained.backbone.get_weights(), original.get_weights())
 
 
-def test_the_same_seed_gives_the_same_model(photos, tmp_path):
-    first, second = (_train(_scratch(photos), tmp_path / name) for name in ("one", "two"))
-    assert _same(_weights(first), _weights(second))
-    other = _train(_scratch(photos, seed=8), tmp_path / "three")
-    assert not _same(_weights(first), _weights(other))
+def test_the_same_seed_gives_the_same_model(photos, undisturbed, tmp_path):
+    _, first = undisturbed
+    assert _same(_weights(_train(_scratch(photos), tmp_path / "two")), first)
+    assert not _same(_weights(_train(_scratch(photos, seed=8), tmp_path / "three")), first)
 
 
-def test_a_killed_run_resumes_and_ends_as_if_undisturbed(photos, tmp_path):
+def test_a_killed_run_resumes_and_ends_as_if_undisturbed(photos, undisturbed, tmp_path):
     config = _scratch(photos)
-    undisturbed = _train(config, tmp_path / "undisturbed")
-    plain = json.dumps(config.to_json())
-    for epoch in (1, 2):
-        done = subprocess.run([*INTERRUPTED, plain, tmp_path / "killed", str(epoch)], capture_output=True, text=True)
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        state = TrainingState(open_run(tmp_path / "killed")[0])
-        assert state.last["epoch"] == epoch
-        assert (tmp_path / "killed" / "checkpoints" / state.best["weights"]).is_file()
+    with trainings(config.to_json(), tmp_path / "killed") as interrupted:
+        for epoch in (1, 2):
+            interrupted.killed_after(epoch)
+            state = TrainingState(open_run(tmp_path / "killed")[0])
+            assert state.last["epoch"] == epoch
+            assert (tmp_path / "killed" / "checkpoints" / state.best["weights"]).is_file()
     with pytest.raises(Refused, match="not complete; run its `trainer train` command again"):
         training.load_trained(open_run(tmp_path / "killed")[0], config)
     resumed = _train(config, tmp_path / "killed")
-    assert _same(_weights(resumed), _weights(undisturbed))
-    logs = [pd.read_csv(tmp_path / name / "log.csv").drop(columns="seconds") for name in ("undisturbed", "killed")]
+    run, weights = undisturbed
+    assert _same(_weights(resumed), weights)
+    logs = [pd.read_csv(path / "log.csv").drop(columns="seconds") for path in (run, tmp_path / "killed")]
     pd.testing.assert_frame_equal(*logs)
 
 
 def test_a_run_killed_at_any_moment_can_be_read_and_resumed(photos, tmp_path):
     config = _scratch(photos)
-    for delay in (0.0, 0.15, 0.4):
-        with subprocess.Popen(
-            [*INTERRUPTED, json.dumps(config.to_json()), tmp_path / "run", "0"], stdout=subprocess.PIPE
-        ) as process:
-            assert process.stdout.readline().strip() == b"training"
-            time.sleep(delay)
-            os.kill(process.pid, signal.SIGKILL)
-        run, found = open_run(tmp_path / "run")
-        assert found == config
-        TrainingState(run)
+    with trainings(config.to_json(), tmp_path / "run") as interrupted:
+        for delay in (0.0, 0.15, 0.4):
+            with interrupted.running():
+                time.sleep(delay)
+            run, found = open_run(tmp_path / "run")
+            assert found == config
+            TrainingState(run)
     _train(config, tmp_path / "run")
     assert len(pd.read_csv(tmp_path / "run" / "log.csv")) == 3
 

@@ -16,11 +16,11 @@ from tests.killpoints import kill_everywhere
 from tests.tuning_loop import CONFIG, SPACE, runs, search, without_times
 from trainer import search_space
 from trainer.commands.tuning import read_seconds
-from trainer.search_folder import SearchFolder, only_one, start_search
-from trainer.search_oracle import hyperband_units
+from trainer.search_folder import SearchFolder, Trial, leading, start_search
+from trainer.search_oracle import OBJECTIVE, hyperband_units
 from trainer.search_space import choose_parameters
 from trainer.search_workers import Role, read_role
-from trainer.tuning import SearchOptions, tune
+from trainer.tuning import Search, SearchOptions, _lead, open_oracle, tune
 from trainer.tuning_results import print_space, write_results
 
 SCRATCH = replace(CONFIG, network=replace(CONFIG.network, weights="none"))
@@ -246,19 +246,65 @@ def test_another_search_in_the_folder_is_refused_with_the_differences(tmp_path):
 
 def test_one_process_leads_a_search(tmp_path):
     folder = start_search(tmp_path / "search", CONFIG, SPACE, "random")
-    with only_one(folder), pytest.raises(Conflict, match="Another `trainer tune` leads"), only_one(folder):
+    with (
+        leading(folder),
+        pytest.raises(Conflict, match=r"Another `trainer` process works in .* share the search"),
+        leading(folder),
+    ):
         pass
-    with only_one(folder):
+    with leading(folder):
         pass
 
 
 def test_a_search_that_goes_on_is_not_overwritten(tmp_path):
     trials = search(tmp_path / "search", max_trials=2)
     folder = SearchFolder(tmp_path / "search")
-    with only_one(folder), pytest.raises(Conflict, match="Another `trainer tune` leads"):
+    with leading(folder), pytest.raises(Conflict, match=r"Another `trainer` process works in .* share the search"):
         tune(CONFIG, folder.path, SPACE, SearchOptions(overwrite=True), Role("alone"), Console(file=io.StringIO()))
     assert folder.trials() == trials
     assert folder.oracle.is_file()
+
+
+def test_a_chief_that_finds_its_search_complete_waits_for_nobody(tmp_path):
+    assert len(search(tmp_path / "search", max_trials=2)) == 2
+    found = SearchFolder(tmp_path / "search")
+    for options, over in (
+        ({"max_trials": 2}, True), ({"max_trials": 3}, False), ({"max_trials": 3, "time_budget": 1e-9}, True),
+    ):  # fmt: skip
+        oracle = open_oracle(Search(CONFIG, found, SPACE, SearchOptions(**options)))
+        assert oracle.over == over
+    # One that was going on when the search was killed is handed out again.
+    oracle = open_oracle(Search(CONFIG, found, SPACE, SearchOptions(max_trials=3)))
+    oracle.create_trial("a")
+    assert not oracle.over
+    assert not open_oracle(Search(CONFIG, found, SPACE, SearchOptions(max_trials=3))).over
+    said = io.StringIO()
+    oracle = open_oracle(Search(CONFIG, found, SPACE, SearchOptions(max_trials=1)))
+    oracle._retry_queue = []
+    _lead(oracle, Role("chief", "chief", "127.0.0.1:1"), SearchOptions(), None, Console(file=said))
+    assert "the search is complete" in said.getvalue()
+
+
+def test_a_slow_worker_whose_trial_went_to_another_changes_nothing(tmp_path):
+    folder = SearchFolder(tmp_path / "search")
+    assert len({folder.work(1, name) for name in ("a", "b", "../b", "a/b")}) == 4
+    assert all(folder.work(1, name).parent == folder.path / "work" for name in ("a", "../b", "a/b"))
+    other = Trial(1, {}, 1.0, "b", {OBJECTIVE: 0.5, "val_accuracy": 1.0, "val_log_loss": 0.5, "epochs": 1.0})
+
+    def replaced(number):
+        if number == 1:
+            folder.checkpoint(1).parent.mkdir()
+            folder.checkpoint(1).write_bytes(b"of b")
+            folder.keep(other, 3)
+        return False
+
+    trials = search(folder.path, max_trials=2, fails=replaced)
+    assert [trial.worker for trial in trials] == ["b", "alone"]
+    assert trials[0] == other
+    assert folder.checkpoint(1).read_bytes() == b"of b"
+    # What the oracle learns is what was recorded.
+    saved = json.loads(folder.oracle.read_text())
+    assert saved["trials"][0]["score"] == 0.5
 
 
 def test_features_of_a_search_without_a_trial_are_not_taken_over(tmp_path):

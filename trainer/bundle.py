@@ -36,7 +36,7 @@ from trainer.keeper import TrainingState
 from trainer.kept_evaluations import keep_evaluations
 from trainer.preparation import input_spec
 from trainer.progress import counting
-from trainer.run_folder import RunFolder, clear_unfinished_bundle, read_json, replace_bundle, write_file
+from trainer.run_folder import RunFolder, clear_unfinished_bundle, read_json, remove_report, replace_bundle, write_file
 from trainer.scoring import Look, fit_score
 from trainer.strangers import UNKNOWN, familiarity, read_strangers, separation, stranger_scores, threshold
 from trainer.training import Trained
@@ -149,6 +149,8 @@ def make_bundle(
         extra={},
     )
     write_file(partial / MANIFEST_FILE, lambda path: path.write_bytes(manifest.to_json()))
+    # It tells of the former file.
+    remove_report(run)
     replace_bundle(run)
     return manifest
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 
 from classifier.errors import InvalidRequest
 from trainer.config import ComputeConfig, Precision
+from trainer.workers import ALONE, Workers, join_workers
+
+if TYPE_CHECKING:
+    from trainer.generator import PhotoSequence
 
 BACKENDS = {"data-parallel": "jax", "mirrored": "tensorflow"}
-"""Keras's backend that a way of sharing out batches belongs to."""
+"""Keras's backend that a way of sharing out batches over one machine's devices belongs to."""
 
 
 class Strategy:
@@ -23,11 +27,14 @@ class Strategy:
     Args:
         config: what was asked for.
         distribution: a `keras.distribution.DataParallel`, a `tf.distribute.Strategy`, or None.
-        devices: how many share each batch.
+        devices: how many share each batch, over all processes.
+        workers: this process among those that share the training.
     """
 
-    def __init__(self, config: ComputeConfig, distribution: Any = None, devices: int = 1) -> None:
-        self.config, self.distribution, self.devices = config, distribution, devices
+    def __init__(
+        self, config: ComputeConfig, distribution: Any = None, devices: int = 1, workers: Workers = ALONE
+    ) -> None:
+        self.config, self.distribution, self.devices, self.workers = config, distribution, devices, workers
 
     @property
     def plain(self) -> bool:
@@ -53,7 +60,15 @@ class Strategy:
 
     def shared(self, batches: keras.utils.PyDataset) -> keras.utils.PyDataset:
         """Return batches that can be shared out evenly; a prediction on them has to be cut to the photos' number."""
-        return batches if self.distribution is None else EvenBatches(batches, self.devices)
+        return batches if self.distribution is None else EvenBatches(batches, self.devices, self.workers)
+
+    def gathered(self, model: keras.Model) -> keras.Model:
+        """Return a model with outputs [batch, values] of which each process gets all, not its own share alone."""
+        if self.workers.processes == 1:
+            return model
+        everywhere = keras.distribution.TensorLayout((None, None), self.distribution.device_mesh)
+        gather = keras.layers.Lambda(lambda shared: keras.distribution.distribute_tensor(shared, everywhere))
+        return keras.Sequential([model, gather])
 
     def on_one_device(self, model: keras.Model) -> keras.Model:
         """Return the model, or its copy outside the distribution: for what is too small to be shared out."""
@@ -68,28 +83,32 @@ class EvenBatches(keras.utils.PyDataset):  # type: ignore[misc]
     """Batches whose sizes are multiples of the devices' number: a last, smaller one is filled up with its own photos.
 
     Those that fill up have the weight 0 and the others the more, so that loss and gradients are exactly the means over
-    the photos that are there. Each device takes an equal, adjacent share.
+    the photos that are there. Each device takes an equal, adjacent share. Of several processes each reads and gives
+    its own devices' share only.
 
     Args:
         batches: photos, or (photos, targets).
         devices: what a batch's size is made divisible by.
+        workers: this process among those that share the batches.
     """
 
-    def __init__(self, batches: keras.utils.PyDataset, devices: int) -> None:
+    def __init__(self, batches: PhotoSequence, devices: int, workers: Workers = ALONE) -> None:
         super().__init__(workers=batches.workers, use_multiprocessing=False, max_queue_size=batches.max_queue_size)
-        self.batches, self.devices = batches, devices
+        self.batches, self.devices, self.shared_by = batches, devices, workers
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, batch: int) -> Any:
-        found = self.batches[batch]
+        count = self.batches.size(batch)
+        taken = even(count, self.devices)
+        share = len(taken) // self.shared_by.processes
+        own = np.arange(share) + self.shared_by.process * share
+        found = self.batches.part(batch, taken[own])
         if not isinstance(found, tuple):
-            return found[even(len(found), self.devices)]
-        photos, targets = found
-        taken = even(len(photos), self.devices)
-        weights = (np.arange(len(taken)) < len(photos)) * np.float32(len(taken) / len(photos))
-        return photos[taken], targets[taken], weights.astype(np.float32)
+            return found
+        weights = (own < count) * np.float32(len(taken) / count)
+        return *found, weights.astype(np.float32)
 
     def on_epoch_end(self) -> None:
         """Go to the next order."""
@@ -109,11 +128,11 @@ def configure(config: ComputeConfig) -> Strategy:
     kind, backend = config.distribution, keras.backend.backend()
     if kind == "none":
         return Strategy(config)
-    if kind not in BACKENDS:
-        raise InvalidRequest(
-            f"Expected --distribution mirrored (TensorFlow) or data-parallel (JAX); received {kind}: "
-            "a run is trained by one process, on all devices of its machine."
-        )
+    if kind == "multi-worker":
+        workers = join_workers()
+        devices = keras.distribution.list_devices()
+        shared = keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
+        return Strategy(config, shared, len(devices), workers)
     if BACKENDS[kind] != backend:
         fitting = [name for name, needed in BACKENDS.items() if needed == backend]
         raise InvalidRequest(

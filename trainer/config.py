@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import json
-from dataclasses import asdict, dataclass, field, fields
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from classifier.errors import InvalidSetting
@@ -14,6 +19,21 @@ LearningRateSchedule = Literal["cosine", "constant"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 Distribution = Literal["none", "data-parallel", "mirrored", "multi-worker"]
 VariantName = Literal["float32", "float16", "int8-dynamic", "int8"]
+
+LARGEST_SEED = 2**32 - 1
+LARGEST_HEAD = 2
+"""Most hidden layers."""
+SMALLEST_RATE = 1e-8
+LIMITS: dict[str, tuple[float, float]] = {
+    "validation_share": (0.01, 0.5), "test_share": (0.01, 0.5), "max_rejected": (0, 1), "seed": (0, LARGEST_SEED),
+    "first_classes": (2, math.inf), "random_classes": (2, math.inf), "max_per_class": (1, math.inf),
+    "image_size": (32, 1024), "alpha": (0.05, 4), "dropout": (0, 0.95), "hidden": (1, math.inf),
+    "head_epochs": (1, math.inf), "head_learning_rate": (SMALLEST_RATE, math.inf), "head_decay": (0, math.inf),
+    "head_views": (1, 32), "fine_tune_epochs": (0, math.inf), "fine_tune_learning_rate": (SMALLEST_RATE, math.inf),
+    "fine_tune_layers": (-1, math.inf), "batch_size": (1, math.inf), "patience": (1, math.inf),
+    "augmentation_strength": (0, 3), "layer_decay": (0.01, 1), "label_smoothing": (0, 0.5), "mixup": (0, 2),
+}  # fmt: skip
+"""Smallest and largest values of the options that are numbers; of `hidden`, of each of its."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +126,9 @@ class ComputeConfig:
     jit_compile: bool = False
     """Whether XLA compiles the training step."""
     distribution: Distribution = "none"
-    """How a batch is shared out over one machine's devices: ``data-parallel`` is `keras.distribution.DataParallel`
-    (JAX), ``mirrored`` is `tf.distribute.MirroredStrategy`. ``multi-worker``, several machines, is refused: a run's
-    state is one process's."""
+    """How a batch is shared out: over one machine's devices (``data-parallel`` is `keras.distribution.DataParallel`,
+    for JAX; ``mirrored`` is `tf.distribute.MirroredStrategy`), or over those of several processes (``multi-worker``,
+    for JAX; see `trainer.workers`)."""
 
 
 @dataclass(frozen=True)
@@ -130,20 +150,15 @@ class TrainingConfig:
         """Read what `to_json` wrote.
 
         Raises:
-            InvalidSetting: a section or option is missing or unknown.
+            InvalidSetting: a section or option is missing, unknown or not what it has to be; the message names it.
         """
-        try:
-            data, network = dict(plain["data"]), dict(plain["network"])
-            data["classes"] = tuple(data.get("classes", ()))
-            network["hidden"] = tuple(network.get("hidden", ()))
-            return cls(
-                DataConfig(**data),
-                NetworkConfig(**network),
-                ScheduleConfig(**plain["schedule"]),
-                ComputeConfig(**plain.get("compute", {})),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidSetting(f"The run's configuration cannot be read: {error}.") from error
+        if not isinstance(plain, dict):
+            raise InvalidSetting(f"Expected an object with {', '.join(SECTIONS)}; received {_shown(plain)}.")
+        _require_known("a section", plain, SECTIONS)
+        missing = [name for name in SECTIONS if name not in plain and name != "compute"]
+        if missing:
+            raise InvalidSetting(f"Expected the sections {', '.join(missing)}; they are missing.")
+        return cls(**{name: _read(name, kind, plain.get(name, {})) for name, kind in SECTIONS.items()})
 
     def differences(self, other: TrainingConfig) -> list[str]:
         """Return a line for each option whose value differs, such as ``network.dropout: 0.2, then 0.3``."""
@@ -155,3 +170,80 @@ class TrainingConfig:
                 if before != after:
                     lines.append(f"{section.name}.{option.name}: {before!r}, then {after!r}")
         return lines
+
+
+SECTIONS: dict[str, type[Any]] = {
+    "data": DataConfig,
+    "network": NetworkConfig,
+    "schedule": ScheduleConfig,
+    "compute": ComputeConfig,
+}
+
+
+def _read(section: str, kind: type[Any], plain: Any) -> Any:
+    """Return a section from plain JSON values.
+
+    Raises:
+        InvalidSetting: see `TrainingConfig.from_json`.
+    """
+    if not isinstance(plain, Mapping):
+        raise InvalidSetting(f"Expected {section} to be an object; received {_shown(plain)}.")
+    hints = typing.get_type_hints(kind)
+    _require_known(f"an option of {section}", plain, hints)
+    missing = [option.name for option in fields(kind) if option.default is MISSING and option.name not in plain]
+    if missing:
+        raise InvalidSetting(f"Expected {section}.{missing[0]}; it is missing.")
+    values = {}
+    for name, value in plain.items():
+        limits = LIMITS.get(name, (-math.inf, math.inf))
+        if not _fits(value, hints[name], limits) or (name == "hidden" and len(value) > LARGEST_HEAD):
+            raise InvalidSetting(
+                f"Expected {section}.{name} to be {_expected(hints[name], limits)}; received {_shown(value)}."
+            )
+        values[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**values)
+
+
+def _fits(value: Any, hint: Any, limits: tuple[float, float]) -> bool:
+    """Return whether a JSON value is of a type, and its numbers within the limits."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:
+        return any(_fits(value, each, limits) for each in inner)
+    if origin is Literal:
+        return isinstance(value, str) and value in inner
+    if origin is tuple:
+        return isinstance(value, list | tuple) and all(_fits(each, inner[0], limits) for each in value)
+    if hint in (int, float):
+        kinds = (int, float) if hint is float else (int,)
+        number = isinstance(value, kinds) and not isinstance(value, bool)
+        return number and math.isfinite(value) and limits[0] <= value <= limits[1]
+    return isinstance(value, hint)
+
+
+def _expected(hint: Any, limits: tuple[float, float]) -> str:
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:
+        return " or ".join(_expected(each, limits) for each in inner)
+    if origin is Literal:
+        return f"one of {', '.join(inner)}"
+    if origin is tuple:
+        return "a list of labels" if inner[0] is str else f"a list of up to {LARGEST_HEAD} widths"
+    if hint in (int, float):
+        low, high = limits
+        what = "a whole number" if hint is int else "a number"
+        between = f" from {low:g} to {high:.10g}" if math.isfinite(high) else f" of at least {low:g}"
+        return what + (between if math.isfinite(low) else "")
+    return {str: "a text", bool: "true or false"}.get(hint, "null")
+
+
+def _require_known(what: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, 1)
+            meant = f"; did you mean {near[0]}?" if near else f": expected {', '.join(known)}."
+            raise InvalidSetting(f"{name!r} is not {what}{meant}")
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -68,7 +68,12 @@ def download_food_101(folder: Path, console: Console, *, url: str | None = None,
         have = sum(path.stat().st_size for path in (archive, partial) if path.exists())
         _require_room(work, 2 * remote.size - have)
         fetch(remote, archive, console, pause=pause)
-        unpack_tar(archive, work / "unpacked", console, max_bytes=int(MOST_UNPACKED * remote.size))
+        try:
+            unpack_tar(archive, work / "unpacked", console, max_bytes=int(MOST_UNPACKED * remote.size))
+        except Corrupt:
+            # It was right when it came: what the disk has made of it is of no use to the next call.
+            archive.unlink()
+            raise
         return work / "unpacked" / "food-101"
 
     return _get("food-101", folder, unpacked)

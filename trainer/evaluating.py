@@ -21,7 +21,7 @@ from trainer.layouts import SPLITS
 from trainer.photos import require_unchanged
 from trainer.preparation import check_dataset, load_photos
 from trainer.progress import counting
-from trainer.run_folder import open_run, write_file
+from trainer.run_folder import clear_unfinished_bundle, only_one, open_run, write_file
 from trainer.subsets import has_subset, without_subset
 
 SHOWN_REJECTED = 20
@@ -60,6 +60,10 @@ def evaluate_run(
     if split not in SPLITS:
         raise InvalidRequest(f"Expected --split to be one of {', '.join(SPLITS)}; received {split!r}.")
     run, config = open_run(path)
+    if run.old_bundle.exists() and not run.bundle.exists():
+        # A crash came while the bundle was replaced; where it is being replaced now, the next call finds it.
+        with only_one(path, run.config):
+            clear_unfinished_bundle(run)
     if not (run.bundle / "manifest.json").is_file():
         raise NotFound(f"{path} has no bundle yet; `trainer export {path}` makes it.")
     manifest = Manifest.from_json((run.bundle / "manifest.json").read_bytes())

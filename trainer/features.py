@@ -76,7 +76,8 @@ def cached_features(
         validation = pooled_features(plain, batches, step)[: len(data.rows["validation"])]
     features: Features = {"train": train.reshape(-1, shape[2]), "validation": validation}
     arrays: dict[str, Any] = {"fingerprint": np.array(data.photos.fingerprint), "views": np.array(views), **features}
-    write_file(run.features, lambda path: np.savez(path, **arrays))
+    if data.strategy.workers.chief:
+        write_file(run.features, lambda path: np.savez(path, **arrays))
     return features
 
 
@@ -84,7 +85,9 @@ def pooling_model(backbone: keras.Model, strategy: Strategy, augmentation: keras
     """Return photos [n, H, W, 3] -> pooled features [n, channels]; with `augmentation`, of changed photos each time."""
     changes = [] if augmentation is None else [Always(augmentation)]
     with strategy.scope():
-        return keras.Sequential([*changes, backbone, keras.layers.GlobalAveragePooling2D(dtype="float32")])
+        return strategy.gathered(
+            keras.Sequential([*changes, backbone, keras.layers.GlobalAveragePooling2D(dtype="float32")])
+        )
 
 
 def pooled_features(

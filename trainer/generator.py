@@ -60,15 +60,23 @@ class PhotoSequence(keras.utils.PyDataset):  # type: ignore[misc]
         return -(-len(self.rows) // self.batch_size)
 
     def __getitem__(self, batch: int) -> Any:
-        positions = self._order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        return self.part(batch, np.arange(self.size(batch)))
+
+    def size(self, batch: int) -> int:
+        """Return how many photos a batch has."""
+        return min(self.batch_size, len(self.rows) - batch * self.batch_size)
+
+    def part(self, batch: int, which: NDArray[np.intp]) -> Any:
+        """Return some photos of a batch, by their numbers in it, with their targets; the others are not read."""
+        numbers = batch * self.batch_size + which
+        positions = self._order[numbers]
         photos = self._photos(positions)
         if self.targets is None:
             return photos
         targets = self.targets[positions]
         if not self.mixup:
             return photos, targets
-        part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-        partners, shares = self._partners[part], self._shares[part]
+        partners, shares = self._partners[numbers], self._shares[numbers]
         mixed = _mix(photos, self._photos(partners), shares[:, None, None, None])
         # The network takes whole grey levels.
         return np.rint(mixed).astype(np.uint8), _mix(targets, self.targets[partners], shares[:, None])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from classifier.errors import PointerError
 from trainer.calibration import calibrated_log_loss, log_loss
 from trainer.run_folder import RunFolder, read_json, write_file, write_json
+from trainer.workers import ALONE, Workers
 
 COLUMNS = (
     "phase", "epoch", "log_loss", "accuracy", "val_log_loss", "val_accuracy", "val_calibrated_log_loss",
@@ -29,18 +31,25 @@ class TrainingState:
     """How far a run is: kept in ``state.json``, which names the checkpoints that belong to it.
 
     A crash between two writes leaves the former state with its own checkpoints.
+
+    Args:
+        run: the run's folder.
+        workers: this process among those that share the training: the chief writes, and all read at the same places.
     """
 
-    def __init__(self, run: RunFolder) -> None:
-        self.run = run
+    def __init__(self, run: RunFolder, workers: Workers = ALONE) -> None:
+        self.run, self.workers = run, workers
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
         self.last: dict[str, Any] | None = None
         self.finished: list[str] = []
         self.head_decay: float | None = None
         """L2 of the head's kernels, from when it is known."""
-        if run.state.is_file():
-            saved = read_json(run.state)
+        self._read()
+
+    def _read(self) -> None:
+        if self.run.state.is_file():
+            saved = read_json(self.run.state)
             self.history, self.best = saved["history"], saved["best"]
             self.last, self.finished = saved["last"], saved["finished"]
             self.head_decay = saved.get("head_decay")
@@ -84,27 +93,42 @@ class TrainingState:
                 variable.assign(seed)
             return 0
         model.optimizer.build(model.trainable_variables)
-        model.load_weights(self.run.checkpoints / self.last["weights"])
+        self._load(model, self.last["weights"])
         for variable, value in zip(_seed_variables(model), self.last["seeds"], strict=True):
             variable.assign(value)
         return int(self.last["epoch"])
 
     def load_best(self, model: keras.Model) -> None:
         """Give the model the best weights over all phases."""
+        self.workers.meet()
+        if not self.workers.chief:
+            self._read()
         if self.best is not None:
-            model.load_weights(self.run.checkpoints / self.best["weights"])
+            self._load(model, self.best["weights"])
 
     def epochs_without_gain(self, phase: str) -> int:
         """Return for how many epochs a phase has not improved on its own best."""
         merits = [merit(entry) for entry in self.history if entry["phase"] == phase]
         return len(merits) - 1 - merits.index(max(merits)) if merits else 0
 
+    def _load(self, model: keras.Model, name: str) -> None:
+        model.load_weights(self.run.checkpoints / name)
+        # The chief may replace the file now.
+        self.workers.meet()
+
     def _save(self, model: keras.Model, name: str) -> str:
         path = self.run.checkpoints / f"{name}.weights.h5"
-        write_file(path, model.save_weights)
+        if self.workers.chief:
+            write_file(path, model.save_weights)
+        else:
+            # Reading an optimizer's state computes its rate, which takes all processes.
+            with tempfile.TemporaryDirectory() as folder:
+                model.save_weights(Path(folder, path.name))
         return path.name
 
     def _write(self) -> None:
+        if not self.workers.chief:
+            return
         write_json(
             self.run.state,
             {
@@ -132,11 +156,12 @@ class Validation(keras.callbacks.Callback):  # type: ignore[misc]
         model: what is validated: gives logits, without augmentation.
         inputs: what it takes: arrays, or batches without targets and in order.
         truth: class numbers, [photos].
+        workers: those that share the training, and then decide by the same figures.
     """
 
-    def __init__(self, model: keras.Model, inputs: Any, truth: NDArray[np.int32]) -> None:
+    def __init__(self, model: keras.Model, inputs: Any, truth: NDArray[np.int32], workers: Workers = ALONE) -> None:
         super().__init__()
-        self.validated, self.inputs, self.truth = model, inputs, truth
+        self.validated, self.inputs, self.truth, self.workers = model, inputs, truth, workers
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Validate."""
@@ -149,7 +174,7 @@ class Validation(keras.callbacks.Callback):  # type: ignore[misc]
             "val_calibrated_log_loss": calibrated_log_loss(logits, self.truth) if finite else float("nan"),
         }
         if logs is not None:
-            logs |= figures
+            logs |= self.workers.agreed(figures)
 
 
 class Keeper(keras.callbacks.Callback):  # type: ignore[misc]

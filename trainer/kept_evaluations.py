@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from trainer.evaluation import Evaluation
 from trainer.run_folder import RunFolder, write_file
 
-FILE = "evaluations.npz"
 ARRAYS = ("probabilities", "tta_probabilities", "scores")
 """Of an `Evaluation`; those that were measured are kept."""
 
 
 def keep_evaluations(run: RunFolder, content: bytes, fingerprint: str, evaluations: Mapping[str, Evaluation]) -> None:
-    """Keep the evaluations of a LiteRT file by split, in the place of those kept before.
+    """Keep the evaluations of a LiteRT file by split, in the place of those kept before of another file or photos.
 
     Args:
         run: the run.
@@ -27,13 +26,14 @@ def keep_evaluations(run: RunFolder, content: bytes, fingerprint: str, evaluatio
         fingerprint: of the photos.
         evaluations: by split.
     """
-    arrays: dict[str, Any] = {
+    arrays: dict[str, Any] = _read(run, _key(content, fingerprint)) | {
         f"{split}.{name}": array
         for split, evaluation in evaluations.items()
         for name in ARRAYS
         if (array := getattr(evaluation, name)) is not None
     }
-    write_file(run.report / FILE, lambda path: np.savez(path, key=np.array(_key(content, fingerprint)), **arrays))
+    arrays["key"] = np.array(_key(content, fingerprint))
+    write_file(run.evaluations, lambda path: np.savez(path, **arrays))
 
 
 def kept_evaluations(
@@ -48,19 +48,22 @@ def kept_evaluations(
         labels: of the classes, in order.
         truth: class numbers of each split, [photos]; an evaluation of another number of photos is not returned.
     """
-    try:
-        with (run.report / FILE).open("rb") as file, np.load(file) as saved:
-            if str(saved["key"]) != _key(content, fingerprint):
-                return {}
-            arrays = {name: saved[name] for name in saved.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return {}
+    arrays = _read(run, _key(content, fingerprint))
     found = {}
     for split, numbers in truth.items():
         own = {name: arrays[f"{split}.{name}"] for name in ARRAYS if f"{split}.{name}" in arrays}
         if "probabilities" in own and own["probabilities"].shape == (len(numbers), len(labels)):
             found[split] = Evaluation(labels, numbers, **own)
     return found
+
+
+def _read(run: RunFolder, key: str) -> dict[str, Any]:
+    """Return what is kept under this key; nothing where the file has another one or cannot be read."""
+    try:
+        with run.evaluations.open("rb") as file, np.load(file) as saved:
+            return {name: saved[name] for name in saved.files} if str(saved["key"]) == key else {}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return {}
 
 
 def _key(content: bytes, fingerprint: str) -> str:

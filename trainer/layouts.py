@@ -16,7 +16,7 @@ from classifier.errors import InvalidRequest, NotFound
 from trainer.config import DataConfig
 
 JPEG_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif"}
-SUFFIXES = JPEG_SUFFIXES | {".png", ".webp", ".gif", ".avif", ".bmp", ".tif", ".tiff"}
+SUFFIXES = JPEG_SUFFIXES | {".png", ".webp", ".gif", ".avif", ".heic", ".heif", ".bmp", ".tif", ".tiff"}
 NOT_OF_THE_DATA = {"thumbs.db", "desktop.ini"}
 """Files that desktops leave behind, like those with a leading dot."""
 MACOSX = "__MACOSX"
@@ -177,6 +177,8 @@ def _count_unlisted(paths: Iterable[PurePosixPath], rows: Iterable[Row]) -> int:
 
 def _below(root: Path, path: str, table: Path) -> str:
     """Return a table's path relative to the root: whatever is absolute would be published with the report."""
+    if ".." in PurePosixPath(path).parts:
+        raise InvalidRequest(f"Expected paths below --data-dir {root} in {table}, without '..'; received {path}.")
     if not Path(path).is_absolute():
         return path
     if not Path(path).is_relative_to(root.absolute()):

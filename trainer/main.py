@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import tempfile
+from typing import NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -54,7 +55,7 @@ def main() -> None:
         code = app(arguments, prog_name="trainer", standalone_mode=False)
     except PointerError as error:
         typer.echo(f"trainer: {' '.join(str(error).split())}", err=True)
-        sys.exit(1)
+        _end()
     except TyperException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "trainer"
@@ -65,12 +66,8 @@ def main() -> None:
         if line is None:
             raise
         typer.echo(f"trainer: {line}", err=True)
-        if isinstance(error, OSError) and str(error.filename).endswith(".h5"):
-            # HDF5 crashes over a file that it could not write when the interpreter ends and closes it once more.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(1)
-        sys.exit(1)
+        # HDF5 crashes over a file that it could not write when the interpreter ends and closes it once more.
+        _end(at_once=isinstance(error, OSError) and str(error.filename).endswith(".h5"))
     if code == INTERRUPTED:
         typer.echo(
             "trainer: interrupted; a training, search or download goes on when the same command is run again.", err=True
@@ -93,3 +90,16 @@ def describe(error: Exception) -> str | None:
             return None
         said = f"{os.strerror(number)} (the run's folder, or {tempfile.gettempdir()})"
     return f"{' '.join(said.split()).rstrip('.')}. {REMEDIES.get(number or 0, '')}".rstrip()
+
+
+def _end(*, at_once: bool = False) -> NoReturn:
+    """End with exit code 1, at once where other processes share the training.
+
+    JAX would wait minutes for them at its end, while they wait for this one; so they notice that it is gone.
+    """
+    jax = sys.modules.get("jax")
+    if at_once or (jax is not None and jax.distributed.is_initialized()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+    sys.exit(1)

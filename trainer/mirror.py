@@ -228,9 +228,12 @@ class _Tree:
         """Make a folder in which files are downloaded and removed.
 
         Raises:
-            Refused: a link leads out of the mirror.
+            Refused: a link leads out of the mirror, or a file is in the folder's place.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise Refused(f"Expected a folder at {folder}; a file is in its place or above it. Remove it.") from error
         if not folder.resolve().is_relative_to(self.path.resolve()):
             raise Refused(f"Expected {folder} to be in the mirror; a link leads to {folder.resolve()}. Remove it.")
 

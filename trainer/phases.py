@@ -48,8 +48,7 @@ def train_head(
     training = FeatureSequence(
         features["train"], data.targets(soft=soft), batch_size=schedule.batch_size, seed=schedule.seed
     )
-    rate = chosen(schedule.head_learning_rate, HEAD_LEARNING_RATE * optimizers.RATE_FACTORS[schedule.optimizer])
-    optimizer = optimizers.build_optimizer(schedule.optimizer, rate)
+    optimizer = optimizers.build_optimizer(schedule.optimizer, head_rate(schedule))
     _compile(alone, optimizer, strategy, soft=soft, label_smoothing=schedule.label_smoothing)
     keeper = Keeper(state, HEAD_PHASE, schedule.patience, alone, resumable=False)
     validation = Validation(keras.Model(alone.input, alone.output), features["validation"], data.truth("validation"))
@@ -58,7 +57,7 @@ def train_head(
         alone.fit(
             training,
             epochs=schedule.head_epochs, shuffle=False, verbose=0,
-            callbacks=[_in_order(training), validation, keeper, progress],
+            callbacks=[in_order(training), validation, keeper, progress],
         )  # fmt: skip
     finally:
         progress.close()
@@ -111,7 +110,9 @@ def train_backbone(
         + (f", resuming after epoch {done}" if done else ""),
         highlight=False,
     )
-    validation = Validation(networks.plain, data.photos_only("validation"), data.truth("validation"))
+    strategy = data.strategy
+    asked = strategy.gathered(networks.plain)
+    validation = Validation(asked, data.photos_only("validation"), data.truth("validation"), strategy.workers)
     best = min((-merit(entry) for entry in state.history if entry["phase"] == phase), default=float("inf"))
     progress = TrainingProgress(console, phase, epochs, len(data.rows["train"]), first_epoch=done, best=best)
     keeper = Keeper(state, phase, schedule.patience, networks.plain, resumable=True)
@@ -121,11 +122,33 @@ def train_backbone(
             whole.fit(
                 training,
                 initial_epoch=done, epochs=epochs, shuffle=False, verbose=0,
-                callbacks=[_in_order(training), validation, keeper, progress],
+                callbacks=[in_order(training), validation, keeper, progress],
             )  # fmt: skip
     finally:
         progress.close()
     state.finish(phase)
+
+
+def loss_of(*, soft: bool, label_smoothing: float) -> keras.losses.Loss:
+    """Return the loss of logits: of class numbers, or of shares of the classes if `soft`."""
+    if soft:
+        return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing)
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def head_rate(schedule: ScheduleConfig) -> float:
+    """Return the head's learning rate."""
+    usual = HEAD_LEARNING_RATE * optimizers.RATE_FACTORS[schedule.optimizer]
+    return float(chosen(schedule.head_learning_rate, usual))
+
+
+def in_order(training: Any) -> keras.callbacks.Callback:
+    """Return what sets the order at the start of each epoch, from the epoch's number.
+
+    Keras looks into a data set before the first epoch, which would count as one, and its own shuffling of batches
+    (shuffle=True) draws from a state that is lost when a run is killed.
+    """
+    return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: training.start_epoch(epoch))
 
 
 def chosen(value: Any, default: Any) -> Any:
@@ -146,15 +169,6 @@ def _fine_tuning_optimizer(
     return optimizers.build_optimizer(schedule.optimizer, rates, scales)
 
 
-def _in_order(training: Any) -> keras.callbacks.Callback:
-    """Return what sets the order at the start of each epoch, from the epoch's number.
-
-    Keras looks into a data set before the first epoch, which would count as one, and its own shuffling of batches
-    (shuffle=True) draws from a state that is lost when a run is killed.
-    """
-    return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: training.start_epoch(epoch))
-
-
 def _compile(
     model: keras.Model,
     optimizer: keras.optimizers.Optimizer,
@@ -163,16 +177,13 @@ def _compile(
     soft: bool,
     label_smoothing: float,
 ) -> None:
-    losses, metrics = keras.losses, keras.metrics
+    metrics = keras.metrics
+    accuracy, log_loss = metrics.SparseCategoricalAccuracy, metrics.SparseCategoricalCrossentropy
     if soft:
-        loss = losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing)
         accuracy, log_loss = metrics.CategoricalAccuracy, metrics.CategoricalCrossentropy
-    else:
-        loss = losses.SparseCategoricalCrossentropy(from_logits=True)
-        accuracy, log_loss = metrics.SparseCategoricalAccuracy, metrics.SparseCategoricalCrossentropy
     model.compile(
         optimizer,
-        loss=loss,
+        loss=loss_of(soft=soft, label_smoothing=label_smoothing),
         # Weighted, because photos that only fill a batch up for several devices have the weight 0.
         weighted_metrics=[
             accuracy(name="accuracy"),

@@ -94,7 +94,9 @@ def input_spec(config: NetworkConfig) -> InputSpec:
     return InputSpec(width=side, height=side, resize=config.resize)
 
 
-def load_photos(run: RunFolder, config: TrainingConfig, spec: InputSpec) -> CheckedPhotos:
+def load_photos(
+    run: RunFolder, config: TrainingConfig, spec: InputSpec, *, cache_bytes: int | None = None
+) -> CheckedPhotos:
     """Return the photos that a run has already checked, not yet decoded again.
 
     Raises:
@@ -105,7 +107,7 @@ def load_photos(run: RunFolder, config: TrainingConfig, spec: InputSpec) -> Chec
         raise NotFound(f"Expected the tables of photos that `trainer train` keeps in {run.path}; they are missing.")
     frame = pd.read_csv(run.data, dtype=str, keep_default_na=False)
     folder = local_data_dir(config.data.data_dir)
-    source = PhotoSource([folder / path for path in frame["image_path"]], spec)
+    source = PhotoSource([folder / path for path in frame["image_path"]], spec, cache_bytes=cache_bytes)
     return CheckedPhotos(frame, pd.read_csv(run.rejected, dtype=str), source, fingerprint(frame))
 
 

@@ -11,12 +11,13 @@
     bundle/          what `admin_cli publish` takes; complete when its manifest.json is there
     report/          report.html and model_card.md with their figures and tables, and the evaluations they are made of
 
-Every file is written beside its name (.partial-*) and renamed, so that it is either the old one or the new one. Other
-files in the folder are left alone.
+Every file is written beside its name (.partial-*) and renamed, so that it is either the old one or the new one. The
+process that works in the folder holds a lock on .partial-lock. Other files in the folder are left alone.
 """
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import json
 import os
@@ -29,10 +30,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from classifier.errors import InvalidRequest, InvalidSetting, NotFound, Refused
+from classifier.errors import Conflict, InvalidRequest, InvalidSetting, NotFound, Refused
 from trainer.config import TrainingConfig
 
 PARTIAL = ".partial-"
+LOCK = f"{PARTIAL}lock"
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,11 @@ class RunFolder:
         return self.report / "options.json"
 
     @property
+    def evaluations(self) -> Path:
+        """What was measured of the served file."""
+        return self.report / "evaluations.npz"
+
+    @property
     def new_bundle(self) -> Path:
         """A bundle that is being made."""
         return self.path / "bundle.partial"
@@ -138,10 +145,68 @@ def start_run(path: Path, config: TrainingConfig, *, overwrite: bool = False) ->
             _clear(run)
         # A crash while a run was cleared may have left them: of another network, but of the same photos.
         run.features.unlink(missing_ok=True)
-    elif path.exists() and (not path.is_dir() or any(not file.name.startswith(PARTIAL) for file in path.iterdir())):
-        raise Refused(f"Expected an empty or new folder for --run; {path} holds other files.")
+    else:
+        require_own(path, run.config)
     write_json(run.config, config.to_json())
     return run
+
+
+def join_run(path: Path, config: TrainingConfig) -> RunFolder:
+    """Return the folder of a run that another process, with which this one trains, has started.
+
+    Raises:
+        NotFound: it has none in this folder.
+        Refused: it has one with another configuration.
+    """
+    run = RunFolder(path)
+    if not run.config.is_file():
+        raise NotFound(
+            f"Expected the run that process 0 has started in {path}; there is none. All processes share one --run "
+            "folder."
+        )
+    differences = _read_config(run).differences(config)
+    if differences:
+        raise Refused(f"Process 0 trains with another configuration ({'; '.join(differences)}): give the same options.")
+    return run
+
+
+@contextmanager
+def only_one(path: Path, marker: Path, otherwise: str = "or give another --run folder") -> Iterator[None]:
+    """Keep a second process from working in the same folder; one that was killed does not.
+
+    Enter it before anything is written there.
+
+    Args:
+        path: the folder, which is made.
+        marker: a file that shows that the folder is of the right kind.
+        otherwise: what can be done but to wait.
+
+    Raises:
+        Conflict: one works there already.
+        Refused: the folder holds something else.
+    """
+    require_own(path, marker)
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Conflict(
+                f"Another `trainer` process works in {path}. Wait until it ends, or end it, {otherwise}."
+            ) from error
+        yield
+
+
+def require_own(path: Path, marker: Path) -> None:
+    """Refuse a folder that holds other files, and not the marker of what it should be.
+
+    Raises:
+        Refused: it does.
+    """
+    if marker.is_file() or not path.exists():
+        return
+    if not path.is_dir() or any(not file.name.startswith(PARTIAL) for file in path.iterdir()):
+        raise Refused(f"Expected an empty or new folder for --run; {path} holds other files.")
 
 
 def open_run(path: Path) -> tuple[RunFolder, TrainingConfig]:
@@ -199,6 +264,15 @@ def write_file(path: Path, write: Callable[[Path], Any]) -> None:
         raise OSError(number, os.strerror(number), str(path)) from error
 
 
+def remove_report(run: RunFolder) -> None:
+    """Remove a report of a former bundle, but for the choices that the next one repeats and the kept evaluations."""
+    for entry in run.report.iterdir() if run.report.is_dir() else ():
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry not in (run.report_options, run.evaluations):
+            entry.unlink()
+
+
 def replace_bundle(run: RunFolder) -> None:
     """Put the new bundle in the place of the former one; after a crash, `clear_unfinished_bundle` mends the rest."""
     if run.bundle.exists():
@@ -240,7 +314,7 @@ def _read_config(run: RunFolder) -> TrainingConfig:
 
 def _clear(run: RunFolder) -> None:
     """Remove what a run owns, its state first and but for its configuration: a crash leaves a run that starts anew."""
-    partial = sorted(run.path.glob(f"{PARTIAL}*"))
+    partial = sorted(file for file in run.path.glob(f"{PARTIAL}*") if file.name != LOCK)
     for file in (run.state, run.summary, run.data, run.rejected, run.features, run.log, *partial):
         file.unlink(missing_ok=True)
     for folder in (run.bundle, run.new_bundle, run.old_bundle, run.checkpoints):
@@ -250,11 +324,8 @@ def _clear(run: RunFolder) -> None:
 
 def _clear_report(run: RunFolder) -> None:
     """Remove the report, but not the choices: photos that were left out of it stay out of the next one."""
-    for entry in run.report.iterdir() if run.report.is_dir() else ():
-        if entry.is_dir():
-            shutil.rmtree(entry, ignore_errors=True)
-        elif entry != run.report_options:
-            entry.unlink()
+    remove_report(run)
+    run.evaluations.unlink(missing_ok=True)
     if run.report_options.is_file():
         # Another network has other layers.
         write_json(run.report_options, {**read_json(run.report_options), "layers": []})

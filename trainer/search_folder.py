@@ -15,13 +15,14 @@ import fcntl
 import math
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import quote
 
-from classifier.errors import Conflict, InvalidSetting, NotFound, Refused
+from classifier.errors import InvalidSetting, NotFound, Refused
 from trainer.config import TrainingConfig
-from trainer.run_folder import PARTIAL, RunFolder, read_json, write_json
+from trainer.run_folder import PARTIAL, RunFolder, only_one, read_json, require_own, write_json
 from trainer.search_space import Space, Value
 
 OBJECTIVE = "val_calibrated_log_loss"
@@ -95,9 +96,24 @@ class SearchFolder:
         """The weights of a trial."""
         return self.path / "checkpoints" / f"{number:04}.weights.h5"
 
-    def work(self, number: int) -> Path:
-        """The folder of a trial that is going on."""
-        return self.path / "work" / f"{number:04}"
+    def work(self, number: int, worker: str) -> Path:
+        """The folder of a trial that is going on: each worker has one of its own, also where one was only slow."""
+        return self.path / "work" / f"{number:04}-{quote(worker, safe='')}"
+
+    def works(self, number: int) -> list[Path]:
+        """Return the folders of a trial, of all workers."""
+        return sorted((self.path / "work").glob(f"{number:04}-*"))
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Keep other workers from recording a trial at the same time."""
+        with (self.path / f"{PARTIAL}recording").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def trial(self, number: int) -> Trial | None:
+        """Return a trial if it has ended."""
+        return Trial(**read_json(self.record(number))) if self.record(number).is_file() else None
 
     def trials(self) -> list[Trial]:
         """Return the trials that have ended, by number."""
@@ -133,7 +149,7 @@ def start_search(
         Refused: the folder holds another search, or something that is not a search.
     """
     folder = SearchFolder(path)
-    _require_own(folder)
+    require_own(path, folder.search)
     if folder.search.is_file():
         differences = _differences(folder, config, space, kind)
         if not overwrite and not differences:
@@ -168,35 +184,9 @@ def join_search(path: Path, config: TrainingConfig, space: Space, kind: str) -> 
     return folder
 
 
-@contextmanager
-def only_one(folder: SearchFolder) -> Iterator[None]:
-    """Keep a second process from leading the same search; a killed one does not.
-
-    Enter it before `start_search`, which may clear the folder.
-
-    Raises:
-        Conflict: one does so already.
-        Refused: the folder holds something that is not a search.
-    """
-    _require_own(folder)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    with (folder.path / f"{PARTIAL}lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Conflict(
-                f"Another `trainer tune` leads the search in {folder.path}. Wait for it, end it, or share the search "
-                "between workers: `trainer tune --help` says how."
-            ) from error
-        yield
-
-
-def _require_own(folder: SearchFolder) -> None:
-    path = folder.path
-    if folder.search.is_file() or not path.exists():
-        return
-    if not path.is_dir() or any(not file.name.startswith(PARTIAL) for file in path.iterdir()):
-        raise Refused(f"Expected an empty or new folder for --run; {path} holds other files.")
+def leading(folder: SearchFolder) -> AbstractContextManager[None]:
+    """Keep a second process from leading the same search; see `only_one`."""
+    return only_one(folder.path, folder.search, "or share the search between workers: `trainer tune --help` says how")
 
 
 def _differences(folder: SearchFolder, config: TrainingConfig, space: Space, kind: str) -> list[str]:
@@ -231,4 +221,6 @@ def _clear(folder: SearchFolder) -> None:
     for file in files:
         file.unlink(missing_ok=True)
     for name in ("trials", "work", "checkpoints"):
-        shutil.rmtree(folder.path / name, ignore_errors=True)
+        # What cannot be removed would be taken for a part of the new search.
+        if (folder.path / name).exists():
+            shutil.rmtree(folder.path / name)

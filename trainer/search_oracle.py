@@ -110,6 +110,13 @@ class LastingOracle(keras_tuner.Oracle):  # type: ignore[misc]
         """Seconds that the search has taken, over all calls."""
         return self._spent + time.monotonic() - self._began
 
+    @property
+    def over(self) -> bool:
+        """Whether no trial is left to be handed out, nor waited for."""
+        spent = self.time_budget is not None and self.spent >= self.time_budget
+        every = self.max_trials is not None and len(self.trials) >= self.max_trials and not self._retry_queue
+        return not self.ongoing_trials and (spent or every)
+
     def create_trial(self, tuner_id: str) -> Any:
         """Return the next trial, or an empty one with the status ``STOPPED`` or ``IDLE``."""
         self.heard[tuner_id] = time.monotonic()

@@ -6,6 +6,7 @@ both phases is the result: fine-tuning can never make it worse.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 
 import keras
@@ -68,22 +69,34 @@ def train(
         PointerError: the data or the options cannot be used; the message says why.
         TrainingDivergedError: the loss is no longer a number. What was best until then can be exported.
     """
-    scratch = network.from_scratch(config.network)
-    if scratch and config.schedule.fine_tune_epochs == 0:
-        raise InvalidRequest(
-            "With --weights none, everything is learnt in fine-tuning: --fine-tune-epochs has to be 1 or more."
-        )
+    _require_epochs(config)
     require_effect(config)
     strategy = compute.configure(config.compute)
+    with strategy.workers.together():
+        return _train(config, run, console, strategy, photos, cache_bytes, workers)
+
+
+def _train(
+    config: TrainingConfig,
+    run: RunFolder,
+    console: Console,
+    strategy: compute.Strategy,
+    photos: CheckedPhotos | None,
+    cache_bytes: int | None,
+    workers: int | None,
+) -> Trained:
+    scratch = network.from_scratch(config.network)
+    if not strategy.workers.chief:
+        console = Console(file=io.StringIO())
     keras.utils.set_random_seed(config.schedule.seed)
-    state = TrainingState(run)
+    state = TrainingState(run, strategy.workers)
     headless = not scratch and HEAD_PHASE not in state.finished
     # Before the photos: what is wrong with the options is said at once. Behind the head's phase, a checkpoint follows.
     with strategy.scope():
         backbone = network.build_backbone(
             config.network, load_weights=HEAD_PHASE not in state.finished, precision=config.compute.precision
         )
-    photos = photos or prepare_photos(config, run, console, cache_bytes=cache_bytes, workers=workers)
+    photos = photos or _photos(config, run, console, strategy, cache_bytes, workers)
     labels = tuple(sorted(photos.frame["label"].unique()))
     data = Batches(photos, labels, config.schedule, workers, strategy)
     features = _features(config, run, backbone, data, console) if headless else {}
@@ -174,6 +187,32 @@ def _best(state: TrainingState, config: NetworkConfig, classes: int) -> tuple[ke
     head = network.build_head(backbone.output_shape[-1], classes, config.hidden, config.dropout)
     state.load_best(network.classifier(backbone, head))
     return backbone, head
+
+
+def _require_epochs(config: TrainingConfig) -> None:
+    if network.from_scratch(config.network) and config.schedule.fine_tune_epochs == 0:
+        raise InvalidRequest(
+            "With --weights none, everything is learnt in fine-tuning: --fine-tune-epochs has to be 1 or more."
+        )
+
+
+def _photos(
+    config: TrainingConfig,
+    run: RunFolder,
+    console: Console,
+    strategy: compute.Strategy,
+    cache_bytes: int | None,
+    workers: int | None,
+) -> CheckedPhotos:
+    """Return the photos, which the chief prepares; another process takes the same ones, from its own data folder."""
+    if strategy.workers.chief:
+        photos = prepare_photos(config, run, console, cache_bytes=cache_bytes, workers=workers)
+        strategy.workers.meet()
+        return photos
+    strategy.workers.meet()
+    photos = load_photos(run, config, input_spec(config.network), cache_bytes=cache_bytes)
+    require_unchanged(photos, np.arange(len(photos.frame)))
+    return photos
 
 
 def _features(

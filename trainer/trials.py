@@ -23,8 +23,8 @@ from trainer.calibration import calibrated_log_loss, log_loss
 from trainer.config import TrainingConfig
 from trainer.features import FeatureSequence, cached_features, usual_head_decay
 from trainer.keeper import TrainingDivergedError, TrainingState
-from trainer.optimizers import RATE_FACTORS, build_optimizer
-from trainer.phases import HEAD_LEARNING_RATE, chosen
+from trainer.optimizers import build_optimizer
+from trainer.phases import chosen, head_rate, in_order, loss_of
 from trainer.photos import CheckedPhotos, PhotoSource
 from trainer.preparation import input_spec
 from trainer.run_folder import RunFolder, write_file
@@ -114,21 +114,16 @@ class HeadRunner:
         training = FeatureSequence(
             self.features["train"], self.targets, batch_size=schedule.batch_size, seed=schedule.seed
         )
-        losses = keras.losses
-        rate = chosen(schedule.head_learning_rate, HEAD_LEARNING_RATE * RATE_FACTORS[schedule.optimizer])
         head.compile(
-            build_optimizer(schedule.optimizer, rate),
-            losses.CategoricalCrossentropy(from_logits=True, label_smoothing=schedule.label_smoothing)
-            if self.soft
-            else losses.SparseCategoricalCrossentropy(from_logits=True),
+            build_optimizer(schedule.optimizer, head_rate(schedule)),
+            loss_of(soft=self.soft, label_smoothing=schedule.label_smoothing),
             # A step is so small that calling it takes a third of the time.
             steps_per_execution=min(STEPS_PER_CALL, len(training)),
             jit_compile=keras.backend.backend() == "jax",
         )
-        in_order = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: training.start_epoch(epoch))
         best = _BestEpoch(head, self.features["validation"], self.truth, schedule.patience)
         epochs = max(1, math.ceil(share * schedule.head_epochs))
-        head.fit(training, epochs=epochs, shuffle=False, verbose=0, callbacks=[in_order, best])
+        head.fit(training, epochs=epochs, shuffle=False, verbose=0, callbacks=[in_order(training), best])
         head.set_weights(best.weights)
         return Outcome(best.figures, head.save_weights)
 
@@ -143,6 +138,7 @@ class TrainingRunner:
         config: what is asked for.
         folder: the search's.
         photos: its photos, at the size asked for.
+        worker: the name of the process, in whose own folders it trains.
         cache_bytes: how many bytes of decoded photos are kept in memory.
         workers: threads that decode.
         share_features: whether the heads of all trials start from the same features.
@@ -154,11 +150,12 @@ class TrainingRunner:
         folder: SearchFolder,
         photos: CheckedPhotos,
         *,
+        worker: str = "alone",
         cache_bytes: int | None = None,
         workers: int | None = None,
         share_features: bool = False,
     ) -> None:
-        self.config, self.folder, self.photos = config, folder, photos
+        self.config, self.folder, self.photos, self.worker = config, folder, photos, worker
         self.cache_bytes, self.workers, self.share_features = cache_bytes, workers, share_features
 
     def run(self, number: int, config: TrainingConfig, share: float) -> Outcome:
@@ -167,7 +164,9 @@ class TrainingRunner:
         asked = config.schedule.fine_tune_epochs
         epochs = math.ceil(share * (kind.fine_tune_epochs if asked is None else asked))
         config = replace(config, schedule=replace(config.schedule, fine_tune_epochs=epochs))
-        run = _TrialRun(self.folder.work(number), self.folder.photos.features if self.share_features else None)
+        run = _TrialRun(
+            self.folder.work(number, self.worker), self.folder.photos.features if self.share_features else None
+        )
         keras.utils.clear_session()
         try:
             training.train(
@@ -185,7 +184,7 @@ class TrainingRunner:
 
     def clear(self, number: int) -> None:
         """Remove the trial's folder."""
-        shutil.rmtree(self.folder.work(number), ignore_errors=True)
+        shutil.rmtree(self.folder.work(number, self.worker), ignore_errors=True)
 
     def _at_size(self, config: TrainingConfig) -> CheckedPhotos:
         """Return the photos at a trial's own size, decoded as they are needed."""

@@ -13,12 +13,12 @@ from typing import Any
 
 from rich.console import Console
 
-from classifier.errors import PointerError
+from classifier.errors import InvalidRequest, PointerError
 from trainer.config import TrainingConfig
 from trainer.photos import CheckedPhotos
 from trainer.preparation import input_spec, load_photos, prepare_photos
 from trainer.run_folder import PARTIAL
-from trainer.search_folder import SearchFolder, Trial, join_search, only_one, start_search
+from trainer.search_folder import SearchFolder, Trial, join_search, leading, start_search
 from trainer.search_oracle import COMPLETED, FAILED, IDLE, STOPPED, LastingOracle, build_oracle, epoch_share, number
 from trainer.search_space import Space
 from trainer.search_workers import Role, connect, serve, signs_of_life
@@ -63,6 +63,11 @@ def tune(
         PointerError: the data or the options cannot be used, or no trial has a result.
     """
     require_effect(config)
+    if config.compute.distribution == "multi-worker":
+        raise InvalidRequest(
+            "--distribution multi-worker is for `trainer train`: processes share a search through Keras Tuner's "
+            "settings, which `trainer tune --help` names."
+        )
     if role.kind == "worker":
         console.print(f"waiting for the chief at {role.address}", highlight=False)
         chief = connect(role)
@@ -71,7 +76,7 @@ def tune(
         runner = _runner(search, photos, role, console)
         work(chief, role.name, search, runner, TrialLines(console, space, search.folder))
         return search.folder.trials()
-    with only_one(SearchFolder(path)):
+    with leading(SearchFolder(path)):
         folder = start_search(path, config, space, options.kind, overwrite=options.overwrite)
         search = Search(config, folder, space, options)
         photos = prepare_photos(
@@ -127,10 +132,10 @@ def work(oracle: Any, name: str, search: Search, runner: Runner, lines: TrialLin
         if trial.status == IDLE:
             time.sleep(1)
             continue
-        saved = search.folder.record(number(trial))
-        if saved.is_file():
-            # It had ended when the search was killed, and only the oracle did not know.
-            done = next(each for each in search.folder.trials() if each.number == number(trial))
+        # It may have ended when the search was killed, and only the oracle does not know.
+        saved = search.folder.trial(number(trial))
+        if saved is not None:
+            done = saved
         else:
             signs = signs_of_life(oracle, trial, search.options.lost_after / 6)
             with lines.running(number(trial)), signs, _without_remarks():
@@ -149,17 +154,19 @@ def _runner(search: Search, photos: CheckedPhotos, role: Role, console: Console)
     # Features depend on these; and several workers would write the one file at the same time.
     own = {"image_size", "augmentation_strength"} & {row.name for row in search.space.rows} or role.kind != "alone"
     return TrainingRunner(
-        config, folder, photos, cache_bytes=options.cache_bytes, workers=options.workers, share_features=not own
-    )
+        config, folder, photos,
+        worker=role.name, cache_bytes=options.cache_bytes, workers=options.workers, share_features=not own,
+    )  # fmt: skip
 
 
 def _run(trial: Any, name: str, search: Search, runner: Runner) -> Trial:
-    """Run one trial and record it."""
+    """Run one trial and record it; one that another worker has recorded meanwhile stays as it is."""
     drawn = trial.hyperparameters.values
     values = {row.name: drawn[row.name] for row in search.space.rows if row.name in drawn}
     began = time.perf_counter()
     share = epoch_share(trial)
     done = Trial(number(trial), values, 0.0, name, {}, share=share)
+    outcome = None
     try:
         outcome = runner.run(number(trial), search.space.apply(search.config, values), share)
     except (PointerError, MemoryError) as error:
@@ -171,12 +178,15 @@ def _run(trial: Any, name: str, search: Search, runner: Runner) -> Trial:
         done = replace(done, failure="Too little memory on the device.")
     else:
         done = replace(done, figures=outcome.figures)
-        if search.folder.ranks(done.loss, search.options.keep):
-            save_weights(outcome, search.folder.checkpoint(done.number))
     done = replace(done, seconds=round(time.perf_counter() - began, 2))
-    search.folder.keep(done, search.options.keep)
+    with search.folder.recording():
+        saved = search.folder.trial(done.number)
+        if saved is None:
+            if outcome is not None and search.folder.ranks(done.loss, search.options.keep):
+                save_weights(outcome, search.folder.checkpoint(done.number))
+            search.folder.keep(done, search.options.keep)
     runner.clear(done.number)
-    return done
+    return saved or done
 
 
 @contextmanager
@@ -195,7 +205,10 @@ def _without_remarks() -> Iterator[None]:
 
 
 def _lead(oracle: LastingOracle, role: Role, options: SearchOptions, lines: TrialLines, console: Console) -> None:
-    """Hand out trials to workers until there are no more."""
+    """Hand out trials to workers until there are no more; a search that is complete waits for nobody."""
+    if oracle.over:
+        console.print("the search is complete; a larger --max-trials or --time-budget continues it", highlight=False)
+        return
     console.print(f"chief at {role.address}, for workers with the same --run and options", highlight=False)
 
     def lost(worker: str, trial: int | None) -> None:
@@ -211,5 +224,6 @@ def _tidy(folder: SearchFolder, keep: int) -> None:
         file.unlink()
     trials = folder.trials()
     for trial in trials:
-        shutil.rmtree(folder.work(trial.number), ignore_errors=True)
+        for work_folder in folder.works(trial.number):
+            shutil.rmtree(work_folder, ignore_errors=True)
     folder.prune(keep)

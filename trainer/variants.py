@@ -96,7 +96,8 @@ def reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return re.sub(r"/\S*/", "", first)[:200]
+    # From a path's first slash to the last one: folders may have spaces in their names.
+    return re.sub(r"(?<![\w.])/[^'\"]*/", "", first)[:200]
 
 
 def _relus_apart(core: keras.Model) -> Iterator[layers.Layer]:

@@ -14,19 +14,17 @@ import typer
 from classifier.errors import InvalidSetting, NotFound
 from classifier.manifest import Resize
 from trainer.config import (
-    ComputeConfig,
+    LARGEST_SEED,
+    SECTIONS,
     DataConfig,
     Distribution,
     LearningRateSchedule,
-    NetworkConfig,
     Optimizer,
     Precision,
     ScheduleConfig,
     TrainingConfig,
     VariantName,
 )
-
-SECTIONS = {"data": DataConfig, "network": NetworkConfig, "schedule": ScheduleConfig, "compute": ComputeConfig}
 
 RunOption = Annotated[Path, typer.Option("--run", help="Folder of the run; an interrupted run is resumed.")]
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.")]
@@ -118,13 +116,14 @@ def _training_options(
     patience: Annotated[int, typer.Option(help="Epochs without gain before a phase stops.", min=1)] = 10,
     augment: Annotated[bool, typer.Option(help="Flip, rotate, shift and change contrast while training.")] = True,
     augmentation_strength: Annotated[float, typer.Option(help="Multiplies how much.", min=0, max=3)] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of splits, weights, order and augmentation.")] = 7,
+    seed: Annotated[int, typer.Option(help="Of splits, weights, order and augmentation.", min=0, max=LARGEST_SEED)] = 7,
     precision: Annotated[
         Precision, typer.Option(help="Of the arithmetic: float32, mixed_float16 or mixed_bfloat16.")
     ] = "float32",
     jit_compile: Annotated[bool, typer.Option(help="Compile the training step with XLA.")] = False,
     distribution: Annotated[
-        Distribution, typer.Option(help="Share batches out: none, data-parallel (JAX), mirrored (TensorFlow).")
+        Distribution,
+        typer.Option(help="Share batches out: none, mirrored (TensorFlow), data-parallel or multi-worker (JAX)."),
     ] = "none",
     config: Annotated[
         Path | None, typer.Option(help="JSON with options, such as tune's best.json; the command line goes first.")
@@ -172,6 +171,8 @@ def read_config(file: Path | None, given: Mapping[str, Any]) -> TrainingConfig:
         typer.BadParameter: there is no data set.
     """
     plain = _read_file(file) if file else {}
+    if file:
+        _require_usable(file, plain)
     for section, kind in SECTIONS.items():
         plain[section] = dict(plain.get(section, {})) | {
             option.name: _plain(option.name, given[option.name]) for option in fields(kind) if option.name in given
@@ -201,6 +202,22 @@ def _read_file(path: Path) -> dict[str, Any]:
         found = ", ".join(plain) if isinstance(plain, dict) else type(plain).__name__
         raise InvalidSetting(f"Expected the sections {', '.join(SECTIONS)} in {path}; received {found}.")
     return plain
+
+
+def _require_usable(path: Path, plain: dict[str, Any]) -> None:
+    """Refuse a file's values before the command line's take their place: the message names the file.
+
+    Raises:
+        InvalidSetting: one of them is not what it has to be.
+    """
+    required = {option.name: "" for option in fields(DataConfig) if option.default is MISSING}
+    sections = {section: plain.get(section, {}) for section in SECTIONS}
+    if isinstance(sections["data"], dict):
+        sections["data"] = required | sections["data"]
+    try:
+        TrainingConfig.from_json(sections)
+    except InvalidSetting as error:
+        raise InvalidSetting(f"{path}: {error}") from error
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,14 +33,15 @@ def report(
 
     Example: trainer report runs/food --strangers photos/other
     """
-    from trainer.run_folder import open_run
+    from trainer.run_folder import only_one, open_run
 
-    open_run(run)
-    load_keras()
-    from trainer.report.making import ReportOptions, make_report
+    folder, _ = open_run(run)
+    with nullcontext() if out else only_one(run, folder.config):
+        load_keras()
+        from trainer.report.making import ReportOptions, make_report
 
-    names = tuple(name.strip() for name in layers.split(",") if name.strip())
-    page = make_report(run, console(), ReportOptions(names, strangers, photos, data_licence, out))
+        names = tuple(name.strip() for name in layers.split(",") if name.strip())
+        page = make_report(run, console(), ReportOptions(names, strangers, photos, data_licence, out))
     typer.echo(f"report in {page}" + ("" if out else "; its files are in the bundle too"))
 
 

@@ -15,14 +15,19 @@ def console(*, err: bool = False) -> Any:
     return Console(stderr=err)
 
 
-def load_keras() -> None:
-    """Import Keras and its backend without the remarks that TensorFlow prints before its log level is read."""
+def load_keras(*, start: bool = True) -> None:
+    """Import Keras and its backend without the remarks that TensorFlow prints before its log level is read.
+
+    Args:
+        start: whether the backend begins to compute, which has to wait where several processes have to meet first.
+    """
     from classifier.quiet import quiet
 
     with quiet(tell_on_error=True):
         import keras
 
-        keras.ops.zeros(1)
+        if start:
+            keras.ops.zeros(1)
 
 
 def print_result(manifest: Any, bundle: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +21,11 @@ from trainer.commands.options import (
 )
 from trainer.commands.reporting import ReportOption, write_report
 from trainer.commands.screen import console, load_keras, print_result
-from trainer.config import TrainingConfig
+from trainer.config import TrainingConfig, VariantName
+
+if TYPE_CHECKING:
+    from trainer.run_folder import RunFolder
+    from trainer.workers import Workers
 
 
 @training_options
@@ -37,23 +42,48 @@ def train(
 ) -> None:
     """Train, export, evaluate, report, and leave a bundle in the run's folder.
 
+    Several processes share a training with --distribution multi-worker (JAX): give all the same options and --run
+    folder, and in the environment KERAS_DISTRIBUTION_JOB_ADDRESSES (host:port of process 0),
+    KERAS_DISTRIBUTION_NUM_PROCESSES, and KERAS_DISTRIBUTION_PROCESS_ID of each, from 0.
+
     Example: trainer train --dataset folder --data-dir photos --architecture mobilenet_v2 --run runs/mine
     """
-    from trainer.run_folder import start_run
+    from trainer.run_folder import RunFolder, only_one, start_run
     from trainer.strangers import require_folder
+    from trainer.workers import ALONE, read_workers
 
     if strangers is not None:
         require_folder(strangers)
-    folder = start_run(run, config, overwrite=overwrite)
+    cache_bytes = None if cache_gb is None else int(cache_gb * 1e9)
+    place = read_workers() if config.compute.distribution == "multi-worker" else ALONE
+    if not place.chief:
+        _help_to_train(run, config, place, cache_bytes, workers)
+        return
+    with only_one(run, RunFolder(run).config):
+        folder = start_run(run, config, overwrite=overwrite)
+        _train(folder, config, place, tolerance, variant, strangers, cache_bytes, workers, report=report)
+
+
+def _train(
+    folder: RunFolder,
+    config: TrainingConfig,
+    place: Workers,
+    tolerance: float,
+    variant: VariantName | None,
+    strangers: Path | None,
+    cache_bytes: int | None,
+    workers: int | None,
+    *,
+    report: bool,
+) -> None:
     began = time.perf_counter()
-    load_keras()
+    _load(place)
     from trainer import bundle, training
 
-    cache_bytes = None if cache_gb is None else int(cache_gb * 1e9)
     trained = training.train(config, folder, console(), cache_bytes=cache_bytes, workers=workers)
     console().print(f"trained in {time.perf_counter() - began:.0f} s", highlight=False)
     if bundle.backend() != bundle.EXPORTING_BACKEND:
-        console().print(f"next: KERAS_BACKEND=tensorflow trainer export {run}", highlight=False, soft_wrap=True)
+        console().print(f"next: KERAS_BACKEND=tensorflow trainer export {folder.path}", highlight=False, soft_wrap=True)
         return
     manifest = bundle.make_bundle(
         trained, config, folder, console(), tolerance=tolerance, variant=variant, strangers=strangers
@@ -62,6 +92,30 @@ def train(
     if report:
         write_report(folder, strangers)
     console().print(f"done in {time.perf_counter() - began:.0f} s", highlight=False)
+
+
+def _help_to_train(
+    run: Path, config: TrainingConfig, place: Workers, cache_bytes: int | None, workers: int | None
+) -> None:
+    """Train as one of the processes that leave the run's folder to the chief."""
+    _load(place)
+    from trainer import training
+    from trainer.run_folder import join_run
+
+    training.train(config, join_run(run, config), console(), cache_bytes=cache_bytes, workers=workers)
+    console().print(f"process {place.process} of {place.processes} is done", highlight=False)
+
+
+def _load(place: Workers) -> None:
+    """Import Keras, and meet the other processes, if there are any, before it computes."""
+    load_keras(start=place.processes == 1)
+    if place.processes > 1:
+        from classifier.quiet import quiet
+        from trainer.workers import join_workers
+
+        console().print(f"process {place.process} of {place.processes}: waiting for the others", highlight=False)
+        with quiet(tell_on_error=True):
+            join_workers()
 
 
 def export(
@@ -75,18 +129,19 @@ def export(
 
     Example: trainer export runs/food --tolerance 0.01
     """
-    from trainer.run_folder import open_run
+    from trainer.run_folder import only_one, open_run
 
     folder, config = open_run(run)
-    load_keras()
-    from trainer import bundle, training
+    with only_one(run, folder.config):
+        load_keras()
+        from trainer import bundle, training
 
-    if bundle.backend() != bundle.EXPORTING_BACKEND:
-        raise InvalidSetting(f"Expected KERAS_BACKEND=tensorflow for the export; received {bundle.backend()}.")
-    trained = training.load_trained(folder, config)
-    manifest = bundle.make_bundle(
-        trained, config, folder, console(), tolerance=tolerance, variant=variant, strangers=strangers
-    )
-    print_result(manifest, folder.bundle)
-    if report:
-        write_report(folder, strangers)
+        if bundle.backend() != bundle.EXPORTING_BACKEND:
+            raise InvalidSetting(f"Expected KERAS_BACKEND=tensorflow for the export; received {bundle.backend()}.")
+        trained = training.load_trained(folder, config)
+        manifest = bundle.make_bundle(
+            trained, config, folder, console(), tolerance=tolerance, variant=variant, strangers=strangers
+        )
+        print_result(manifest, folder.bundle)
+        if report:
+            write_report(folder, strangers)

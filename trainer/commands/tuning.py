@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from trainer.commands.options import CacheOption, RunOption, WorkersOption, training_options
+from trainer.commands.options import CacheOption, WorkersOption, training_options
 from trainer.commands.screen import console, load_keras
 from trainer.config import TrainingConfig
 
@@ -16,8 +17,10 @@ UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 @training_options
 def tune(
-    run: RunOption,
     config: TrainingConfig,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="Folder of the search; an interrupted one is resumed.")
+    ] = None,
     search: Annotated[
         Literal["random", "hyperband", "bayesian"],
         typer.Option(help="random, hyperband (most trials are short) or bayesian (learns where to look)."),
@@ -63,6 +66,8 @@ def tune(
 
         print_space(space, console())
         return
+    if run is None:
+        raise typer.BadParameter("Missing option '--run': the folder of the search")
     from trainer.search_workers import read_role
 
     role = read_role()
