@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -70,6 +72,37 @@ class Served:
         if answer.status != 200:
             raise RuntimeError(f"{answer.status} {body.decode()}\n{self._log.read_text()}")
         return Reply(milliseconds, dict(answer.headers), body)
+
+    def rate(self, path: str, content: bytes, clients: int, seconds: float) -> float:
+        """Return the requests a second, of clients that each send the photo again as soon as they are answered.
+
+        They are threads of this process and so take some of the CPU themselves, the more the faster the function is.
+
+        Raises:
+            RuntimeError: an answer is not 200.
+        """
+        every = [Served(self.process, self.port, self.began, self._log) for _ in range(clients)]
+        ready = threading.Barrier(clients + 1)
+
+        def ask(client: Served) -> int:
+            answered = 0
+            try:
+                client.post(path, content)  # connects, and lets the function make what it needs for several at once
+            finally:
+                ready.wait()
+            until = time.perf_counter() + seconds
+            while time.perf_counter() < until:
+                client.post(path, content)
+                answered += 1
+            client._connection.close()
+            return answered
+
+        with ThreadPoolExecutor(clients) as threads:
+            asking = [threads.submit(ask, client) for client in every]
+            ready.wait()
+            began = time.perf_counter()
+            answered = sum(each.result() for each in asking)
+            return answered / (time.perf_counter() - began)
 
     def memory(self) -> Memory:
         """Return what the process tree holds now."""
