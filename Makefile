@@ -14,7 +14,7 @@ export MODEL_NAME ?= food
 INSTALLED := $(VENV)/.installed
 NODE_INSTALLED := node_modules/.installed
 
-.PHONY: help install run test test-real test-emulators emulators check format bench clean
+.PHONY: help install run test test-real test-emulators emulators check check-web types format bench clean
 
 help: ## Explain the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -32,7 +32,7 @@ run: $(INSTALLED) ## Serve http://localhost:8080 (PORT=…); trains and promotes
 
 $(NODE_INSTALLED): package.json package-lock.json
 	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null || \
-		{ echo "Expected Node 20 or newer with npm, which Firebase's emulators need; found $$(node --version 2>/dev/null || echo none)." >&2; exit 1; }
+		{ echo "Expected Node 20 or newer with npm, which Firebase's emulators and TypeScript need; found $$(node --version 2>/dev/null || echo none)." >&2; exit 1; }
 	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
@@ -43,7 +43,7 @@ test-emulators: $(INSTALLED) $(NODE_INSTALLED) ## Test functions, hosting and au
 	$(BIN)/pytest tests/emulators/packaging.py tests/emulators/end_to_end.py
 
 test: $(INSTALLED) ## Run the tests, a file at a time on each CPU
-	$(BIN)/pytest -n auto --dist loadfile --max-worker-restart 0
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 test-real: $(INSTALLED) ## Train on the real photos of POINTER_DATA and compare with the README (minutes)
 	$(BIN)/pytest -m real_data -rs
@@ -52,6 +52,14 @@ check: $(INSTALLED) ## Lint, check the format and the types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+check-web: $(NODE_INSTALLED) ## Check the page against the TypeScript types, and those against openapi.yaml
+	@node_modules/.bin/openapi-typescript functions/openapi.yaml --output clients/typescript/pointer.d.ts --check || \
+		{ echo "clients/typescript/pointer.d.ts is not what openapi.yaml says: run make types." >&2; exit 1; }
+	node_modules/.bin/tsc --project clients/typescript
+
+types: $(NODE_INSTALLED) ## Write the TypeScript types of openapi.yaml
+	node_modules/.bin/openapi-typescript functions/openapi.yaml --output clients/typescript/pointer.d.ts
 
 format: $(INSTALLED) ## Format the code and mend what the linter can mend
 	$(BIN)/ruff check --fix .

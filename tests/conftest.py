@@ -9,12 +9,30 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from contract import ContractClient
+from flask import Flask
 
 from classifier.cloud_store import CloudStore
 from classifier.store import LocalStore, ObjectStore
+from tests.app_client import client, published  # noqa: F401  # fixtures
 from tests.bundles import tiny_bundle, tiny_bundle_original  # noqa: F401  # fixtures
 
 BUCKET = "pointer-tests"
+LONGEST = ("test_pipeline", "test_compute", "test_bad_data", "test_tuning", "test_schedules", "test_training")
+"""Files that take half a minute or more: begun first, so that no CPU waits at the end for the last of them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; `make test` asks xdist to leave the order as it is."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def every_reply_is_held_against_the_contract() -> Iterator[None]:
+    """Let `Flask.test_client` make clients that check replies; `serving.Serving` does so by itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Flask, "test_client_class", ContractClient)
+        yield
 
 
 @pytest.fixture(scope="session")

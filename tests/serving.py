@@ -18,8 +18,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
+from contract import check
 from PIL import Image
 
 from classifier import golden
@@ -86,12 +88,20 @@ class Serving:
     url: str
     log: Path
     process: subprocess.Popen[bytes]
+    target: str = "predict"
 
     def post(self, path: str = "/", **kwargs: Any) -> requests.Response:
-        return requests.post(self.url + path, timeout=60, **kwargs)
+        return self.ask("POST", path, **kwargs)
 
     def get(self, path: str, **kwargs: Any) -> requests.Response:
-        return requests.get(self.url + path, timeout=60, **kwargs)
+        return self.ask("GET", path, **kwargs)
+
+    def ask(self, method: str, path: str, **kwargs: Any) -> requests.Response:
+        """Send a request and hold what `predict` replies against openapi.yaml."""
+        reply = requests.request(method, self.url + path, timeout=60, **kwargs)
+        if self.target == "predict":
+            check(method, urlsplit(path).path or "/", reply.status_code, reply.headers, lambda: reply.content)
+        return reply
 
 
 @contextmanager
@@ -104,14 +114,20 @@ def serve(
     signature: str = "http",
     **env: str,
 ) -> Iterator[Serving]:
-    """Serve with the Functions Framework, from a folder of its own; everything it started has ended afterwards."""
+    """Serve with the Functions Framework, from a folder of its own; everything it started has ended afterwards.
+
+    The result cache is off unless it is asked for: tests send the same photo again, and mean the model.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     ours = (
-        "MODEL_", "POINTER_", "PHOTO_", "MAX_IMAGE_", "INTERPRETER", "CORS_", "ACCESS", "STORAGE_EMULATOR",
+        "MODEL_", "POINTER_", "PHOTO_", "MAX_", "INTERPRETER", "CORS_", "ACCESS", "STORAGE_EMULATOR",
         "RATE_LIMIT", "TRUSTED_", "FIREBASE_", "FUNCTIONS_EMULATOR", "GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "K_",
-        "FUNCTION_", "UPLOAD_",
+        "FUNCTION_", "UPLOAD_", "RESULT_CACHE_",
     )  # fmt: skip
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    settings = {
+        "PYTHONUNBUFFERED": "1", "MODEL_STORE": str(store), "MODEL_NAME": MODEL, "RESULT_CACHE_BYTES": "0"
+    }  # fmt: skip
     port, log = closed_port(), folder / f"log-{random.getrandbits(32):08x}"
     command = [
         sys.executable, "-m", "functions_framework", "--target", target, "--signature-type", signature,
@@ -121,12 +137,12 @@ def serve(
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env={**inherited, "PYTHONUNBUFFERED": "1", "MODEL_STORE": str(store), "MODEL_NAME": MODEL, **env},
+            env={**inherited, **settings, **env},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    serving = Serving(f"http://127.0.0.1:{port}", log, process)
+    serving = Serving(f"http://127.0.0.1:{port}", log, process, target)
     try:
         _wait_until_alive(serving, strictly=target == "predict")
         yield serving

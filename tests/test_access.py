@@ -522,15 +522,14 @@ def test_the_contract_names_each_refusal_with_its_headers() -> None:
         assert "security" not in operation
     assert all(document["paths"][path]["get"]["security"] == [] for path in ("/", "/healthz", "/openapi.yaml"))
     responses = document["components"]["responses"]
-    assert set(responses["Unauthenticated"]["headers"]) == {"WWW-Authenticate", "RateLimit", "RateLimit-Policy"}
-    assert set(responses["RateLimited"]["headers"]) == {"Retry-After", "RateLimit", "RateLimit-Policy"}
+    assert {"WWW-Authenticate", "RateLimit", "RateLimit-Policy"} <= set(responses["Unauthenticated"]["headers"])
+    assert {"Retry-After", "RateLimit", "RateLimit-Policy"} <= set(responses["RateLimited"]["headers"])
 
 
 # What is loaded
 
 
 def test_without_tokens_and_limits_nothing_is_loaded_for_them(tmp_path: Path) -> None:
-    """firebase_functions imports firebase_admin by itself, so that the whole server cannot be asked."""
     program = (
         "import sys\n"
         "from classifier.app import create_app\n"

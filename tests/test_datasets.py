@@ -83,7 +83,7 @@ def test_folders_that_may_mean_either_layout_are_refused(tmp_path, folders, mess
 def test_every_file_that_is_not_used_is_listed_with_its_reason(tmp_path):
     photo_sets.folder(tmp_path)
     (tmp_path / "apple" / "10.jfif").write_bytes(b"a photo")
-    for name in ("apple/new.HEIC", "loose.png", ".hidden/x.png", "notes", "apple/.DS_Store", "apple/Thumbs.db"):
+    for name in ("apple/new.PSD", "loose.png", ".hidden/x.png", "notes", "apple/.DS_Store", "apple/Thumbs.db"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     listing = list_photos(DataConfig("folder", str(tmp_path)))
@@ -91,7 +91,7 @@ def test_every_file_that_is_not_used_is_listed_with_its_reason(tmp_path):
     assert len(listing.frame) == 31
     assert sorted(listing.left_out[["image_path", "reason"]].itertuples(index=False, name=None)) == [
         (".hidden/x.png", "in a hidden folder"),
-        ("apple/new.HEIC", "not a photo's ending: .heic"),
+        ("apple/new.PSD", "not a photo's ending: .psd"),
         ("loose.png", "not in a class folder"),
         ("notes", "not a photo's ending: none"),
     ]
@@ -136,6 +136,15 @@ def test_absolute_paths_of_a_table_become_relative(tmp_path):
     table.write_text(f"image_path,label\n{tmp_path}/elsewhere.png,a\n")
     with pytest.raises(InvalidRequest, match="Expected paths below --data-dir"):
         load(config)
+
+
+def test_a_table_does_not_lead_out_of_the_data_folder(tmp_path):
+    table = tmp_path / "table.csv"
+    (tmp_path / "photos").mkdir()
+    for path in ("../private/0.jpg", "apple/../../0.jpg", f"{tmp_path}/photos/../0.jpg"):
+        table.write_text(f"image_path,label\n{path},apple\n")
+        with pytest.raises(InvalidRequest, match=r"Expected paths below --data-dir .* without '\.\.'; received "):
+            load(DataConfig("csv", str(tmp_path / "photos"), csv=str(table)))
 
 
 def test_csv_with_columns_of_any_name(tmp_path):

@@ -27,7 +27,8 @@ def test_the_settings_table_lists_every_setting_with_its_default():
         assert rows[name] == f"`{getattr(defaults, field)}`"
     for name, field in {
         "POINTER_TTL": "pointer_ttl", "MAX_IMAGE_BYTES": "max_image_bytes", "MAX_IMAGE_PIXELS": "max_image_pixels",
-        "MAX_IMAGE_MEMORY": "max_image_memory", "INTERPRETER_WAIT": "wait",
+        "MAX_IMAGE_MEMORY": "max_image_memory", "MAX_PHOTOS": "max_photos",
+        "RESULT_CACHE_BYTES": "result_cache_bytes", "INTERPRETER_WAIT": "wait", "MAX_WAITING": "max_waiting",
     }.items():  # fmt: skip
         assert float(rows[name]) == getattr(defaults, field)
 

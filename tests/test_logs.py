@@ -85,6 +85,7 @@ def test_a_prediction_is_one_line(server: Serving) -> None:
         "confidence": body["confidence"],
         "score": body["score"],
         "tta": False,
+        "cached": False,
         "status": body["status"],
     }
     told = dict(re.findall(r"(\w+);dur=([\d.]+)", reply.headers["Server-Timing"]))

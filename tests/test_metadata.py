@@ -196,6 +196,7 @@ def test_tiff_with_damaged_metadata_is_read_without_a_warning():
         (tiff(entry(273, 4, 1000, 8)), "tag 273 points past its end"),
         (grey_tiff(entry(259, 3, 1, 4)), "fax compression"),
         (b"II*\0" + struct.pack("<LH", 8, 9), "damaged or cut short"),
+        (grey_tiff()[: -1 - 4 - 2], "damaged or cut short"),  # in the directory's last value
         (b"MM\0*", "damaged or cut short"),
         (b"\xff\xd8\xff", "damaged or cut short"),
         (b"\xff\xd8\xff\xd9", "ends before its pixels begin"),
@@ -204,8 +205,9 @@ def test_tiff_with_damaged_metadata_is_read_without_a_warning():
         (b"GIF89a", "damaged or cut short"),
         (b"\x89PNG\r\n\x1a\n", "damaged or cut short"),
         (b"RIFF\0\0\0\0WEBPVP8 ", "damaged or cut short"),
-        (b"\0\0\0\x18ftypheic" + bytes(40), "received HEIC"),
-        (b"%PDF-1.7", "Expected a photo as JPEG, PNG, WebP, GIF, AVIF, BMP or TIFF; received something else"),
+        (b"\0\0\0\x18ftypheic" + bytes(40), "no still picture"),
+        (b"%PDF-1.7", "Expected a photo as JPEG, PNG, WebP, GIF, AVIF, HEIC, BMP or TIFF; received something else"),
+        (b"\0\0\0\x18ftypisom" + bytes(40), "received something else"),
         (b"", "received 0 bytes"),
     ],
 )

@@ -28,7 +28,7 @@ def test_every_format_gives_the_picture(name):
     pixels = photo.array(160, 120)
     assert (photo.format, photo.size, photo.image.mode) == (name, (160, 120), "RGB")
     assert (pixels.shape, pixels.dtype) == ((120, 160, 3), np.uint8)
-    assert difference(pixels, SCENE) < {"GIF": 15, "JPEG": 3, "AVIF": 3}.get(name, 1e-9)
+    assert difference(pixels, SCENE) < {"GIF": 15, "JPEG": 3, "AVIF": 3, "HEIC": 3}.get(name, 1e-9)
 
 
 def test_mpo_gives_its_first_picture():
@@ -270,7 +270,9 @@ def test_display_does_not_enlarge():
     assert decode(saved("PNG"), width=299, height=299).display(512).size == (160, 120)
 
 
-@pytest.mark.parametrize("name", ENCODINGS)
+@pytest.mark.parametrize(
+    "name", [name for name in ENCODINGS if name != "HEIC"]
+)  # x265 makes no such shapes; see test_heic.py
 @pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (10_000, 1), (3, 700)])
 @pytest.mark.parametrize("resize", ["stretch", "crop"])
 def test_extreme_shapes(name, size, resize):

@@ -133,6 +133,8 @@ def test_a_phones_photos_fit_the_default_memory():
     [
         ("WebP", "RGB", {"method": 0}, 16),
         ("AVIF", "RGB", {"speed": 10}, 9),
+        ("HEIC", "RGB", {}, 8),
+        ("HEIC", "RGB", {"subsampling": "4:4:4"}, 15),
         ("JPEG", "RGB", {"progressive": True, "subsampling": 0}, 6),
         ("JPEG", "RGB", {"progressive": True}, 3),
         ("PNG", "RGBA", {"compress_level": 1}, 5),
@@ -157,7 +159,7 @@ def test_a_long_narrow_photo_is_not_kept_in_memory():
     array = photo.array(99, 99)
     assert (array[50, 20].tolist(), array[50, 80].tolist()) == ([0, 0, 255], [255, 0, 0])
     assert photo.display(500).size == (500, 3)
-    assert memory._lent == 0
+    assert memory.line.lent == 0
 
 
 def test_waiting_for_memory_ends():

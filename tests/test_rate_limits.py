@@ -146,6 +146,31 @@ def test_several_limits_hold_at_once(clock: Clock) -> None:
     assert [(one.policy, one.allowed) for one in limits.hit(policy, "ana")] == [("2/second", True), ("3/day", False)]
 
 
+def test_a_hit_may_count_several_times_or_not_at_all(clock: Clock) -> None:
+    limits = RateLimits()
+    seen = [limits.hit("10/minute", "ana", cost=cost)[0] for cost in (8, 3, 2, 1)]
+    assert [(one.allowed, one.remaining) for one in seen] == [(True, 2), (False, 2), (True, 0), (False, 0)]
+    first, second = "4/second,10/day", "4/second"
+    assert [one.remaining for one in limits.hit(first, "eve", cost=4)] == [0, 6]
+    assert [(one.policy, one.allowed) for one in limits.hit(first, "eve", cost=4)] == [(second, False)]
+    clock.now += 10
+    assert [one.remaining for one in limits.hit(first, "eve", cost=4)] == [0, 2]
+
+
+@pytest.mark.parametrize("cost", [2, 7, 30, 60])
+def test_the_wait_for_several_is_long_enough_and_no_longer(clock: Clock, cost: int) -> None:
+    limits = RateLimits()
+    for _ in range(60):
+        while limits.hit("60/minute", "ana", cost=cost)[0].allowed:
+            pass
+        [refused] = limits.hit("60/minute", "ana", cost=cost)
+        clock.now += refused.reset - 1.01
+        assert refused.reset == 1 or not limits.hit("60/minute", "ana", cost=cost)[0].allowed
+        clock.now += 1.02
+        assert limits.hit("60/minute", "ana", cost=cost)[0].allowed
+        clock.now += 0.37
+
+
 def test_threads_do_not_get_more(clock: Clock) -> None:
     limits = RateLimits()
     with ThreadPoolExecutor(8) as threads:
@@ -273,6 +298,8 @@ def test_instances_share_a_redis(tmp_path: Path) -> None:
             limits = [RateLimits(url), RateLimits(url)]
             hits = list(threads.map(lambda number: limits[number % 2].hit("10/day", "ana")[0].allowed, range(60)))
         assert sum(hits) == 10
+        several = [RateLimits(url).hit("10/day", "eve", cost=cost)[0] for cost in (8, 3, 2)]
+        assert [(one.allowed, one.remaining) for one in several] == [(True, 2), (False, 2), (True, 0)]
 
 
 @needs_redis

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import shutil
 import subprocess
@@ -10,8 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import requests
 from serving import FUNCTIONS, photo_bytes, publish, serve
+
+from tests.encoded_photos import saved
 
 TRAINING = {"tensorflow", "keras", "pandas", "sklearn", "matplotlib", "keras_tuner", "torch", "jax"}
 HEAVY = {"numpy", "PIL", "ai_edge_litert", "google.cloud.storage"}
@@ -53,10 +57,11 @@ def test_functions_serve_from_an_empty_folder_without_training_libraries(tmp_pat
         while not (probe / "told").exists():
             assert time.monotonic() < until, "the worker did not say what it has imported"
             time.sleep(0.02)
+        assert server.post(files={"image": saved("HEIC")}).status_code == 200
     package, *modules = (probe / "told").read_text().splitlines()
     assert Path(package).is_relative_to(alone)
     assert {"classifier.model", "ai_edge_litert.interpreter"} <= set(modules)
-    assert not TRAINING & {name.partition(".")[0] for name in modules}
+    assert not (TRAINING | {"pillow_heif"}) & {name.partition(".")[0] for name in modules}  # after a JPEG
 
 
 def test_no_file_imports_what_is_not_deployed() -> None:
@@ -85,6 +90,36 @@ def test_importing_main_imports_nothing_heavy_and_is_quick(tmp_path: Path) -> No
     assert not HEAVY & set(modules)
     assert float(took) < 2.0
     assert memory == "512"
+
+
+@pytest.mark.parametrize(("function", "methods"), [("predict", ["GET", "POST"]), ("classify", ["POST"])])
+def test_a_process_that_answers_http_does_without_firebase_and_answers_the_same(
+    tmp_path: Path, function: str, methods: list[str]
+) -> None:
+    """`firebase_functions` is for discovery and events; what it adds to a reply, CORS, is the same without it."""
+    program = (
+        "import sys\n"
+        "if sys.argv[1] == 'whole': import firebase_functions\n"
+        "import functions_framework, json\n"
+        f"client = functions_framework.create_app({function!r}, {str(FUNCTIONS / 'main.py')!r}).test_client()\n"
+        "asked = {'Origin': 'https://app.example', 'Access-Control-Request-Method': 'POST', 'X-Request-Id': 'x'}\n"
+        f"replies = [client.open('/', method=method, headers=asked) for method in ['OPTIONS', *{methods!r}]]\n"
+        "for reply in replies: reply.headers.pop('Date', None)\n"
+        "print(json.dumps([[reply.status_code, sorted(reply.headers), reply.text] for reply in replies]))\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    told, modules = {}, {}
+    for form in ("whole", "lean"):
+        environment = {
+            **os.environ, "PYTHONPATH": str(FUNCTIONS), "MODEL_STORE": "none", "CORS_ORIGINS": "https://app.example"
+        }  # fmt: skip
+        command = [sys.executable, "-c", program, form]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+        *_, replies, names = done.stdout.splitlines()
+        told[form], modules[form] = json.loads(replies), set(names.split())
+    assert told["lean"] == told["whole"]
+    assert all(["Access-Control-Allow-Origin", "https://app.example"] in headers for _, headers, _ in told["lean"])
+    assert not modules["lean"] & {"firebase_functions", "firebase_admin"} and "firebase_admin" in modules["whole"]
 
 
 def test_the_deployment_is_discovered_offline(tmp_path: Path) -> None:
@@ -125,5 +160,5 @@ def test_the_pinned_requirements_are_what_the_tests_ran_with() -> None:
 
     lines = (FUNCTIONS / "requirements.txt").read_text().splitlines()
     pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
-    assert len(pins) == 11
+    assert len(pins) == 13
     assert {name: version(name) for name in pins} == pins

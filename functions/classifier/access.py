@@ -15,7 +15,7 @@ from typing import Any
 from flask import Request, g, request
 from werkzeug.datastructures import Headers
 
-from classifier.errors import AccessUnavailable, Forbidden, RateLimited, Unauthenticated
+from classifier.errors import AccessUnavailable, Forbidden, RateLimited, TooLarge, Unauthenticated
 from classifier.logs import log
 from classifier.rate_limits import RateLimits
 from classifier.settings import Settings
@@ -94,6 +94,30 @@ class Gate:
             raise
         if self._settings.rate_limit:
             self._count(self._settings.rate_limit, g.caller.key)
+
+    def admit_photos(self, count: int) -> None:
+        """Count a request that has been admitted as often as it has photos: once for each.
+
+        Raises:
+            TooLarge: more photos than a limit ever allows.
+            RateLimited: more photos than are left to the caller; those of this request are not counted, it is, once.
+        """
+        if not self._settings.rate_limit or count <= 1:
+            return
+        most = min(quota.limit for quota in g.quotas)
+        if count > most:
+            raise TooLarge(
+                f"Expected at most {most} photos in a request, because that is how many are allowed in a while; "
+                f"received {count}. Send the others in further requests."
+            )
+        g.quotas = self._limits.hit(self._settings.rate_limit, g.caller.key, cost=count - 1, again=count)
+        for quota in g.quotas:
+            if not quota.allowed:
+                raise RateLimited(
+                    f"Expected at most {quota.limit} photos in {quota.window} seconds; received {count} where "
+                    f"{quota.remaining + 1} were left. Send fewer, or try again in {quota.reset} seconds.",
+                    retry_after=quota.reset,
+                )
 
     def _count(self, policy: str, key: str, *, name: str = "") -> None:
         g.quotas = self._limits.hit(policy, key, name=name)

@@ -11,7 +11,6 @@ from contextlib import suppress
 from contextvars import copy_context
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import quote
 
 from flask import Blueprint, Flask, Request, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
@@ -20,12 +19,14 @@ from werkzeug.wsgi import get_input_stream
 from classifier import errors, request_log
 from classifier.access import Gate
 from classifier.logs import log
-from classifier.photos import MAX_FORM_PARTS, PhotoRequest, body_limit, body_too_large, read_photo
-from classifier.predictions import STEPS, Prediction, body_of, fallback_of
-from classifier.predictor import Predictor, log_fields
+from classifier.model_file import describe, send_file
+from classifier.photos import PhotoRequest, body_limit, body_too_large, form_parts_limit, read_photos
+from classifier.predictions import fallback_of
+from classifier.predictor import Predictor
 from classifier.problems import kind_of, problem
-from classifier.queries import read_query
+from classifier.queries import query_for_several, read_query
 from classifier.rate_limits import headers as rate_limit_headers
+from classifier.replies import reply_to_one, reply_to_several, tell_fallback
 from classifier.server import Chosen, Server
 from classifier.settings import Settings
 from classifier.store import ObjectStore, open_store
@@ -37,7 +38,8 @@ CONTENT_SECURITY_POLICY = (
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 EXPOSED = (
-    "RateLimit, RateLimit-Policy, Retry-After, Server-Timing, WWW-Authenticate, "
+    "Accept-Ranges, Cache-Status, Content-Disposition, Content-Range, ETag, RateLimit, RateLimit-Policy, Repr-Digest, "
+    "Retry-After, Server-Timing, WWW-Authenticate, "
     "X-Pointer-Confidence, X-Pointer-Fallback, X-Pointer-Label, X-Pointer-Version, X-Request-Id"
 )
 DISCARDED_AT_MOST = 64 * 2**20
@@ -61,14 +63,15 @@ def create_app(
     """
     app = Flask("pointer", static_folder=None)
     app.request_class = PhotoRequest
-    app.config.update(MAX_CONTENT_LENGTH=body_limit(settings), MAX_FORM_PARTS=MAX_FORM_PARTS)
+    app.config.update(MAX_CONTENT_LENGTH=body_limit(settings), MAX_FORM_PARTS=form_parts_limit(settings))
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = app.url_map.merge_slashes = False
-    blueprint = (routes or _routes)(Predictor(settings, server))
+    gate = Gate(settings)
+    predictor = Predictor(settings, server)
+    blueprint = routes(predictor) if routes else _routes(predictor, gate)
     app.register_blueprint(blueprint)
     if routes is None:  # Firebase Hosting's rewrite passes its whole path on.
         app.register_blueprint(blueprint, name="hosting", url_prefix="/api")
-    gate = Gate(settings)
 
     @app.before_request
     def begin() -> None:
@@ -140,7 +143,7 @@ def _shut(connection: socket.socket | None) -> None:
             connection.shutdown(socket.SHUT_RDWR)
 
 
-def _routes(predictor: Predictor) -> Blueprint:
+def _routes(predictor: Predictor, gate: Gate) -> Blueprint:
     settings, server = predictor.settings, predictor.server
     routes = Blueprint("pointer", __name__)
     photo_store = _Lazy(settings.photo_store)
@@ -148,15 +151,13 @@ def _routes(predictor: Predictor) -> Blueprint:
     @routes.post("/")
     def classify() -> Response:
         query = read_query(request)
-        content = read_photo(request, settings, photo_store)
-        prediction, loaded = predictor(content, query)
-        request_log.note("INFO", "Predicted.", **log_fields(prediction, loaded))
-        if query.bare:
-            reply = _picture(prediction, loaded)
+        photos = read_photos(request, settings, photo_store)
+        if len(photos) == 1:
+            reply = reply_to_one(predictor, photos[0], query)
         else:
-            reply = jsonify(**body_of(prediction, loaded, settings.model_name), request_id=g.request_id)
-        reply.headers["Server-Timing"] = ", ".join(f"{step};dur={getattr(prediction, f'{step}_ms')}" for step in STEPS)
-        _tell_fallback(reply, loaded)
+            query = query_for_several(request, query)
+            gate.admit_photos(len(photos))
+            reply = reply_to_several(predictor, photos, query)
         reply.vary.add("Accept")
         return reply
 
@@ -164,8 +165,19 @@ def _routes(predictor: Predictor) -> Blueprint:
     def model() -> Response:
         chosen = server.chosen()
         reply = jsonify(_model(chosen, settings))
-        _tell_fallback(reply, chosen)
-        reply.headers["Cache-Control"] = "no-cache"
+        reply.add_etag()
+        reply.make_conditional(request)
+        tell_fallback(reply, chosen)
+        return _to_be_asked_again(reply)
+
+    @routes.get("/model/file")
+    def model_file() -> Response:
+        reply, chosen = send_file(request, server)
+        tell_fallback(reply, chosen)
+        return _to_be_asked_again(reply)
+
+    def _to_be_asked_again(reply: Response) -> Response:
+        reply.headers["Cache-Control"] = "no-cache" if settings.access == "public" else "private, no-cache"
         return reply
 
     @routes.get("/healthz")
@@ -214,24 +226,6 @@ class _Lazy:
             return self._store
 
 
-def _picture(prediction: Prediction, chosen: Chosen) -> Response:
-    """Shape the overlay as the whole reply; its label is percent-encoded, because headers are ASCII."""
-    overlay = prediction.overlay
-    if overlay is None:  # `read_query` lets an image be the reply only with gradcam
-        raise errors.InvalidRequest("Expected gradcam=1 or gradcam=LABEL for a reply that is an image.")
-    reply = Response(overlay.content, content_type=overlay.media_type)
-    reply.headers["X-Pointer-Label"] = quote(overlay.label, safe=" ")
-    reply.headers["X-Pointer-Confidence"] = f"{overlay.confidence:g}"
-    reply.headers["X-Pointer-Version"] = chosen.pointer.version
-    return reply
-
-
-def _tell_fallback(reply: Response, chosen: Chosen) -> None:
-    """Say that another version answers than the pointer names: an item with a parameter, RFC 9651."""
-    if chosen.fallback:
-        reply.headers["X-Pointer-Fallback"] = f"{chosen.fallback.pointed};reason={chosen.fallback.reason}"
-
-
 def _model(chosen: Chosen, settings: Settings) -> dict[str, Any]:
     manifest = chosen.manifest
     return {
@@ -245,6 +239,7 @@ def _model(chosen: Chosen, settings: Settings) -> dict[str, Any]:
             "height": manifest.input.height,
             "resize": manifest.input.resize,
         },
+        **describe(chosen),
         "metrics": dict(manifest.metrics),
         "thresholds": dict(manifest.thresholds),
         "tta": dict(manifest.tta),
@@ -262,7 +257,8 @@ def _tell(error: Exception, settings: Settings, shape: Callable[[Exception, str]
         error.description = f"Expected one of {allowed} for {request.path}; received {request.method}."
     elif isinstance(error, NotFound):
         error.description = (
-            f"Expected POST /, GET /model, GET /healthz, GET /openapi.yaml or GET /; received {request.path}."
+            "Expected POST /, GET /model, GET /model/file, GET /healthz, GET /openapi.yaml or GET /; "
+            f"received {request.path}."
         )
     kind = kind_of(error)
     if kind.status == 500 or isinstance(error, errors.Corrupt | errors.Unavailable):

@@ -17,11 +17,12 @@ from werkzeug import exceptions as http
 
 from classifier import errors, request_log
 from classifier.app import create_app
-from classifier.photos import FIELD, body_limit, decode_base64, read_body, too_large
+from classifier.photos import FIELD, body_limit, decode_base64, read_body
 from classifier.predictions import body_of
 from classifier.predictor import Predictor, log_fields
 from classifier.problems import problem
 from classifier.queries import PARAMETERS, Query, query_of
+from classifier.replies import add_headers
 from classifier.server import Server
 from classifier.settings import Settings
 
@@ -93,7 +94,6 @@ def read_call(call: Request, settings: Settings) -> tuple[bytes, Query]:
     Raises:
         UnsupportedMedia: the body is not declared as JSON.
         InvalidRequest: it is not ``{"data": {"image": "<base64>", …}}``, or a member cannot be used.
-        TooLarge: more bytes than a photo may have.
     """
     if call.mimetype != "application/json" or call.headers.get("Content-Encoding", "identity") != "identity":
         raise errors.UnsupportedMedia(
@@ -107,10 +107,7 @@ def read_call(call: Request, settings: Settings) -> tuple[bytes, Query]:
     if not isinstance(image, str) or not image:
         raise errors.InvalidRequest("Expected data.image to be a photo in base64; received none.")
     query = query_of({name: _text(name, value) for name, value in data.items() if value is not None})
-    content = decode_base64(image)
-    if len(content) > settings.max_image_bytes:
-        raise too_large(settings.max_image_bytes)
-    return content, query
+    return decode_base64(image), query
 
 
 def _routes(predictor: Predictor) -> Blueprint:
@@ -121,10 +118,12 @@ def _routes(predictor: Predictor) -> Blueprint:
     @routes.post("/<path:path>")
     def call(path: str) -> Response:
         content, query = read_call(request, predictor.settings)
-        prediction, loaded = predictor(content, query)
-        request_log.note("INFO", "Predicted.", **log_fields(prediction, loaded))
-        body = body_of(prediction, loaded, predictor.settings.model_name)
-        return jsonify(result={**body, "request_id": g.request_id})
+        answer = predictor(content, query)
+        request_log.note("INFO", "Predicted.", **log_fields(answer))
+        body = body_of(answer.prediction, answer.loaded, predictor.settings.model_name)
+        reply = jsonify(result={**body, "request_id": g.request_id})
+        add_headers(reply, [answer], answer.loaded)
+        return reply
 
     return routes
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from classifier.channels import PRODUCTION, Channels, Pointer
-from classifier.errors import Corrupt, NotFound
+from classifier.errors import Corrupt, NotFound, Unavailable
 from classifier.logs import log
 from classifier.manifest import MODEL_FILE, Manifest
 from classifier.registry import Registry
@@ -18,6 +19,9 @@ from classifier.store import open_store
 
 if TYPE_CHECKING:  # at run time it is imported while the model's bytes are read
     from classifier.pool import Pool
+
+READ_WITHIN = 45.0
+"""Seconds that a caller waits while another reads the file."""
 
 Reason = Literal["missing", "corrupt", "unloadable", "unavailable"]
 """Why a version does not serve: not in the store, not what was promoted, not to be run, or not to be read now."""
@@ -49,6 +53,18 @@ class Loaded(Chosen):
     pool: Pool
     loaded_ms: float
 
+    @property
+    def content(self) -> bytes:
+        """The verified bytes of its model file."""
+        return self.pool.content
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched(Chosen):
+    """A chosen version whose model file was read and verified."""
+
+    content: bytes = field(repr=False)
+
 
 class Unusable(Exception):
     """One version cannot serve; others may. Never told to a caller: ``error`` is."""
@@ -75,6 +91,9 @@ class Loader:
         self._settings = settings
         self.loads = 0
         """How many versions were loaded, for tests."""
+        self._reading = threading.Lock()
+        self._kept: tuple[str, bytes] | None = None
+        """A verified model file and its SHA-256, until `forget`."""
 
     @cached_property
     def _registry(self) -> Registry:
@@ -108,6 +127,22 @@ class Loader:
             raise Unusable(pointer.version, _reason(error), error) from error
         return Chosen(manifest=manifest, channel=PRODUCTION, pointer=pointer)
 
+    def fetch(self, pointer: Pointer) -> Fetched:
+        """Read and verify a version's model file and load nothing. It is kept, for the next caller and for `load`.
+
+        Raises:
+            Unusable: it is missing or corrupt.
+            Unavailable: the store cannot be reached.
+        """
+        chosen = self.choose(pointer)
+        return Fetched(
+            manifest=chosen.manifest, channel=chosen.channel, pointer=chosen.pointer, content=self._content(chosen)
+        )
+
+    def forget(self) -> None:
+        """Let go of the file that is kept."""
+        self._kept = None
+
     def load(self, pointer: Pointer, *, warm: int = 0) -> Loaded:
         """Read, verify and build. Bytes are verified before LiteRT sees them: it trusts what it is given.
 
@@ -124,16 +159,19 @@ class Loader:
             imports = importer.submit(_import_runtime)
             chosen = self.choose(pointer)
             manifest, version = chosen.manifest, chosen.pointer.version
-            try:
-                content = self._registry.read_file(manifest, MODEL_FILE)
-            except (Corrupt, NotFound) as error:
-                raise Unusable(version, _reason(error), error) from error
+            content = self._content(chosen)
             imports.result()
         from classifier.pool import Pool
 
         settings = self._settings
         try:
-            pool = Pool(content, size=settings.interpreters, threads=settings.threads, wait=settings.wait)
+            pool = Pool(
+                content,
+                size=settings.interpreters,
+                threads=settings.threads,
+                wait=settings.wait,
+                max_waiting=settings.max_waiting,
+            )
             manifest.expect_fit(width=pool.width, height=pool.height, classes=pool.classes)
             pool.warm(warm)
         except Exception as error:
@@ -152,6 +190,24 @@ class Loader:
             threads=settings.threads,
         )
         return Loaded(manifest=manifest, channel=chosen.channel, pointer=chosen.pointer, pool=pool, loaded_ms=loaded_ms)
+
+    def _content(self, chosen: Chosen) -> bytes:
+        """Return the verified bytes, which are read once however many callers wait for them, and held once."""
+        sha256 = chosen.manifest.files[MODEL_FILE].sha256
+        if not self._reading.acquire(timeout=READ_WITHIN):
+            raise Unavailable(f"The file of {chosen.pointer.version} was not read within {READ_WITHIN:g} s.")
+        try:
+            if self._kept and self._kept[0] == sha256:
+                return self._kept[1]
+            self._kept = None
+            try:
+                content = self._registry.read_file(chosen.manifest, MODEL_FILE)
+            except (Corrupt, NotFound) as error:
+                raise Unusable(chosen.pointer.version, _reason(error), error) from error
+            self._kept = (sha256, content)
+            return content
+        finally:
+            self._reading.release()
 
 
 def _reason(error: Exception) -> Reason:

@@ -12,6 +12,8 @@ from classifier.names import check_name
 
 SCHEMA_VERSION = 1
 MODEL_FILE = "model.tflite"
+SIGNATURE = "serving_default"
+"""The name under which `MODEL_FILE` is run."""
 MANIFEST_FILE = "manifest.json"
 CLAIM_FILE = "claim.json"
 MAX_SIDE = 4096

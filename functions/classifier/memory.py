@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from classifier.errors import Overloaded
+from classifier.heif import Picture
+from classifier.hevc import PADDING
 from classifier.metadata import PhotoFile
+from classifier.waiting import Line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,6 +26,8 @@ OPENED_BYTES = {"WebP": 17, "GIF": 6}
 """For each pixel, where the decoder may take all that it needs when a file is opened: the measured peak."""
 DECODER_BYTES = {"AVIF": 11, "BMP": 3}
 """For each pixel, besides Pillow's own."""
+TILE_BYTES, FINE_TILE_BYTES = 9, 17
+"""For each pixel of a HEIC photo's tile: the measured peak with 8 bits and 4:2:0, and with 10 bits and 4:4:4."""
 BITS_PER_SAMPLE, TIFF_COMPRESSION, TIFF_COLOURS, SAMPLES = 258, 259, 262, 277
 JPEG_IN_TIFF, YCBCR_TIFF = (6, 7), 6
 M_MMAP_THRESHOLD = -3
@@ -40,13 +43,12 @@ class Memory:
     Args:
         total: bytes.
         wait: seconds to wait until enough of it is free.
+        max_waiting: how many may wait.
     """
 
-    def __init__(self, total: int, *, wait: float) -> None:
+    def __init__(self, total: int, *, wait: float, max_waiting: int = 16) -> None:
         self.total = total
-        self._wait = wait
-        self._lent = 0
-        self._changed = threading.Condition()
+        self.line = Line(total, wait=wait, max_waiting=max_waiting, busy="Other large photos are being decoded")
         _give_back_what_is_freed()
 
     @contextmanager
@@ -54,24 +56,13 @@ class Memory:
         """Lend ``cost`` bytes, which are at most ``total``.
 
         Raises:
-            Overloaded: they did not become free within ``wait`` seconds.
+            Overloaded: too many wait already, or the bytes did not become free in time; see `Line`.
         """
         if cost <= self.total // SMALL:
             yield
             return
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._lent + cost <= self.total, self._wait):
-                raise Overloaded(
-                    f"Other large photos were being decoded for {self._wait:g} s. Try again in a second.",
-                    retry_after=1,
-                )
-            self._lent += cost
-        try:
+        with self.line.lend(cost):
             yield
-        finally:
-            with self._changed:
-                self._lent -= cost
-                self._changed.notify_all()
 
 
 def cost_to_open(file: PhotoFile) -> int:
@@ -102,6 +93,27 @@ def cost_to_load(file: PhotoFile, image: Image.Image, factor: int, drafted: int)
     if file.format == "TIFF" and file.size is not None:
         cost += _strip(image, file.size[0] * file.size[1])
     return cost
+
+
+def cost_of_tiles(picture: Picture, factor: int, drafted: int) -> int:
+    """Return about how many bytes it takes to decode a HEIC photo at 1/factor, of which each tile does 1/drafted."""
+    pixels = picture.size[0] * picture.size[1] // drafted**2
+    cost = _tile(picture) + 4 * pixels
+    if factor > drafted:
+        cost += 4 * pixels // (factor // drafted) ** 2
+    if picture.alpha:
+        # While it is decoded, its own copy beside the colours; then all channels, alone and together, and strips.
+        together = 13 * pixels + STRIP_BYTES * min(pixels, STRIP_PIXELS)
+        cost = max(cost, 8 * pixels + _tile(picture.alpha), together)
+    return cost
+
+
+def _tile(picture: Picture) -> int:
+    """Return the bytes that it takes to decode one tile, or to reduce it then."""
+    tile = picture.tiles[0]
+    width, height = tile.size
+    decoded = (FINE_TILE_BYTES if tile.fine else TILE_BYTES) * (width + PADDING) * (height + PADDING)
+    return max(decoded, 4 * width * height + STRIP_BYTES * min(width * height, STRIP_PIXELS))
 
 
 def _give_back_what_is_freed() -> None:

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from classifier.errors import InvalidImage
+from classifier.heif import Picture, is_heic, read_picture
 
-FORMATS = ("JPEG", "PNG", "WebP", "GIF", "AVIF", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "WebP", "GIF", "AVIF", "HEIC", "BMP", "TIFF")
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 MAX_PARTS = 100_000
@@ -47,6 +48,8 @@ class PhotoFile(NamedTuple):
     """Width and height as stored, with a TIFF's tiles, where the decoder takes memory for more than Pillow tells."""
     buffered: bool = False
     """Whether it is a JPEG of several scans, whose coefficients the decoder keeps whole."""
+    picture: Picture | None = None
+    """What `classifier.heic` is to decode; HEIC only."""
 
 
 def read(data: bytes) -> PhotoFile:
@@ -66,7 +69,11 @@ def read(data: bytes) -> PhotoFile:
             return _read_gif(data)
         if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
             return PhotoFile("WebP", data, size=_webp_size(data))
-        if data[4:12] in (b"ftypavif", b"ftypavis", b"ftypmif1", b"ftypmsf1"):
+        heic = is_heic(data)
+        if heic:
+            picture = read_picture(data)
+            return PhotoFile("HEIC", data, picture.orientation, picture.canvas, picture=picture)
+        if heic is False:
             return PhotoFile("AVIF", _without_avif_exif(data))
         if data.startswith(b"BM"):
             return PhotoFile("BMP", data)
@@ -77,8 +84,7 @@ def read(data: bytes) -> PhotoFile:
             f"The photo is damaged or cut short; received {len(data):,} bytes. Send the whole file again."
         ) from error
     expected = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-    received = "HEIC" if data[4:8] == b"ftyp" and data[8:12].startswith((b"hei", b"hev")) else "something else"
-    raise InvalidImage(f"Expected a photo as {expected}; received {received} ({len(data):,} bytes).")
+    raise InvalidImage(f"Expected a photo as {expected}; received something else ({len(data):,} bytes).")
 
 
 def exif_orientation(exif: bytes) -> int:
@@ -109,7 +115,7 @@ def _directory(tiff: bytes, order: str) -> Iterator[_Entry]:
     (count,) = struct.unpack_from(f"{order}H", tiff, at)
     for index in range(count):
         start = at + 2 + 12 * index
-        tag, kind, values = struct.unpack_from(f"{order}HHL", tiff, start)
+        tag, kind, values = struct.unpack_from(f"{order}HHL4x", tiff, start)
         yield _Entry(tag, kind, values, tiff[start : start + 12])
 
 

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifier.errors import Corrupt
-
-SIGNATURE = "serving_default"
+from classifier.manifest import SIGNATURE
 
 
 class Output(NamedTuple):

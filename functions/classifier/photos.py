@@ -1,4 +1,4 @@
-"""Finds a request's one photo: a multipart field, a raw body, base64 in JSON, or a named object in a store."""
+"""Finds a request's photos: multipart fields, a raw body, base64 in JSON, or a named object in a store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from flask import Request
 from werkzeug.formparser import FormDataParser
@@ -20,7 +20,8 @@ from classifier.store import ObjectStore
 
 FIELD = "image"
 ROOM_FOR_JSON = 64 * 2**10
-MAX_FORM_PARTS = 20
+OTHER_FORM_PARTS = 12
+"""How many parts a form may have besides photos: none is wanted, and the first is named in the error."""
 EXAMPLE = "With curl: -F image=@photo.jpg"
 
 
@@ -44,38 +45,40 @@ def body_limit(settings: Settings) -> int:
     return settings.max_image_bytes * 4 // 3 + ROOM_FOR_JSON
 
 
-def read_photo(request: Request, settings: Settings, photo_store: Callable[[], ObjectStore]) -> bytes:
-    """Return the bytes of the request's one photo.
+def form_parts_limit(settings: Settings) -> int:
+    """Return how many parts a form may have."""
+    return settings.max_photos + OTHER_FORM_PARTS
 
+
+def read_photos(request: Request, settings: Settings, photo_store: Callable[[], ObjectStore]) -> list[bytes]:
+    """Return the bytes of the request's photos, in order: at least one, several only of a form.
+
+    All together are at most what a body may have. A photo of a form may have more bytes than a photo may.
     ``photo_store`` opens the store that ``{"object": ...}`` reads; it is called only where PHOTO_STORE is set.
 
     Raises:
-        InvalidRequest: no photo, more than one, or a body that is broken.
+        InvalidRequest: no photo, more than one where the body is JSON, or a body that is broken.
         UnsupportedMedia: a body of a type that is not read.
         Forbidden: an object where the settings allow none.
         NotFound: no such object.
-        TooLarge: more bytes than a photo may have.
+        TooLarge: more photos than a request may have, or an object of more bytes than a photo may have.
         Unavailable: the photo store cannot be reached.
     """
     mimetype = request.mimetype
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise UnsupportedMedia("Expected a body without Content-Encoding; photos are compressed already.")
     if mimetype == "multipart/form-data":
-        photo = _from_form(request)
-    elif mimetype == "application/json":
-        photo = _from_json(request, settings, photo_store)
-    elif mimetype.startswith("image/") or mimetype == "application/octet-stream":
-        photo = read_body(request, settings.max_image_bytes)
-    elif not mimetype and not request.stream.read(1):
-        raise _wrong_count(0)
-    else:
-        raise UnsupportedMedia(
-            f"Expected multipart/form-data, image/*, application/octet-stream or application/json; "
-            f"received {mimetype or 'no Content-Type'}. {EXAMPLE}"
-        )
-    if len(photo) > settings.max_image_bytes:
-        raise too_large(settings.max_image_bytes)
-    return photo
+        return _from_form(request, settings)
+    if mimetype == "application/json":
+        return [_from_json(request, settings, photo_store)]
+    if mimetype.startswith("image/") or mimetype == "application/octet-stream":
+        return [read_body(request, settings.max_image_bytes)]
+    if not mimetype and not request.stream.read(1):
+        raise _no_photo()
+    raise UnsupportedMedia(
+        f"Expected multipart/form-data, image/*, application/octet-stream or application/json; "
+        f"received {mimetype or 'no Content-Type'}. {EXAMPLE}"
+    )
 
 
 def read_body(request: Request, limit: int) -> bytes:
@@ -87,7 +90,7 @@ def read_body(request: Request, limit: int) -> bytes:
     return bytes(content)
 
 
-def _from_form(request: Request) -> bytes:
+def _from_form(request: Request, settings: Settings) -> list[bytes]:
     try:
         files, form = request.files, request.form
     except ValueError as error:
@@ -95,14 +98,20 @@ def _from_form(request: Request) -> bytes:
             f"Expected a whole multipart/form-data body; received one that is broken. {EXAMPLE}"
         ) from error
     for name in [*files, *form]:
-        if name not in (FIELD, "object"):
-            raise InvalidRequest(f"Expected the photo in the field {FIELD!r}; received the field {name!r}. {EXAMPLE}")
-    count = sum(len(part.getlist(name)) for part in (files, form) for name in part)
-    if count != 1:
-        raise _wrong_count(count)
-    if FIELD not in files:
-        raise InvalidRequest(f"Expected a file in the field {FIELD!r}; received text. {EXAMPLE}")
-    return files[FIELD].stream.read()
+        if name != FIELD or name in form:
+            received = "text" if name in form else "a file"
+            raise InvalidRequest(
+                f"Expected each photo as a file in the field {FIELD!r}, and nothing else; "
+                f"received {received} in the field {name!r}. {EXAMPLE}"
+            )
+    photos = files.getlist(FIELD)
+    if not photos:
+        raise _no_photo()
+    if len(photos) > settings.max_photos:
+        most = "one photo" if settings.max_photos == 1 else f"at most {settings.max_photos} photos"
+        raise TooLarge(f"Expected {most} in a request; received {len(photos)}. Send the others in further requests.")
+    # Unlike read, it makes no copy of what `_in_memory` has taken.
+    return [cast(io.BytesIO, photo.stream).getvalue() for photo in photos]
 
 
 def _from_json(request: Request, settings: Settings, photo_store: Callable[[], ObjectStore]) -> bytes:
@@ -115,7 +124,7 @@ def _from_json(request: Request, settings: Settings, photo_store: Callable[[], O
 def _parse(content: bytes) -> dict[str, Any]:
     """Read ``{"image": ...}`` or ``{"object": ...}``; a repeated member counts, where `json` would drop one."""
     if not content:
-        raise _wrong_count(0)
+        raise _no_photo()
     try:
         body = json.loads(content, object_pairs_hook=lambda pairs: pairs)
     except (ValueError, RecursionError) as error:
@@ -126,8 +135,12 @@ def _parse(content: bytes) -> dict[str, Any]:
     for name, _ in body:
         if name not in (FIELD, "object"):
             raise InvalidRequest(f"Expected the member {FIELD!r} or 'object'; received {name!r}.")
-    if len(body) != 1:
-        raise _wrong_count(len(body))
+    if not body:
+        raise _no_photo()
+    if len(body) > 1:
+        raise InvalidRequest(
+            f"Expected one photo in JSON, received {len(body)}. Several can be sent as multipart/form-data. {EXAMPLE}"
+        )
     return dict(body)
 
 
@@ -186,20 +199,24 @@ def _in_memory(*_args: object, **_kwargs: object) -> IO[bytes]:
     return io.BytesIO()
 
 
-def _wrong_count(count: int) -> InvalidRequest:
-    if count == 0:
-        return InvalidRequest(f"Expected one photo, received none. {EXAMPLE}")
-    return InvalidRequest(f"Expected one photo, received {count}.")
+def _no_photo() -> InvalidRequest:
+    return InvalidRequest(f"Expected a photo, received none. {EXAMPLE}")
 
 
 def body_too_large(request: Request, settings: Settings) -> TooLarge:
     """Return the error of a body that was refused while it was read: for its size, or for what its form holds."""
-    announced = request.content_length
-    if request.mimetype != "multipart/form-data" or (announced is not None and announced > body_limit(settings)):
+    if request.mimetype != "multipart/form-data":
         return too_large(settings.max_image_bytes)
+    each = f"photos of at most {settings.max_image_bytes:,} bytes each"
+    if request.content_length is not None and request.content_length > body_limit(settings):
+        return TooLarge(
+            f"Expected a form of at most {body_limit(settings):,} bytes in all, with {each}; "
+            f"received {request.content_length:,}. Send smaller photos, or fewer at a time."
+        )
     return TooLarge(
-        f"Expected a form with one photo of at most {settings.max_image_bytes:,} bytes, at most {MAX_FORM_PARTS} "
-        f"fields, and at most {request.max_form_memory_size:,} bytes of text; received more. {EXAMPLE}"
+        f"Expected a form of at most {body_limit(settings):,} bytes, with {each}, at most "
+        f"{form_parts_limit(settings)} fields, and at most {request.max_form_memory_size:,} bytes of text; received "
+        f"more. {EXAMPLE}"
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import numpy as np
 
-from classifier.errors import Corrupt, Overloaded
+from classifier.errors import Corrupt
 from classifier.model import Model
+from classifier.waiting import Line
 
 
 class Pool:
@@ -20,14 +21,16 @@ class Pool:
         size: how many photos may be classified at the same time.
         threads: CPU threads of one model.
         wait: seconds to wait for a free model.
+        max_waiting: how many callers may wait.
 
     Raises:
         Corrupt: the bytes are not Pointer's kind of LiteRT file.
     """
 
-    def __init__(self, content: bytes, *, size: int, threads: int, wait: float) -> None:
-        self._content, self._size, self._threads, self._wait = content, size, threads, wait
-        self._free = threading.Semaphore(size)
+    def __init__(self, content: bytes, *, size: int, threads: int, wait: float, max_waiting: int = 16) -> None:
+        self.content, self._size, self._threads = content, size, threads
+        busy = "The interpreter is busy" if size == 1 else f"All {size} interpreters are busy"
+        self._line = Line(size, wait=wait, max_waiting=max_waiting, busy=busy)
         self._lock = threading.Lock()
         first = Model(content, threads=threads)
         self._idle = [first]
@@ -39,14 +42,9 @@ class Pool:
         """Lend a model to the calling thread.
 
         Raises:
-            Overloaded: none became free within ``wait`` seconds.
+            Overloaded: too many wait already, or none became free in time; see `Line`.
         """
-        if not self._free.acquire(timeout=self._wait):
-            raise Overloaded(
-                f"All {self._size} interpreters were busy for {self._wait:g} s. Try again in a second.",
-                retry_after=1,
-            )
-        try:
+        with self._line.lend():
             model = self._take()
             try:
                 yield model
@@ -54,25 +52,26 @@ class Pool:
                 # Last in, first out: the model that ran last has its arrays in the caches.
                 with self._lock:
                     self._idle.append(model)
-        finally:
-            self._free.release()
 
     def warm(self, count: int) -> None:
         """Build ``count`` models, at most ``size``, and run each on a black photo: a first run is the slowest.
+
+        For a pool that is not in use yet.
 
         Raises:
             Corrupt: a probability or the score is not a number.
         """
         blank = np.zeros((self.height, self.width, 3), np.uint8)
-        with ExitStack() as lent:
-            for model in [lent.enter_context(self.model()) for _ in range(min(count, self._size))]:
-                output = model.run(blank)
-                if not np.isfinite([*output.probabilities, output.score]).all():
-                    raise Corrupt("Expected probabilities and a score of a black photo; received no numbers.")
+        models = [self._take() for _ in range(min(count, self._size))]
+        for model in models:
+            output = model.run(blank)
+            if not np.isfinite([*output.probabilities, output.score]).all():
+                raise Corrupt("Expected probabilities and a score of a black photo; received no numbers.")
+        self._idle += models
 
     def _take(self) -> Model:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
             self.built += 1
-        return Model(self._content, threads=self._threads)
+        return Model(self.content, threads=self._threads)

@@ -106,8 +106,13 @@ def predict(loaded: Loaded, content: bytes, query: Query, limits: Limits) -> Pre
 
 def body_of(prediction: Prediction, chosen: Chosen, model_name: str) -> dict[str, Any]:
     """Return a prediction as the JSON object that a caller gets, but for what only its request knows."""
+    return {**members_of(prediction), "model": model_of(chosen, model_name)}
+
+
+def members_of(prediction: Prediction) -> dict[str, Any]:
+    """Return the members that are about the photo."""
     label, confidence = prediction.ranked[0]
-    reply: dict[str, Any] = {
+    members: dict[str, Any] = {
         "label": label,
         "confidence": confidence,
         "label_idx": prediction.label_idx,
@@ -117,18 +122,22 @@ def body_of(prediction: Prediction, chosen: Chosen, model_name: str) -> dict[str
         "predictions": [{"label": name, "confidence": value} for name, value in prediction.ranked],
     }
     if prediction.overlay is not None:
-        reply["gradcam"] = {
+        members["gradcam"] = {
             "label": prediction.overlay.label,
             "media_type": prediction.overlay.media_type,
             "image": base64.b64encode(prediction.overlay.content).decode(),
         }
-    reply["model"] = {
+    return members
+
+
+def model_of(chosen: Chosen, model_name: str) -> dict[str, Any]:
+    """Return the member that names the version that answers."""
+    return {
         "name": model_name,
         "version": chosen.pointer.version,
         "channel": chosen.channel,
         **fallback_of(chosen),
     }
-    return reply
 
 
 def fallback_of(chosen: Chosen) -> dict[str, Any]:

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from classifier.memory import Memory
+from classifier.photos import too_large
 from classifier.predictions import STEPS, Prediction, predict
 from classifier.queries import Query
-from classifier.server import Chosen, Loaded, Server
+from classifier.result_cache import ResultCache, key_of
+from classifier.server import Loaded, Server
 from classifier.settings import Settings
+
+CacheUse = Literal["hit", "stored", "missed", "off"]
+"""What the result cache did: it had the result, keeps it from now on, cannot keep one so large, or is not used."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one photo got."""
+
+    prediction: Prediction
+    """Its steps took 0 ms where the result cache had it."""
+    loaded: Loaded
+    """The version that answered."""
+    cache: CacheUse
 
 
 class Predictor:
-    """One instance's predictions, which share its memory. Any thread may call it."""
+    """One instance's predictions, which share its memory and its result cache. Any thread may call it."""
 
     def __init__(self, settings: Settings, server: Server | None = None) -> None:
         """Reads nothing yet.
@@ -23,22 +40,48 @@ class Predictor:
         """
         self.settings = settings
         self.server = server or Server(settings)
-        self._memory = Memory(settings.max_image_memory, wait=settings.wait)
+        self._memory = Memory(settings.max_image_memory, wait=settings.wait, max_waiting=settings.max_waiting)
+        self._results = ResultCache(settings.result_cache_bytes) if settings.result_cache_bytes else None
 
-    def __call__(self, content: bytes, query: Query) -> tuple[Prediction, Loaded]:
-        """Classify a photo with the version that serves now.
+    def __call__(self, content: bytes, query: Query, loaded: Loaded | None = None) -> Answer:
+        """Classify a photo.
 
-        Raises what `Server.current` and `predictions.predict` raise.
+        Args:
+            content: its bytes.
+            query: what is asked for.
+            loaded: the version; by default what serves now.
+
+        Raises:
+            TooLarge: more bytes than a photo may have; told before anything is loaded.
+
+        Raises also what `Server.current` and `predictions.predict` raise. No error is kept in the cache.
         """
-        loaded = self.server.current()
+        if len(content) > self.settings.max_image_bytes:
+            raise too_large(self.settings.max_image_bytes)
+        if loaded is None:
+            loaded = self.server.current()
+        if self._results is None:
+            return Answer(self._predict(loaded, content, query), loaded, "off")
+        # Of the version that answers, not of what serves by the time the answer is there.
+        key = key_of(content, loaded.pointer.manifest_sha256, query)
+        known = self._results.get(key)
+        if known is not None:
+            return Answer(known, loaded, "hit")
+        prediction = self._predict(loaded, content, query)
+        free = replace(prediction, decode_ms=0.0, queue_ms=0.0, infer_ms=0.0, encode_ms=0.0)
+        kept = self._results.put(key, free)
+        return Answer(prediction, loaded, "stored" if kept else "missed")
+
+    def _predict(self, loaded: Loaded, content: bytes, query: Query) -> Prediction:
         from classifier.preprocessing import Limits  # with the model, not before
 
         limits = Limits(self.settings.max_image_bytes, self.settings.max_image_pixels, self._memory)
-        return predict(loaded, content, query, limits), loaded
+        return predict(loaded, content, query, limits)
 
 
-def log_fields(prediction: Prediction, chosen: Chosen) -> dict[str, Any]:
+def log_fields(answer: Answer) -> dict[str, Any]:
     """Return what the log says of a prediction."""
+    prediction, chosen = answer.prediction, answer.loaded
     label, confidence = prediction.ranked[0]
     return {
         "version": chosen.pointer.version,
@@ -48,6 +91,7 @@ def log_fields(prediction: Prediction, chosen: Chosen) -> dict[str, Any]:
         "status": prediction.status,
         "score": prediction.score,
         "tta": prediction.tta,
+        "cached": answer.cache == "hit",
         "fallback_for": chosen.fallback.pointed if chosen.fallback else None,
         **{f"{step}_ms": getattr(prediction, f"{step}_ms") for step in STEPS},
     }

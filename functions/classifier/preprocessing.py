@@ -12,8 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from classifier.colours import rgb_reduced
 from classifier.errors import InvalidImage, PointerError, TooLarge
-from classifier.memory import STRIP_PIXELS, Memory, cost_to_load, cost_to_open
+from classifier.heif import Picture
+from classifier.heif import drafted as drafted_tiles
+from classifier.memory import Memory, cost_of_tiles, cost_to_load, cost_to_open
 from classifier.metadata import PhotoFile, exif_orientation, read
 
 # `Limits` is the one guard: Pillow's own would warn or refuse before the size could be compared with the setting.
@@ -67,7 +70,7 @@ class Photo:
 
     Attributes:
         size: width and height of the original in pixels, upright.
-        format: "JPEG", "PNG", "WebP", "GIF", "AVIF", "BMP" or "TIFF".
+        format: "JPEG", "PNG", "WebP", "GIF", "AVIF", "HEIC", "BMP" or "TIFF".
     """
 
     def __init__(self, file: PhotoFile, limits: Limits, pixels: _Pixels) -> None:
@@ -141,7 +144,7 @@ class Photo:
 def decode(data: bytes, *, width: int, height: int, limits: Limits = Limits()) -> Photo:
     """Decode a photo at a scale that serves a model's input of width x height pixels.
 
-    JPEG, PNG, WebP, GIF (first frame), AVIF, BMP and TIFF (first page); turned as its EXIF orientation says;
+    JPEG, PNG, WebP, GIF (first frame), AVIF, HEIC, BMP and TIFF (first page); turned as it says itself;
     transparent parts over white; 16-bit values scaled to 8; colour profiles are not applied.
 
     Raises:
@@ -175,6 +178,10 @@ def region(size: tuple[int, int], width: int, height: int, resize: str) -> Regio
     return (1 - across) / 2, (1 - down) / 2, (1 + across) / 2, (1 + down) / 2
 
 
+_Reduction = Callable[[tuple[int, int]], int]
+"""From a photo's upright size to the factor by which it may be reduced."""
+
+
 class _Pixels(NamedTuple):
     image: Image.Image  # RGB, as stored (not turned)
     factor: int  # 1/factor of the original
@@ -197,24 +204,18 @@ def _reading(file: PhotoFile) -> Iterator[None]:
 
 
 @contextmanager
-def _loaded(file: PhotoFile, limits: Limits, reduction: Callable[[tuple[int, int]], int]) -> Iterator[_Pixels]:
+def _loaded(file: PhotoFile, limits: Limits, reduction: _Reduction) -> Iterator[_Pixels]:
     """Decode, at the scale that `reduction` gives for the upright size; the memory is lent until the end."""
     with ExitStack() as lent:
         with _reading(file):
             if file.size:
                 _check_pixels(file.size, limits)
                 lent.enter_context(_lent(file, file.size, cost_to_open(file), limits))
-            image = Image.open(BytesIO(file.data), formats=[file.format.upper()])
-            _check_pixels(image.size, limits)
-            orientation = file.orientation
-            if file.format in ("WebP", "AVIF"):
-                orientation = exif_orientation(image.info.get("exif", b""))
-            size = image.size if orientation < 5 else image.size[::-1]
-            factor = reduction(size)
-            drafted = next(scale for scale in (8, 4, 2, 1) if scale <= factor) if image.format == "JPEG" else 1
-            lent.enter_context(_lent(file, image.size, cost_to_load(file, image, factor, drafted), limits))
-            pixels = _load(image, factor, drafted)
-        yield _Pixels(*pixels, size, orientation)
+            if file.picture:
+                pixels = _load_tiles(file, file.picture, limits, reduction, lent)
+            else:
+                pixels = _load_file(file, limits, reduction, lent)
+        yield pixels
 
 
 @contextmanager
@@ -245,55 +246,41 @@ def _reduction(size: tuple[int, int], width: int, height: int) -> int:
     return max(1, min(int(size[0] / (width * COVER)), int(size[1] / (height * COVER))))
 
 
-def _load(image: Image.Image, factor: int, drafted: int) -> tuple[Image.Image, int, tuple[float, float]]:
-    """Decode at 1/factor or a little above, in RGB; the decoder itself reduces to 1/drafted."""
+def _load_file(file: PhotoFile, limits: Limits, reduction: _Reduction, lent: ExitStack) -> _Pixels:
+    """Decode with Pillow, at 1/`reduction` or a little above."""
+    image = Image.open(BytesIO(file.data), formats=[file.format.upper()])
+    _check_pixels(image.size, limits)
+    orientation = file.orientation
+    if file.format in ("WebP", "AVIF"):
+        orientation = exif_orientation(image.info.get("exif", b""))
     width, height = image.size
+    factor = reduction(_turned(image.size, orientation))
+    drafted = next(scale for scale in (8, 4, 2, 1) if scale <= factor) if image.format == "JPEG" else 1
+    lent.enter_context(_lent(file, image.size, cost_to_load(file, image, factor, drafted), limits))
     if image.format == "JPEG":
         image.draft(None, (width // drafted, height // drafted))
     image.load()
-    factor = factor // drafted
-    image = _rgb_reduced(image, factor)
+    return _pixels_of(image, (width, height), factor, drafted, orientation)
+
+
+def _load_tiles(file: PhotoFile, picture: Picture, limits: Limits, reduction: _Reduction, lent: ExitStack) -> _Pixels:
+    """Decode a HEIC photo, at 1/`reduction` or a little above."""
+    factor = reduction(_turned(picture.size, picture.orientation))
+    drafted = drafted_tiles(picture, factor)
+    lent.enter_context(_lent(file, picture.size, cost_of_tiles(picture, factor, drafted), limits))
+    from classifier import heic  # libheif comes with the first photo that needs it
+
+    image = heic.decode(file.data, picture, drafted)
+    return _pixels_of(image, picture.size, factor, drafted, picture.orientation)
+
+
+def _pixels_of(image: Image.Image, size: tuple[int, int], factor: int, drafted: int, orientation: int) -> _Pixels:
+    """Reduce what was decoded at 1/drafted to 1/factor, in RGB."""
+    image = rgb_reduced(image, factor // drafted)
     image.info = {}  # nothing of the file's is to end up in an overlay
-    done = drafted * factor
-    return image, done, (width / done, height / done)
+    done = drafted * (factor // drafted)
+    return _Pixels(image, done, (size[0] / done, size[1] / done), _turned(size, orientation), orientation)
 
 
-def _rgb_reduced(image: Image.Image, factor: int) -> Image.Image:
-    """Convert to RGB and average blocks of factor x factor pixels."""
-    width, height = image.size
-    if width * height <= STRIP_PIXELS or (image.mode == "RGB" and "transparency" not in image.info):
-        image = _rgb(image)
-        return image if factor == 1 else image.reduce(factor)
-    reduced = Image.new("RGB", (-(-width // factor), -(-height // factor)))
-    rows = factor * max(1, STRIP_PIXELS // (width * factor))
-    for top in range(0, height, rows):
-        strip = _rgb(image.crop((0, top, width, min(top + rows, height))))
-        reduced.paste(strip if factor == 1 else strip.reduce(factor), (0, top // factor))
-    return reduced
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """Convert any mode to RGB: transparent over white, 16 bits scaled to 8."""
-    if image.mode == "F" or image.mode.startswith("I"):
-        return _rgb_from_numbers(image)
-    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
-        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-        white = Image.new("RGB", image.size, "white")
-        white.paste(rgba, mask=rgba)
-        return white
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _rgb_from_numbers(image: Image.Image) -> Image.Image:
-    """Scale 0..65535 to 0..255; Pillow's own conversion would clip at 255."""
-    values = np.asarray(image)
-    low, high = values.min(), values.max()
-    if image.mode == "F" or low < 0 or high > 65535:
-        raise InvalidImage(
-            f"Expected grey values of 8 or 16 bits; received {values.dtype.name} values from {low:g} to {high:g}. "
-            "Save the photo with 8 bits a channel."
-        )
-    grey = ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-    if "transparency" in image.info:
-        grey[values == image.info["transparency"]] = 255
-    return Image.fromarray(grey).convert("RGB")
+def _turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    return size if orientation < 5 else size[::-1]

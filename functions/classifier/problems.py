@@ -34,7 +34,7 @@ TABLE: dict[type[BaseException], Kind] = {
     errors.NotFound: Kind(404, "not-found", "There is no such thing"),
     errors.Conflict: Kind(409, "conflict", "Somebody else was faster"),
     errors.Refused: Kind(409, "refused", "A rule forbids this"),
-    errors.TooLarge: Kind(413, "too-large", "The photo is too large"),
+    errors.TooLarge: Kind(413, "too-large", "The photo or the request is too large"),
     errors.UnsupportedMedia: Kind(415, "unsupported-media", "The body has a media type that is not read here"),
     errors.InvalidImage: Kind(422, "invalid-image", "This is not a photo that can be read"),
     errors.RateLimited: Kind(429, "rate-limited", "Too many requests"),
@@ -57,8 +57,10 @@ TABLE: dict[type[BaseException], Kind] = {
     http.NotFound: Kind(404, "not-found", "There is no such thing"),
     http.MethodNotAllowed: Kind(405, "method-not-allowed", "This path does not know the method"),
     http.NotAcceptable: Kind(406, "not-acceptable", "There is no reply of a type that is accepted"),
+    http.PreconditionFailed: Kind(412, "precondition-failed", "Another version serves than was asked for"),
     http.RequestEntityTooLarge: Kind(413, "too-large", "The request is too large"),
     http.UnsupportedMediaType: Kind(415, "unsupported-media", "The body has a media type that is not read here"),
+    http.RequestedRangeNotSatisfiable: Kind(416, "range-not-satisfiable", "The file has no such bytes"),
     Exception: Kind(
         500,
         "internal",
@@ -88,6 +90,8 @@ def body_of_problem(error: Exception) -> dict[str, object]:
     }
     if isinstance(error, errors.InvalidManifest):
         body["field"] = error.field
+    if isinstance(error, errors.Overloaded | errors.RateLimited):
+        body["retry_after"] = error.retry_after
     return body
 
 
@@ -103,4 +107,6 @@ def problem(error: Exception, request_id: str) -> Response:
         reply.headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, http.MethodNotAllowed) and error.valid_methods:
         reply.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+    if isinstance(error, http.RequestedRangeNotSatisfiable):
+        reply.headers["Content-Range"] = f"bytes */{error.length}"
     return reply

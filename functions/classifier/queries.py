@@ -56,6 +56,22 @@ def read_query(request: Request) -> Query:
     return replace(query, gradcam_format=choice, bare=bare)
 
 
+def query_for_several(request: Request, query: Query) -> Query:
+    """Return a request's query for several photos, whose reply is JSON whatever else is preferred.
+
+    Raises:
+        NotAcceptable: the Accept header allows no JSON.
+    """
+    from werkzeug.exceptions import NotAcceptable
+
+    if query.bare and not request.accept_mimetypes[JSON]:
+        raise NotAcceptable(
+            f"Expected Accept to allow {JSON} for several photos; received {request.accept_mimetypes.to_header()}. "
+            "The overlay itself is the reply to one photo only."
+        )
+    return replace(query, bare=False)
+
+
 def query_of(values: Mapping[str, str]) -> Query:
     """Check the parameters by themselves, for a reply that is JSON.
 

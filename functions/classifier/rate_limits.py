@@ -7,12 +7,13 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from classifier.logs import log
 
 if TYPE_CHECKING:
     from limits import RateLimitItem
+    from limits.storage.base import SlidingWindowCounterSupport
     from limits.strategies import RateLimiter
 
 STORE_TIMEOUT = 1.0
@@ -32,7 +33,7 @@ class Quota:
     """Seconds."""
     remaining: int
     reset: int
-    """Whole seconds until more than ``remaining`` are allowed."""
+    """Whole seconds until more than ``remaining`` are allowed, or as many as were asked for."""
     allowed: bool
 
 
@@ -55,19 +56,21 @@ class RateLimits:
         self._rest = rest
         self._shared_again = 0.0 if store != "memory://" else math.inf
 
-    def hit(self, policy: str, caller: str, *, name: str = "") -> tuple[Quota, ...]:
-        """Count one request; it is allowed if each quota says so, and counted only by those that do.
+    def hit(self, policy: str, caller: str, *, name: str = "", cost: int = 1, again: int = 0) -> tuple[Quota, ...]:
+        """Count a request; it is allowed if each quota says so, and counted only by those that do.
 
         Args:
             policy: one or more limits, such as ``5/second,1000/day``.
             caller: whose requests are counted together.
             name: of a policy of one limit.
+            cost: as how many requests it counts: all of them, or none where that would be too many.
+            again: as how many it would count if it were sent again, which is what a refusal's ``reset`` is about.
         """
         from limits.errors import StorageError
 
         if time.monotonic() >= self._shared_again:
             try:
-                return _hit(self._shared, policy, caller, name)
+                return _hit(self._shared, policy, caller, name, cost, again or cost)
             except StorageError as error:
                 self._shared_again = time.monotonic() + self._rest
                 log(
@@ -75,7 +78,7 @@ class RateLimits:
                     f"RATE_LIMIT_STORE cannot be used: this instance counts alone for {self._rest:g} s.",
                     reason=f"{type(error.storage_error).__name__}: {error.storage_error}",
                 )
-        return _hit(self._own, policy, caller, name)
+        return _hit(self._own, policy, caller, name, cost, again or cost)
 
     @cached_property
     def _own(self) -> RateLimiter:
@@ -121,21 +124,35 @@ def _items(policy: str) -> tuple[tuple[str, RateLimitItem], ...]:
     return tuple((part, parse(part)) for part in policy.split(","))
 
 
-def _hit(limiter: RateLimiter, policy: str, caller: str, name: str) -> tuple[Quota, ...]:
+def _hit(limiter: RateLimiter, policy: str, caller: str, name: str, cost: int, again: int) -> tuple[Quota, ...]:
     quotas = []
     for part, item in _items(policy):
-        allowed = limiter.hit(item, caller)
+        allowed = limiter.hit(item, caller, cost=cost)
         stats = limiter.get_window_stats(item, caller)
         quotas.append(
             Quota(
                 policy=name or part,
                 limit=item.amount,
                 window=item.get_expiry(),
-                remaining=stats.remaining if allowed else 0,
-                reset=max(1, math.ceil(stats.reset_time - time.time())),
+                # Never as many as were refused, whatever has faded meanwhile.
+                remaining=stats.remaining if allowed else min(stats.remaining, cost - 1),
+                reset=max(1, math.ceil(_seconds_until(limiter, item, caller, 1 if allowed else again))),
                 allowed=allowed,
             )
         )
         if not allowed:
             break
     return tuple(quotas)
+
+
+def _seconds_until(limiter: RateLimiter, item: RateLimitItem, caller: str, cost: int) -> float:
+    """Return when so many are allowed, which takes longer than for one more; see `RateLimits` on what counts."""
+    if cost == 1:
+        return limiter.get_window_stats(item, caller).reset_time - time.time()
+    window, left = item.get_expiry(), item.amount - cost + 1  # the last window counts in whole requests, rounded down
+    storage = cast("SlidingWindowCounterSupport", limiter.storage)
+    before, fades_in, now, ends_in = storage.get_sliding_window(item.key_for(caller), window)
+    if now < left:
+        return fades_in - (left - now) * window / before if before else 0.0
+    # The present window has to end first, a window's length before it is forgotten, and to fade in its turn.
+    return ends_in - left * window / now

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from classifier.channels import Channels, Pointer
 from classifier.errors import NotReady, Overloaded, Unavailable
-from classifier.loader import Chosen, Fallback, Loaded, Loader, Unusable
+from classifier.loader import Chosen, Fallback, Fetched, Loaded, Loader, Unusable
 from classifier.logs import log
 from classifier.settings import Settings
 from classifier.worker import is_ending
@@ -100,9 +100,33 @@ class Server:
         """
         serving = self._serving
         if serving is None:
-            return self._best(self._see(self._loader.channels()), self._loader.choose)
+            return self._best(self._see(self._loader.channels()), self._choose)
         self._look_when_due()
         return serving
+
+    def with_file(self) -> Loaded | Fetched:
+        """Return what serves, or would serve, with the verified bytes of its model file; loads no model.
+
+        Whoever sends the bytes keeps hold of what is returned until the last is sent: see `_two_are_held`.
+
+        Raises what `current` raises.
+        """
+        serving = self._serving
+        if serving is None:
+            channels = self._see(self._loader.channels())
+            fetched = self._best(channels, lambda pointer: self._try(pointer, self._loader.fetch))
+            serving = self._serving
+            if serving is None:
+                return fetched
+            self._loader.forget()  # a model was loaded meanwhile
+        self._look_when_due()
+        return serving
+
+    def _choose(self, pointer: Pointer) -> Chosen:
+        rest = self._rests.get(pointer)
+        if rest and time.monotonic() < rest.until:
+            raise rest.problem.with_traceback(None)
+        return self._loader.choose(pointer)
 
     def _first_load(self) -> Loaded:
         with self._lock:
@@ -122,15 +146,18 @@ class Server:
 
     def _fly(self, flight: Future[Loaded]) -> None:
         try:
-            loaded = self._best(self._see(self._loader.channels()), self._try)
+            channels = self._see(self._loader.channels())
+            loaded = self._best(channels, lambda pointer: self._try(pointer, self._loader.load))
         except BaseException as error:  # noqa: BLE001 - the callers raise it
             with self._lock:
                 self._flight = None
+            self._loader.forget()
             flight.set_exception(error)
             return
         with self._lock:
             self._serving, self._flight = loaded, None
             self._next_look = time.monotonic() + self.settings.pointer_ttl
+        self._loader.forget()
         flight.set_result(loaded)
 
     def _look_when_due(self) -> None:
@@ -188,12 +215,14 @@ class Server:
             return  # until the next look
         try:
             # As many interpreters as requests made the old one build: none of them waits for that again.
-            loaded = self._try(pointed, warm=serving.pool.built)
+            loaded = self._try(pointed, lambda pointer: self._loader.load(pointer, warm=serving.pool.built))
         except Unusable as problem:
             fallback = Fallback(pointed.version, problem.reason)
             if serving.fallback != fallback:
                 self._serving = _falling_back(serving, fallback)
             return
+        finally:
+            self._loader.forget()
         self._serving, self._replaced = loaded, (weakref.ref(serving.pool), time.monotonic())
         log("INFO", f"{pointed.version} serves.", version=pointed.version, before=serving.pointer.version)
 
@@ -229,8 +258,8 @@ class Server:
                 return _falling_back(found, Fallback(pointed.version, problems[0].reason)) if problems else found
         raise problems[0].error.with_traceback(None)  # it may have been raised before
 
-    def _try(self, pointer: Pointer, warm: int = 0) -> Loaded:
-        """Load a version unless it rests. Each failure doubles its rest, up to `LONGEST_REST` while another serves.
+    def _try(self, pointer: Pointer, use: Callable[[Pointer], _C]) -> _C:
+        """Use a version unless it rests. Each failure doubles its rest, up to `LONGEST_REST` while another serves.
 
         Raises:
             Unusable: it cannot be served; while another serves, also where the store does not give it.
@@ -240,7 +269,7 @@ class Server:
         if rest and time.monotonic() < rest.until:
             raise rest.problem.with_traceback(None)
         try:
-            return self._loader.load(pointer, warm=warm)
+            return use(pointer)
         except Unusable as error:
             problem = error
         except Unavailable as error:

@@ -55,12 +55,18 @@ class Settings:
     """MAX_IMAGE_PIXELS: the largest photo, in pixels, before it is decoded."""
     max_image_memory: int = 200 * MIB
     """MAX_IMAGE_MEMORY: bytes that decoding may take, for one photo and for all that are decoded at the same time."""
+    max_photos: int = 8
+    """MAX_PHOTOS: how many photos one request may have; all together have no more bytes than one request may."""
     interpreters: int = 1
     """INTERPRETERS: how many photos may be classified at the same time; 0 stands for half of the CPUs."""
     threads: int = 1
     """THREADS_PER_INTERPRETER: CPU threads for one photo; 0 divides the CPUs among the interpreters."""
     wait: float = 10.0
-    """INTERPRETER_WAIT: seconds that a request waits for a free interpreter before it is turned away."""
+    """INTERPRETER_WAIT: seconds that a request may wait for an interpreter, or for memory to decode a large photo."""
+    max_waiting: int = 16
+    """MAX_WAITING: how many requests may wait for an interpreter, and how many for memory."""
+    result_cache_bytes: int = 8 * MIB
+    """RESULT_CACHE_BYTES: what results that may be asked for again take in memory; 0 keeps none."""
     photo_store: str = ""
     """PHOTO_STORE: where ``{"object": ...}`` may read; ``gs://bucket/prefix`` or a folder. Empty: nowhere."""
     upload_bucket: str = ""
@@ -108,9 +114,12 @@ class Settings:
             max_image_bytes=_integer(env, "MAX_IMAGE_BYTES", 20 * MIB, least=1),
             max_image_pixels=_integer(env, "MAX_IMAGE_PIXELS", 50_000_000, least=1),
             max_image_memory=_integer(env, "MAX_IMAGE_MEMORY", 200 * MIB, least=1),
+            max_photos=_integer(env, "MAX_PHOTOS", 8, least=1),
             interpreters=interpreters,
             threads=_integer(env, "THREADS_PER_INTERPRETER", 0, least=0) or max(1, cpus // interpreters),
             wait=_seconds(env, "INTERPRETER_WAIT", 10.0),
+            max_waiting=_integer(env, "MAX_WAITING", 16, least=0),
+            result_cache_bytes=_integer(env, "RESULT_CACHE_BYTES", 8 * MIB, least=0),
             photo_store=_store(env, "PHOTO_STORE", ""),
             upload_bucket=_bucket(env, "UPLOAD_BUCKET"),
             upload_prefix=_prefix(env, "UPLOAD_PREFIX", "uploads/"),

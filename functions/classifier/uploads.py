@@ -124,12 +124,12 @@ class Labeller:
                     return None
             except NotFound:
                 return None
-            prediction, loaded = self._predictor(content.getvalue(), Query())
+            answer = self._predictor(content.getvalue(), Query())
         except (InvalidImage, TooLarge) as error:
             log("INFO", "The upload cannot be read.", reason=str(error))
             return {"problem": body_of_problem(error)}
-        log("INFO", "Predicted.", **log_fields(prediction, loaded))
-        return {"prediction": body_of(prediction, loaded, self._settings.model_name)}
+        log("INFO", "Predicted.", **log_fields(answer))
+        return {"prediction": body_of(answer.prediction, answer.loaded, self._settings.model_name)}
 
 
 def is_photo(upload: Upload) -> bool:

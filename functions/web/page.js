@@ -1,27 +1,43 @@
+// @ts-check
 "use strict";
 // The try-it page: one photo, what the model says, and why. Addresses are relative, so that it works wherever it lies.
 
+/** @typedef {import("../../clients/typescript/pointer").components["schemas"]} Schemas */
+/** @typedef {import("../../clients/typescript/pointer").operations} Operations */
+/** @typedef {Error & { slug?: string }} Problem */
+
+/** @type {(id: string) => any} */
 const $ = (id) => document.getElementById(id);
 const API = new URL("api/", document.baseURI);
-let photo = null; // the File that is shown
-let photoUrl = null;
-let running = null; // the AbortController of the request under way
+/** @type {File | null} */
+let photo = null; // that is shown
+let photoUrl = "";
+/** @type {AbortController | null} */
+let running = null; // of the request under way
 
+/** @type {(path: string, options?: RequestInit) => Promise<any>} */
 async function ask(path, options) {
   let reply;
   try {
     reply = await fetch(new URL(path, API), options);
   } catch (error) {
-    if (error.name === "AbortError") throw error;
+    if (aborted(error)) throw error;
     throw new Error("The server cannot be reached. Check your connection, then try again.");
   }
   const body = await reply.json().catch(() => ({}));
   if (reply.ok) return body;
-  const error = new Error(body.detail || `The server answered with status ${reply.status}.`);
-  error.slug = (body.type || "").split(":").pop();
+  /** @type {Partial<Schemas["Problem"]>} */
+  const { type = "", detail } = body;
+  /** @type {Problem} */
+  const error = new Error(detail || `The server answered with status ${reply.status}.`);
+  error.slug = type.split(":").pop();
   throw error;
 }
 
+/** @param {unknown} error */
+const aborted = (error) => error instanceof Error && error.name === "AbortError";
+
+/** @param {any} error */
 function tell(error) {
   $("empty").hidden = error.slug !== "not-ready";
   $("problem").hidden = error.slug === "not-ready";
@@ -40,19 +56,22 @@ async function look() {
     showVersion(model);
     calm();
   } catch (error) {
-    $("version").textContent = error.slug === "not-ready" ? "No version serves yet" : "";
+    const { slug } = /** @type {Problem} */ (error);
+    $("version").textContent = slug === "not-ready" ? "No version serves yet" : "";
     tell(error);
   }
 }
 
+/** @param {Pick<Schemas["Model"], "name" | "version" | "channel">} model */
 function showVersion(model) {
   const channel = model.channel === "production" ? "" : ` (${model.channel})`;
   $("version").textContent = `${model.name} ${model.version}${channel}`;
 }
 
+/** @param {FileList | undefined | null} files */
 function choose(files) {
+  if (!files || files.length === 0) return;
   if (files.length > 1) return tell(new Error("One photo at a time, please."));
-  if (files.length === 0) return;
   photo = files[0];
   if (photoUrl) URL.revokeObjectURL(photoUrl);
   photoUrl = URL.createObjectURL(photo);
@@ -69,7 +88,9 @@ function choose(files) {
 }
 
 // Why is it this label? Null: why is it the most probable one?
+/** @param {string | null} label */
 async function classify(label) {
+  if (!photo) return;
   if (running) running.abort();
   const mine = (running = new AbortController());
   const body = new FormData();
@@ -79,18 +100,21 @@ async function classify(label) {
   $("status").textContent = label === null ? "Looking at the photo…" : `Looking for ${plain(label)}…`;
   try {
     const gradcam = label === null ? "1" : `label:${label}`; // a label may be "1" itself
-    const query = new URLSearchParams({ top_k: "5", gradcam, gradcam_size: "1024", tta: $("tta").checked ? "1" : "0" });
-    const reply = await ask(`?${query}`, { method: "POST", body, signal: mine.signal });
+    /** @type {{ [name in keyof Operations["predict"]["parameters"]["query"]]: string }} */
+    const options = { top_k: "5", gradcam, gradcam_size: "1024", tta: $("tta").checked ? "1" : "0" };
+    const reply = await ask(`?${new URLSearchParams(options)}`, { method: "POST", body, signal: mine.signal });
     if (mine === running) show(reply, label === null);
   } catch (error) {
-    if (error.name === "AbortError") return;
+    if (aborted(error)) return;
     if (label === null) $("result").hidden = true;
     tell(error);
   }
 }
 
+/** @type {(reply: Schemas["Prediction"], first: boolean) => void} */
 function show(reply, first) {
   showVersion(reply.model);
+  if (!reply.gradcam) return;
   const { label, media_type, image } = reply.gradcam;
   $("overlay").src = `data:${media_type};base64,${image}`;
   $("overlay").alt = `Heatmap of what speaks for ${plain(label)}`;
@@ -113,14 +137,16 @@ function show(reply, first) {
   if (!first && pressed) pressed.focus(); // the buttons were made anew
 }
 
+/** @type {(one: Schemas["Labelled"], place: number, explained: string) => HTMLElement} */
 function row({ label, confidence }, place, explained) {
   const item = document.createElement("li");
   const bar = part("span", "bar", "");
   bar.setAttribute("aria-hidden", "true");
-  bar.append(document.createElement("i"));
-  bar.firstChild.style.width = `${100 * confidence}%`;
+  const share = document.createElement("i");
+  share.style.width = `${100 * confidence}%`;
+  bar.append(share);
   const why = part("button", "", place === 0 ? "Why?" : "Why not this one?");
-  why.type = "button";
+  why.setAttribute("type", "button");
   why.setAttribute("aria-label", place === 0 ? `Why ${plain(label)}?` : `Why not ${plain(label)}?`);
   why.setAttribute("aria-pressed", String(label === explained));
   why.addEventListener("click", () => classify(label));
@@ -128,6 +154,7 @@ function row({ label, confidence }, place, explained) {
   return item;
 }
 
+/** @type {(tag: string, name: string, text: string) => HTMLElement} */
 function part(tag, name, text) {
   const element = document.createElement(tag);
   element.className = name;
@@ -135,7 +162,9 @@ function part(tag, name, text) {
   return element;
 }
 
+/** @param {string} label */
 const plain = (label) => label.replaceAll("_", " ");
+/** @param {number} share */
 const percent = (share) => (share > 0 && share < 0.001 ? "under 0.1 %" : `${(100 * share).toFixed(1)} %`);
 
 for (const id of ["file", "camera"]) {
@@ -150,12 +179,12 @@ $("shown").addEventListener("error", () => {
 });
 $("shown").addEventListener("load", () => $("overlay").classList.remove("alone"));
 $("strength").addEventListener("input", () => {
-  $("overlay").style.opacity = $("strength").value / 100;
+  $("overlay").style.opacity = `${Number($("strength").value) / 100}`;
   $("percent").textContent = `${$("strength").value} %`;
 });
 $("tta").addEventListener("change", () => photo && classify(null));
 $("retry").addEventListener("click", () => (photo ? classify(null) : look()));
-document.addEventListener("paste", (event) => choose(event.clipboardData.files));
+document.addEventListener("paste", (event) => choose(event.clipboardData?.files));
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
   document.body.classList.add("dragging");
@@ -164,6 +193,6 @@ document.addEventListener("dragleave", () => document.body.classList.remove("dra
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("dragging");
-  choose(event.dataTransfer.files);
+  choose(event.dataTransfer?.files);
 });
 look();
