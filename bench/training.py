@@ -174,8 +174,9 @@ def measure_phase_one(folder: Path, weights: Path, epochs: int, most: int | None
     from rich.console import Console
 
     from trainer import training
+    from trainer.atomic_files import read_json
     from trainer.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
-    from trainer.run_folder import read_json, start_run
+    from trainer.run_folder import start_run
 
     keras.ops.zeros(1)  # what is imported and started here is not measured
     config = TrainingConfig(

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # matrix here is large enough for two.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+# gunicorn's threads: the framework takes four for each CPU, which is half of `concurrency`, and a few look at /healthz.
+os.environ.setdefault("THREADS", "12")
+
 # Read here, so that a setting that cannot be used stops the function from starting.
 SETTINGS = Settings.from_env(os.environ)
 

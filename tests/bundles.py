@@ -21,7 +21,6 @@ from classifier.manifest import FileEntry, GoldenCase, InputSpec, Manifest
 TINY_LABELS = ("blue", "green", "grey", "red")
 TINY_COLOURS = {"blue": (20, 30, 220), "green": (30, 190, 40), "grey": (120, 120, 120), "red": (220, 30, 20)}
 TINY_SIDE = 32
-TINY_GRID = 4
 
 PLAIN_FILES = {
     "model.tflite": b"a model",

@@ -22,24 +22,8 @@ MODES = (
     "I;16", "I;16B",
 )  # fmt: skip
 EXTREME = (
-    0,
-    1,
-    2,
-    3,
-    7,
-    8,
-    0x7F,
-    0x80,
-    0xFF,
-    0x100,
-    0x7FFF,
-    0x8000,
-    0xFFFF,
-    0x10000,
-    0x7FFFFFFF,
-    0x80000000,
-    2**32 - 1,
-)
+    0, 1, 2, 3, 7, 8, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 2**32 - 1,
+)  # fmt: skip
 
 
 @cache

@@ -23,7 +23,7 @@ import requests
 import yaml
 from firebase_admin import _token_gen, _user_mgt, app_check
 from flask.testing import FlaskClient
-from serving import FUNCTIONS, MODEL, Serving, closed_port, photo_bytes, publish, serve
+from serving import FUNCTIONS, MODEL, Serving, closed_port, photo_bytes, serve
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
@@ -115,21 +115,14 @@ APP_FAULTS: dict[str, tuple[str, Callable[[], str]]] = {
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, tiny_bundle_original: Path) -> Path:
-    folder = tmp_path_factory.mktemp("published") / "store"
-    publish(folder, tiny_bundle_original)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def served(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serving, Google]]:
+def served(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serving, Google]]:
     """A server that asks for both tokens; its first requests came at the same time, and were let in."""
     folder = tmp_path_factory.mktemp("server")
     with google() as answers:
         environment = answers.environment(folder / "site")
         # Each test calls from an address of its own: failures are counted by address.
         rules = {"ACCESS": "auth+app-check", "TRUSTED_PROXIES": "1", "CORS_ORIGINS": "https://a.example"}
-        with serve(store, folder / "server", **rules, **environment) as serving:
+        with serve(published, folder / "server", **rules, **environment) as serving:
             assert not answers.asked
             with ThreadPoolExecutor(FIRST_REQUESTS) as clients:
                 replies = list(clients.map(lambda _: serving.get("/model", headers=good()), range(FIRST_REQUESTS)))
@@ -158,8 +151,8 @@ def point_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_user_mgt.UserManager, "ID_TOOLKIT_URL", f"{url}/accounts")
 
 
-def client_for(store: Path, **changes: Any) -> FlaskClient:
-    settings = Settings(**{"model_store": str(store), "model_name": MODEL, "project": PROJECT, **changes})
+def client_for(published: Path, **changes: Any) -> FlaskClient:
+    settings = Settings(**{"model_store": str(published), "model_name": MODEL, "project": PROJECT, **changes})
     return create_app(settings).test_client()
 
 
@@ -287,14 +280,14 @@ def test_what_is_open_needs_no_token(server: Serving) -> None:
     assert requests.delete(f"{server.url}/model", timeout=10).status_code == 405
 
 
-def test_every_other_endpoint_is_protected(store: Path) -> None:
+def test_every_other_endpoint_is_protected(published: Path) -> None:
     """An endpoint that is added later is protected unless it is added to the list."""
-    app = create_app(Settings(model_store=str(store), access="auth", project=PROJECT))
+    app = create_app(Settings(model_store=str(published), access="auth", project=PROJECT))
     app.add_url_rule("/new", view_func=lambda: "secret", methods=["GET", "PUT"])
     client = app.test_client()
     assert client.get("/new").status_code == client.put("/new").status_code == 401
     assert client.options("/new").status_code == 200
-    app = create_app(Settings(model_store=str(store), access="auth", project=PROJECT))
+    app = create_app(Settings(model_store=str(published), access="auth", project=PROJECT))
     app.add_url_rule("/new", view_func=lambda: "secret", methods=["OPTIONS"])
     assert app.test_client().options("/new").status_code == 401
 
@@ -389,8 +382,8 @@ def test_a_refused_upload_that_is_too_long_is_cut_off(monkeypatch: pytest.Monkey
         ("team=a=b", {"team": "a=b"}, 200),
     ],
 )
-def test_a_required_claim(store: Path, loopback: Google, wanted: str, claims: dict[str, Any], status: int) -> None:
-    client = client_for(store, access="auth", access_claim=wanted)
+def test_a_required_claim(published: Path, loopback: Google, wanted: str, claims: dict[str, Any], status: int) -> None:
+    client = client_for(published, access="auth", access_claim=wanted)
     reply = client.get("/model", headers=bearer(id_token(**claims)))
     assert reply.status_code == status, reply.text
     if status == 403:
@@ -403,9 +396,9 @@ def test_a_required_claim(store: Path, loopback: Google, wanted: str, claims: di
     [("auth", bearer, "Bearer"), ("app-check", attested, "FirebaseAppCheck")],
 )
 def test_one_token_is_enough_where_one_is_asked_for(
-    store: Path, loopback: Google, rule: str, headers: Callable[[str], dict[str, str]], challenge: str
+    published: Path, loopback: Google, rule: str, headers: Callable[[str], dict[str, str]], challenge: str
 ) -> None:
-    client = client_for(store, access=rule)
+    client = client_for(published, access=rule)
     make, other = (id_token, app_token) if rule == "auth" else (app_token, id_token)
     assert client.get("/model", headers=headers(make())).status_code == 200
     reply = client.get("/model", headers=headers(other()))
@@ -417,8 +410,8 @@ def test_one_token_is_enough_where_one_is_asked_for(
 # Revocation
 
 
-def test_revoked_disabled_and_deleted_users_are_refused(store: Path, loopback: Google) -> None:
-    client = client_for(store, access="auth", access_check_revoked=True)
+def test_revoked_disabled_and_deleted_users_are_refused(published: Path, loopback: Google) -> None:
+    client = client_for(published, access="auth", access_check_revoked=True)
 
     def status(account: dict[str, Any] | None) -> int:
         loopback.account = account
@@ -435,10 +428,10 @@ def test_revoked_disabled_and_deleted_users_are_refused(store: Path, loopback: G
 
 
 def test_unreachable_accounts_are_not_a_refusal(
-    store: Path, loopback: Google, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    published: Path, loopback: Google, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(_user_mgt.UserManager, "ID_TOOLKIT_URL", f"http://127.0.0.1:{closed_port()}")
-    client = client_for(store, access="auth", access_check_revoked=True)
+    client = client_for(published, access="auth", access_check_revoked=True)
     unavailable(client.get("/model", headers=bearer(id_token())), capsys)
 
 
@@ -454,10 +447,10 @@ def unavailable(reply: Any, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("rule", ["auth", "app-check"])
 def test_unreachable_keys_are_neither_a_refusal_nor_an_open_door(
-    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rule: str
+    published: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rule: str
 ) -> None:
     point_to(f"http://127.0.0.1:{closed_port()}", monkeypatch)
-    client = client_for(store, access=rule)
+    client = client_for(published, access=rule)
     for key in (GOOD, OTHER):
         unavailable(client.get("/model", headers={**bearer(id_token(key)), **attested(app_token(key))}), capsys)
     assert client.get("/model", headers={**bearer("garbage"), **attested("garbage")}).status_code == 401
@@ -465,22 +458,22 @@ def test_unreachable_keys_are_neither_a_refusal_nor_an_open_door(
 
 @pytest.mark.parametrize("rule", ["auth", "app-check"])
 def test_a_key_server_that_does_not_answer(
-    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rule: str
+    published: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rule: str
 ) -> None:
     monkeypatch.setattr(access, "LOOKUP_TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         point_to(f"http://127.0.0.1:{silent.getsockname()[1]}", monkeypatch)
-        client = client_for(store, access=rule)
+        client = client_for(published, access=rule)
         with ThreadPoolExecutor(1) as thread:  # the libraries' own patience is 30 seconds and more
             unavailable(thread.submit(client.get, "/model", headers=good()).result(20), capsys)
 
 
 @pytest.mark.parametrize("rule", ["auth", "app-check"])
 def test_keys_that_are_not_keys_and_then_are(
-    store: Path, loopback: Google, capsys: pytest.CaptureFixture[str], rule: str
+    published: Path, loopback: Google, capsys: pytest.CaptureFixture[str], rule: str
 ) -> None:
     loopback.broken = True
-    client = client_for(store, access=rule)
+    client = client_for(published, access=rule)
     unavailable(client.get("/model", headers=good()), capsys)
     loopback.broken = False
     assert client.get("/model", headers=good()).status_code == 200
@@ -499,10 +492,10 @@ def test_a_server_with_the_auth_emulator_does_not_start_outside_the_emulators(tm
 
 
 def test_unsigned_tokens_are_taken_in_the_emulators_and_that_is_logged(
-    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    published: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     env = {
-        "MODEL_STORE": str(store), "ACCESS": "auth", "GCLOUD_PROJECT": PROJECT,
+        "MODEL_STORE": str(published), "ACCESS": "auth", "GCLOUD_PROJECT": PROJECT,
         "FIREBASE_AUTH_EMULATOR_HOST": "127.0.0.1:9099", "FUNCTIONS_EMULATOR": "true",
     }  # fmt: skip
     monkeypatch.setenv("FIREBASE_AUTH_EMULATOR_HOST", env["FIREBASE_AUTH_EMULATOR_HOST"])

@@ -313,3 +313,28 @@ def test_a_fault_of_ours_is_logged_whole_and_told_without_internals(
     entry = json.loads(line)
     assert (entry["severity"], entry["request_id"]) == ("ERROR", reply.headers["X-Request-Id"])
     assert "IndexError" in entry["error"] and "predictions.py" in entry["stack_trace"]
+
+
+def test_json_of_very_many_values_is_not_parsed(client: FlaskClient) -> None:
+    """As Python's objects they would take thirty times the memory of their text."""
+    for value in ("{}", "[]", "0"):
+        body = f'{{"image": [{",".join([value] * 2000)}]}}'
+        detail = problem(client.post("/", data=body, content_type="application/json"), 400, "invalid-request")
+        assert detail == "Expected JSON with a photo in base64; received more than 1,000 values."
+
+
+def test_a_label_of_any_length_is_not_looked_for(client: FlaskClient) -> None:
+    assert "1,000 characters; received 1,001" in problem(send(client, "?gradcam=" + "x" * 1001), 400, "invalid-request")
+    assert "Expected gradcam to be" in problem(send(client, "?gradcam=" + "x" * 1000), 400, "invalid-request")
+
+
+def test_a_problem_quotes_little_of_what_was_sent(client: FlaskClient) -> None:
+    detail = problem(client.post("/", json={"x" * 9000: 1}), 400, "invalid-request")
+    assert len(detail) == 2000 and detail.endswith("x…")
+
+
+@pytest.mark.parametrize("path", ["/", "/model", "/openapi.yaml"])
+def test_if_match_of_another_document(client: FlaskClient, path: str) -> None:
+    etag = client.get(path).headers["ETag"]
+    assert client.get(path, headers={"If-Match": etag}).status_code == 200
+    assert "If-Match" in problem(client.get(path, headers={"If-Match": '"other"'}), 412, "precondition-failed")

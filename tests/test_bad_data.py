@@ -44,11 +44,12 @@ from classifier.manifest import InputSpec
 from tests import photo_sets
 from tests.processes import environment
 from trainer import bundle, main
+from trainer.atomic_files import write_file
 from trainer.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
 from trainer.datasets import load
 from trainer.photos import check_photos
 from trainer.preparation import prepare_photos
-from trainer.run_folder import RunFolder, open_run, start_run, write_file
+from trainer.run_folder import RunFolder, open_run, start_run
 
 TRAINER = "from trainer.main import main; main()"
 Trainer = Callable[..., str]
@@ -308,7 +309,7 @@ def test_a_file_is_either_the_old_one_or_the_new_one(tmp_path):
     path = tmp_path / "file.txt"
     write_file(path, lambda beside: beside.write_text("old"))
     program = (
-        "import pathlib, sys\nfrom trainer.run_folder import write_file\n"
+        "import pathlib, sys\nfrom trainer.atomic_files import write_file\n"
         "write_file(pathlib.Path(sys.argv[1]), lambda beside: beside.write_text('new' * 100))"
     )
     done = _with_largest_file(100, "-c", program, path)

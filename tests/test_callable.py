@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import requests
-from serving import Serving, photo_bytes, publish, serve
+from serving import Serving, photo_bytes, serve
 
 from classifier import errors, problems
 from classifier.callable import CODES, STATUSES, status_of
@@ -24,16 +24,9 @@ INT64 = "type.googleapis.com/google.protobuf.Int64Value"
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, tiny_bundle_original: Path) -> Path:
-    folder = tmp_path_factory.mktemp("published") / "store"
-    publish(folder, tiny_bundle_original)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def server(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+def server(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     limits = {"MAX_IMAGE_BYTES": str(LIMIT), "CORS_ORIGINS": "https://a.example"}
-    with serve(store, tmp_path_factory.mktemp("server"), target="classify", **limits) as serving:
+    with serve(published, tmp_path_factory.mktemp("server"), target="classify", **limits) as serving:
         yield serving
 
 
@@ -64,12 +57,12 @@ def entries(serving: Serving) -> list[dict[str, Any]]:
 # Results
 
 
-def test_a_call_gets_what_predict_answers(server: Serving, store: Path, tmp_path: Path) -> None:
+def test_a_call_gets_what_predict_answers(server: Serving, published: Path, tmp_path: Path) -> None:
     reply = call(server, {"image": IMAGE, "gradcam": True, "top_k": 2, "gradcam_format": "png", "gradcam_size": 64})
     assert reply.status_code == 200, reply.text
     result = reply.json()["result"]
     assert set(reply.json()) == {"result"}
-    with serve(store, tmp_path, target="predict") as predict:
+    with serve(published, tmp_path, target="predict") as predict:
         path = "/?gradcam=1&top_k=2&gradcam_format=png&gradcam_size=64"
         body = predict.post(path, files={"image": PHOTO}).json()
     assert result.pop("request_id") == reply.headers["X-Request-Id"]
@@ -220,12 +213,12 @@ def test_codes_are_predicts_wherever_the_protocol_has_them() -> None:
 
 
 @pytest.mark.parametrize("rule", ["auth", "auth+app-check"])
-def test_callers_have_to_say_who_they_are(rule: str, store: Path, tmp_path: Path) -> None:
+def test_callers_have_to_say_who_they_are(rule: str, published: Path, tmp_path: Path) -> None:
     data = {"image": IMAGE}
     with (
         google() as answers,
         serve(
-            store,
+            published,
             tmp_path / "server",
             target="classify",
             ACCESS=rule,

@@ -14,7 +14,12 @@ from trainer.main import app as trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    *(f"docs/{file.name}" for file in sorted((ROOT / "docs").glob("*.md"))),
+)
 
 
 def test_the_settings_table_lists_every_setting_with_its_default():
@@ -34,9 +39,10 @@ def test_the_settings_table_lists_every_setting_with_its_default():
 
 
 @pytest.mark.parametrize(("name", "app"), [("admin_cli", admin_cli), ("trainer", trainer)])
-def test_the_readme_uses_only_commands_and_options_that_exist(name, app):
+def test_the_documents_use_only_commands_and_options_that_exist(name, app):
     commands = typer.main.get_command(app).commands
-    used = re.findall(rf"^\s+(?:\$ )?{name} ([a-z]+)((?:.*\\\n)*.*)$", README, flags=re.MULTILINE)
+    text = "\n".join((ROOT / document).read_text() for document in DOCUMENTS)
+    used = re.findall(rf"^\s+(?:\$ |[A-Z_]+=\S+ )*{name} ([a-z]+)((?:.*\\\n)*.*)$", text, flags=re.MULTILINE)
     assert used
     for command, rest in used:
         assert command in commands

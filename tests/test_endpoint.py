@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,17 +22,10 @@ FIRST_REQUESTS = 16
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, tiny_bundle_original: Path) -> Path:
-    folder = tmp_path_factory.mktemp("published") / "store"
-    publish(folder, tiny_bundle_original)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def server(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+def server(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """A server that has had 16 first requests at the same time; their replies were checked."""
     folder = tmp_path_factory.mktemp("server")
-    with serve(store, folder, MAX_IMAGE_BYTES=str(LIMIT), CORS_ORIGINS="https://a.example") as serving:
+    with serve(published, folder, MAX_IMAGE_BYTES=str(LIMIT), CORS_ORIGINS="https://a.example") as serving:
         assert entries(serving) == []
         with ThreadPoolExecutor(FIRST_REQUESTS) as clients:
             replies = list(clients.map(lambda _: serving.post(files={"image": PHOTO}), range(FIRST_REQUESTS)))
@@ -97,6 +91,19 @@ def test_a_chunked_photo_is_a_photo(server: Serving) -> None:
     assert reply.status_code == 200
 
 
+@pytest.mark.parametrize("kind", ["image/jpeg", "multipart/form-data; boundary=x", "application/json"])
+@pytest.mark.parametrize("chunk", [b"ZZ\r\nabc", b"3\r\nabcXX"], ids=["no length", "no end"])
+def test_a_body_in_broken_chunks_is_the_callers_fault(server: Serving, kind: str, chunk: bytes) -> None:
+    url, errors = urlsplit(server.url), server.log.read_text().count('"severity": "ERROR"')
+    head = f"POST / HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection((url.hostname, url.port), timeout=30) as connection:
+        connection.sendall(head.encode() + chunk + b"\r\n0\r\n\r\n")
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, json.loads(answer.read())["type"]) == (400, "urn:pointer:problem:invalid-request")
+    assert server.log.read_text().count('"severity": "ERROR"') == errors
+
+
 def test_a_connection_serves_on_after_a_refused_body(server: Serving) -> None:
     """What was not read of a refused body must not be taken for the next request."""
     connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=30)
@@ -140,8 +147,8 @@ def test_nothing_promoted_then_promoted_without_a_restart(tmp_path: Path, tiny_b
             assert reply.status_code == 200
 
 
-def test_a_corrupted_model_file(tmp_path: Path, store: Path) -> None:
-    damaged = copy_store(store, tmp_path / "store")
+def test_a_corrupted_model_file(tmp_path: Path, published: Path) -> None:
+    damaged = copy_store(published, tmp_path / "store")
     damage(damaged)
     with serve(damaged, tmp_path / "server") as serving:
         detail = problem(serving.post(files={"image": PHOTO}), 503, "corrupt-version")
@@ -157,8 +164,8 @@ def test_a_bad_setting_stops_the_start_and_names_itself(tmp_path: Path) -> None:
         pytest.fail("it serves with a setting that it does not understand")
 
 
-def test_it_ends_when_it_is_told_to(tmp_path: Path, store: Path) -> None:
-    with serve(store, tmp_path) as serving:
+def test_it_ends_when_it_is_told_to(tmp_path: Path, published: Path) -> None:
+    with serve(published, tmp_path) as serving:
         assert serving.post(files={"image": PHOTO}).ok
         serving.process.send_signal(signal.SIGTERM)
         assert serving.process.wait(10) == 0

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from bench.preprocessing import rendered_scene
-from classifier import heic, heif, metadata
+from classifier import heic, heif, hevc, metadata
 from classifier.errors import InvalidImage, TooLarge
 from classifier.manifest import InputSpec
 from classifier.memory import Memory, cost_of_tiles
@@ -248,6 +248,89 @@ def test_tiles_that_share_their_bytes_are_refused(grid):
     same = grid[: at + 4] + grid[at + 4 : at + 6] * len(picture.tiles) + grid[end:]
     with pytest.raises(InvalidImage, match="share their bytes"):
         heif.read_picture(same[: picture.tiles[0].extents[0][1]])
+
+
+def file_of(*parts):
+    """A file with nothing but a meta box."""
+    return box(b"ftyp", b"heic\0\0\0\0mif1heic") + box(b"meta", bytes(4) + b"".join(parts))
+
+
+def places(items):
+    """Each item in 65,535 parts that are at the end of the file, where they take no bytes, nor does their length."""
+    at = len(file_of(box(b"iloc", bytes(8 + 10 * items))))
+    return box(b"iloc", struct.pack(">LHH", 0, 0x40, items) + struct.pack(">HHLH", 1, 0, at, 65535) * items)
+
+
+LISTS = {
+    "places": places(4),
+    "properties": box(
+        b"iprp",
+        box(b"ipma", struct.pack(">LL", 1 << 24, 110_000) + b"".join(struct.pack(">LB", i, 0) for i in range(110_000))),
+    ),
+    "references": box(b"iref", bytes(4) + box(b"dimg", struct.pack(">HH", 1, 65535) + bytes(2 * 65535)) * 4),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_of_too_many_entries_are_refused(name):
+    """As Python's numbers, lists and tuples they would take gigabytes: those of places from a kilobyte."""
+    with pytest.raises(InvalidImage, match="more than 200,000 entries"):
+        metadata.read(file_of(LISTS[name]))
+
+
+def thousand_tiles(configuration):
+    """A grid of a thousand tiles with the same configuration; each is a byte of the file."""
+    count, grid = 1000, struct.pack(">4BHH", 0, 0, 19, 49, 64 * 50, 64 * 20)
+    items = range(2, count + 2)
+    kinds = (
+        struct.pack(">LHH4sB", 2 << 24, 1, 0, b"grid", 0),
+        *(struct.pack(">LHH4sB", 2 << 24, item, 0, b"hvc1", 0) for item in items),
+    )
+    locations = struct.pack(">HHHHLL", 1, 1, 0, 1, 0, len(grid)) + b"".join(
+        struct.pack(">HHHHLL", item, 0, 0, 1, item, 1) for item in items
+    )
+    return file_of(
+        box(b"pitm", struct.pack(">LH", 0, 1)),
+        box(b"iinf", struct.pack(">LH", 0, len(kinds)) + b"".join(box(b"infe", kind) for kind in kinds)),
+        box(b"iref", bytes(4) + box(b"dimg", struct.pack(f">HH{count}H", 1, count, *items))),
+        box(
+            b"iprp",
+            box(b"ipco", box(b"hvcC", configuration) + box(b"ispe", struct.pack(">LLL", 0, 64, 64)))
+            + box(b"ipma", struct.pack(">LL", 0, count) + b"".join(struct.pack(">HBBB", i, 2, 1, 2) for i in items)),
+        ),
+        box(b"iloc", struct.pack(">LHH", 1 << 24, 0x4400, count + 1) + locations),
+        box(b"idat", grid),
+    )
+
+
+def test_each_of_a_thousand_tiles_has_a_small_configuration(plain):
+    """They are not shared: a photo of ten megabytes would have ten gigabytes of them."""
+    configuration = heif.read_picture(saved("HEIC", SCENE.crop((0, 0, 64, 64)))).tiles[0].configuration
+    assert len(heif.read_picture(thousand_tiles(configuration)).tiles) == 1000
+
+    def with_units(kind, unit, count):
+        more = bytes([kind]) + struct.pack(">H", count) + (struct.pack(">H", len(unit)) + unit) * count
+        return configuration[:22] + bytes([configuration[22] + 1]) + configuration[23:] + more
+
+    for kind, unit, count, problem in (
+        (hevc.VPS, bytes([hevc.VPS << 1, 1]) + bytes(9_000), 1, r"configuration has 9,\d\d\d bytes"),
+        (hevc.SPS, sequence_set(configuration), 16, "more than 16 sequence parameter sets"),
+    ):
+        with pytest.raises(InvalidImage, match=problem):
+            heif.read_picture(thousand_tiles(with_units(kind, unit, count)))
+
+
+def sequence_set(configuration):
+    at = configuration.index(bytes([hevc.SPS << 1, 1]))
+    (length,) = struct.unpack_from(">H", configuration, at - 2)
+    return configuration[at : at + length]
+
+
+def test_a_picture_has_few_units(plain):
+    """Twenty million of no bytes would take a CPU for seconds."""
+    unit = struct.pack(">LBBB", 3, 2, 1, 0)
+    assert hevc.first_picture(unit * 600, bytes(21) + b"\3") == unit * 600
+    assert len(hevc.first_picture(unit * 5000, bytes(21) + b"\3")) == len(unit) * hevc.MAX_UNITS
 
 
 def test_a_file_of_no_picture_that_is_read_is_named(plain):

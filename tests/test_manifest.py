@@ -280,6 +280,8 @@ def test_channels_keep_what_they_do_not_know() -> None:
     [
         ("schema_version", {"schema_version": 9}),
         ("production.version", {"schema_version": 1, "production": {"manifest_sha256": SHA}}),
+        ("production.version", {"schema_version": 1, "production": {"version": "v1\r\nA: b", "manifest_sha256": SHA}}),
+        ("shadow.version", {"schema_version": 1, "shadow": {"version": "latest", "manifest_sha256": SHA}}),
         ("canary.manifest_sha256", {"schema_version": 1, "canary": {"version": "v1", "manifest_sha256": "x"}}),
         ("history.0.id", {"schema_version": 1, "history": [{}]}),
         ("channels.json", []),

@@ -221,3 +221,23 @@ def test_png_info_written_by_pillow_is_dropped():
     info.add_text("Author", "somebody")
     data = saved("PNG", pnginfo=info)
     assert b"somebody" in data and b"somebody" not in metadata.read(data).data
+
+
+def test_a_jpeg_of_very_many_scans_is_refused():
+    """Each takes as long as the whole picture, and ten bytes."""
+    data = saved("JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    usual = data.count(b"\xff\xda")
+    assert metadata.read(data[:-2] + scan * (metadata.MAX_SCANS - usual) + data[-2:]).buffered
+    for between in (b"", b"\xff\xfe\0\4\xff\xd9", b"\xff\xff\xff"):  # a comment that looks like the end, padding
+        with pytest.raises(InvalidImage, match="more than 100 scans"):
+            metadata.read(data[:-2] + (between + scan) * (metadata.MAX_SCANS + 1 - usual) + data[-2:])
+    with pytest.raises(InvalidImage, match="more than 100,000 segments"):
+        metadata.read(data[:-2] + b"\xff\xfe\0\2" * 100_001 + data[-2:])
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_what_is_behind_a_jpeg_is_no_scan(options):
+    """A film, in a photo that moves."""
+    data = saved("JPEG", **options)
+    assert np.array_equal(array(data + b"\xff\xda\0\2" * 1000), array(data))

@@ -33,20 +33,13 @@ ON_DEVICE = FUNCTIONS.parent / "docs/on-device.md"
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, tiny_bundle_original: Path) -> Path:
-    folder = tmp_path_factory.mktemp("published") / "store"
-    publish(folder, tiny_bundle_original)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def served(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    with serve(store, tmp_path_factory.mktemp("server"), CORS_ORIGINS="https://a.example") as serving:
+def served(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    with serve(published, tmp_path_factory.mktemp("server"), CORS_ORIGINS="https://a.example") as serving:
         yield serving
 
 
-def settings_of(store: Path) -> Settings:
-    return Settings(model_store=str(store), model_name=MODEL, pointer_ttl=0)
+def settings_of(published: Path) -> Settings:
+    return Settings(model_store=str(published), model_name=MODEL, pointer_ttl=0)
 
 
 def client_of(server: Server) -> FlaskClient:
@@ -54,14 +47,14 @@ def client_of(server: Server) -> FlaskClient:
 
 
 @pytest.fixture
-def client(store: Path) -> FlaskClient:
+def client(published: Path) -> FlaskClient:
     """A client of a server that has loaded nothing."""
-    return client_of(Server(settings_of(store)))
+    return client_of(Server(settings_of(published)))
 
 
 @pytest.fixture(scope="module")
-def content(store: Path) -> bytes:
-    return (store / MODEL / "versions/v1/model.tflite").read_bytes()
+def content(published: Path) -> bytes:
+    return (published / MODEL / "versions/v1/model.tflite").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -206,10 +199,10 @@ def test_the_description_is_conditional_too(client: FlaskClient) -> None:
     assert (reply.status_code, reply.data, reply.headers["ETag"]) == (304, b"", tag)
 
 
-def test_callers_with_tokens_have_replies_of_their_own(store: Path) -> None:
+def test_callers_with_tokens_have_replies_of_their_own(published: Path) -> None:
     """No shared cache may keep what only some may read."""
     for access, expected in (("public", "no-cache"), ("auth", "private, no-cache")):
-        settings = dataclasses.replace(settings_of(store), access=access, project="demo-pointer")
+        settings = dataclasses.replace(settings_of(published), access=access, project="demo-pointer")
         app = create_app(settings)
         app.before_request_funcs[None] = app.before_request_funcs[None][:1]  # without the gate
         for path in ("/model", "/model/file"):
@@ -231,8 +224,8 @@ def test_a_large_file_comes_in_parts_or_without_its_length(
     assert downloaded == content
 
 
-def test_it_follows_the_pointer(tmp_path: Path, store: Path, tiny_bundle: Path, sha256: str) -> None:
-    changing = copy_store(store, tmp_path / "store")
+def test_it_follows_the_pointer(tmp_path: Path, published: Path, tiny_bundle: Path, sha256: str) -> None:
+    changing = copy_store(published, tmp_path / "store")
     client = client_of(Server(settings_of(changing)))
     tag = client.get("/model").headers["ETag"]
     with (tiny_bundle / "model.tflite").open("ab") as file:
@@ -252,9 +245,9 @@ def test_it_follows_the_pointer(tmp_path: Path, store: Path, tiny_bundle: Path, 
 
 
 def test_a_download_loads_no_model_and_reads_the_file_once(
-    store: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+    published: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = Server(settings_of(store))
+    server = Server(settings_of(published))
     client = client_of(server)
     reads: list[str] = []
     read = LocalStore.read
@@ -284,8 +277,8 @@ def test_a_download_loads_no_model_and_reads_the_file_once(
     assert server._loader._kept is None
 
 
-def test_a_download_under_way_counts_as_a_model_that_is_held(store: Path) -> None:
-    server = Server(settings_of(store))
+def test_a_download_under_way_counts_as_a_model_that_is_held(published: Path) -> None:
+    server = Server(settings_of(published))
     loaded = server.current()
     pool = weakref.ref(loaded.pool)
     blocks = model_file._blocks(loaded, 0, len(loaded.content))
@@ -300,8 +293,8 @@ def test_a_download_under_way_counts_as_a_model_that_is_held(store: Path) -> Non
     assert pool() is None
 
 
-def test_a_corrupt_file_is_never_sent(tmp_path: Path, store: Path, tiny_bundle: Path) -> None:
-    broken = copy_store(store, tmp_path / "store")
+def test_a_corrupt_file_is_never_sent(tmp_path: Path, published: Path, tiny_bundle: Path) -> None:
+    broken = copy_store(published, tmp_path / "store")
     publish(broken, tiny_bundle)
     good = (broken / MODEL / "versions/v1/model.tflite").read_bytes()
     damage(broken, "v2")
@@ -323,9 +316,9 @@ def test_a_missing_store_is_a_problem(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_is_slow_does_not_keep_others_waiting_for_ever(
-    store: Path, monkeypatch: pytest.MonkeyPatch
+    published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = Server(settings_of(store))
+    server = Server(settings_of(published))
     monkeypatch.setattr("classifier.loader.READ_WITHIN", 0.05)
     with server._loader._reading:
         replies: list[int] = []

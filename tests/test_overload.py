@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from serving import FUNCTIONS, Serving, publish, serve
+from serving import FUNCTIONS, Serving, serve
 
 from tests.bundles import TINY_LABELS, colour_photo
 
@@ -40,13 +40,6 @@ sys.meta_path.insert(0, Slower())
 """
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, tiny_bundle_original: Path) -> Path:
-    folder = tmp_path_factory.mktemp("published") / "store"
-    publish(folder, tiny_bundle_original)
-    return folder
-
-
 def slowed(folder: Path, seconds: float) -> str:
     """A PYTHONPATH that makes each forward pass take longer."""
     folder.mkdir()
@@ -55,9 +48,9 @@ def slowed(folder: Path, seconds: float) -> str:
 
 
 @pytest.fixture
-def server(store: Path, tmp_path: Path) -> Iterator[Serving]:
+def server(published: Path, tmp_path: Path) -> Iterator[Serving]:
     with serve(
-        store, tmp_path / "server", INTERPRETERS="1", INTERPRETER_WAIT="1", MAX_WAITING="3", THREADS="32",
+        published, tmp_path / "server", INTERPRETERS="1", INTERPRETER_WAIT="1", MAX_WAITING="3", THREADS="32",
         PYTHONPATH=slowed(tmp_path / "slow", 0.2),
     ) as serving:  # fmt: skip
         assert serving.post(files={"image": colour_photo("red")}).json()["label"] == "red"
@@ -103,9 +96,9 @@ def test_overload_is_answered_quickly_and_passes(server: Serving) -> None:
         assert (reply.status_code, reply.json()["label"]) == (200, label)
 
 
-def test_a_stuck_interpreter_keeps_nobody_for_long(store: Path, tmp_path: Path) -> None:
+def test_a_stuck_interpreter_keeps_nobody_for_long(published: Path, tmp_path: Path) -> None:
     with serve(
-        store, tmp_path / "server", INTERPRETERS="1", INTERPRETER_WAIT="0.3", THREADS="32",
+        published, tmp_path / "server", INTERPRETERS="1", INTERPRETER_WAIT="0.3", THREADS="32",
         PYTHONPATH=slowed(tmp_path / "slow", 1.2),
     ) as serving:  # fmt: skip
         seeds = count()

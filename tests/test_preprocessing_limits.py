@@ -15,7 +15,11 @@ from PIL import Image
 
 from classifier.errors import InvalidImage, Overloaded, TooLarge
 from classifier.memory import Memory
+from classifier.predictions import predict
 from classifier.preprocessing import Limits, decode
+from classifier.queries import TOP_LABEL, Query
+from classifier.server import Server
+from tests.app_client import settings_for
 from tests.encoded_photos import ENCODINGS, SCENE, saved
 
 
@@ -199,3 +203,18 @@ def test_photos_decoded_at_the_same_time_stay_in_the_memory(tmp_path):
     command = [sys.executable, "-c", MEASURE_TOGETHER, tmp_path / "large.webp", str(total), tmp_path / "small.webp"]
     result = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(functions)})
     assert int(result.stdout) < total  # without the bound, eight take 768 MB
+
+
+def test_overlays_take_their_turn_too(published):
+    """Eight of 2,048 pixels took 500 MB, a function's whole memory."""
+    settings = settings_for(published)
+    loaded, photo = Server(settings).current(), saved("JPEG", Image.new("RGB", (640, 480), "red"))
+    memory = Memory(40_000_000, wait=0.05)  # room for ten of them
+    large, small = Query(gradcam=TOP_LABEL, gradcam_size=640), Query(gradcam=TOP_LABEL, gradcam_size=64)
+    assert predict(loaded, photo, large, Limits(memory=Memory(2_000_000, wait=0))).overlay  # more than all of it
+    with memory.lend(38_000_000):
+        with pytest.raises(Overloaded):
+            predict(loaded, photo, large, Limits(memory=memory))
+        assert predict(loaded, photo, small, Limits(memory=memory)).overlay  # a small one does not wait
+    assert predict(loaded, photo, large, Limits(memory=memory)).overlay
+    assert memory.line.lent == 0

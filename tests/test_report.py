@@ -22,6 +22,7 @@ from classifier.registry import Registry
 from classifier.store import LocalStore
 from tests import photo_sets
 from trainer import training
+from trainer.atomic_files import write_json
 from trainer.bundle import make_bundle
 from trainer.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
 from trainer.evaluation import Evaluation
@@ -30,7 +31,7 @@ from trainer.main import app
 from trainer.report import charts, choices, document, insides, making, material, mosaics, page, publication, style
 from trainer.report.intervals import f1_interval
 from trainer.report.making import ReportOptions, make_report
-from trainer.run_folder import RunFolder, open_run, remove_report, start_run, write_json
+from trainer.run_folder import RunFolder, open_run, remove_report, start_run
 
 MARKUP, JAPANESE, LONG = "<b>apple & $pie$", "寿司", "a_label_that_is_as_long_as_labels_get_" * 3
 COLOURS = dict(zip((MARKUP, JAPANESE, LONG), photo_sets.COLOURS.values(), strict=True))

@@ -100,13 +100,13 @@ def test_a_process_that_answers_http_does_without_firebase_and_answers_the_same(
     program = (
         "import sys\n"
         "if sys.argv[1] == 'whole': import firebase_functions\n"
-        "import functions_framework, json\n"
+        "import functions_framework, json, os\n"
         f"client = functions_framework.create_app({function!r}, {str(FUNCTIONS / 'main.py')!r}).test_client()\n"
         "asked = {'Origin': 'https://app.example', 'Access-Control-Request-Method': 'POST', 'X-Request-Id': 'x'}\n"
         f"replies = [client.open('/', method=method, headers=asked) for method in ['OPTIONS', *{methods!r}]]\n"
         "for reply in replies: reply.headers.pop('Date', None)\n"
         "print(json.dumps([[reply.status_code, sorted(reply.headers), reply.text] for reply in replies]))\n"
-        "print(*{name.partition('.')[0] for name in sys.modules})"
+        "print(*{name.partition('.')[0] for name in sys.modules}, 'THREADS=' + os.environ['THREADS'])"
     )
     told, modules = {}, {}
     for form in ("whole", "lean"):
@@ -119,6 +119,7 @@ def test_a_process_that_answers_http_does_without_firebase_and_answers_the_same(
         told[form], modules[form] = json.loads(replies), set(names.split())
     assert told["lean"] == told["whole"]
     assert all(["Access-Control-Allow-Origin", "https://app.example"] in headers for _, headers, _ in told["lean"])
+    assert "THREADS=12" in modules["lean"]  # read by the framework after this; more than `concurrency`
     assert not modules["lean"] & {"firebase_functions", "firebase_admin"} and "firebase_admin" in modules["whole"]
 
 

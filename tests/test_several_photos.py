@@ -282,7 +282,7 @@ def test_each_photo_counts_as_a_request(published: Path) -> None:
     refused = ask(client, *[PHOTO] * 8)
     detail = problem(refused, 429, "rate-limited")
     # The request counts as one, whose photo would be the fifth of the five that were left.
-    assert quota(refused) == '"10/day";r=4' and "received 8 where 5 were left" in detail
+    assert quota(refused) == '"10/day";r=4' and "received 8, with 5 left" in detail
     assert int(refused.headers["Retry-After"]) == refused.get_json(force=True)["retry_after"] > 0
     assert len(results(ask(client, *[PHOTO] * 4))) == 4
     problem(ask(client, PHOTO), 429, "rate-limited")
@@ -297,7 +297,7 @@ def test_the_wait_that_is_told_is_long_enough(published: Path, monkeypatch: pyte
         assert ask(client, *[PHOTO] * 4).status_code == 200
         now += offset
         refused = ask(client, *[PHOTO] * 9)
-        assert "received 9 where" in problem(refused, 429, "rate-limited")
+        assert "received 9, with" in problem(refused, 429, "rate-limited")
         now += int(refused.headers["Retry-After"]) + 0.01
         assert ask(client, *[PHOTO] * 9).status_code == 200
 

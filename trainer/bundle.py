@@ -26,6 +26,7 @@ from classifier.model import Model
 from classifier.preprocessing import load_array
 from classifier.quiet import quiet
 from trainer import network
+from trainer.atomic_files import read_json, write_file
 from trainer.calibration import calibration_figures, fit_temperature
 from trainer.config import TrainingConfig, VariantName
 from trainer.datasets import class_targets
@@ -36,7 +37,7 @@ from trainer.keeper import TrainingState
 from trainer.kept_evaluations import keep_evaluations
 from trainer.preparation import input_spec
 from trainer.progress import counting
-from trainer.run_folder import RunFolder, clear_unfinished_bundle, read_json, remove_report, replace_bundle, write_file
+from trainer.run_folder import RunFolder, clear_unfinished_bundle, remove_report, replace_bundle
 from trainer.scoring import Look, fit_score
 from trainer.strangers import UNKNOWN, familiarity, read_strangers, separation, stranger_scores, threshold
 from trainer.training import Trained

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from classifier.errors import Corrupt, InvalidSetting, NotFound, Unavailable
-from trainer.run_folder import write_json
+from trainer.atomic_files import write_json
 
 CHUNK = 1 << 16
 """Bytes; what a connection that drops may cost."""

@@ -14,6 +14,7 @@ from classifier.errors import InvalidRequest, NotFound
 from classifier.manifest import InputSpec, Manifest
 from classifier.model import Model
 from classifier.quiet import quiet
+from trainer.atomic_files import write_file
 from trainer.config import DataConfig
 from trainer.datasets import class_targets
 from trainer.evaluation import Evaluation, evaluate
@@ -21,7 +22,7 @@ from trainer.layouts import SPLITS
 from trainer.photos import require_unchanged
 from trainer.preparation import check_dataset, load_photos
 from trainer.progress import counting
-from trainer.run_folder import clear_unfinished_bundle, only_one, open_run, write_file
+from trainer.run_folder import clear_unfinished_bundle, only_one, open_run
 from trainer.subsets import has_subset, without_subset
 
 SHOWN_REJECTED = 20

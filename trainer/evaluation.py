@@ -15,9 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from classifier.model import Model
+from trainer.atomic_files import write_file, write_json
 from trainer.calibration import expected_calibration_error, reliability
 from trainer.photos import PhotoSource
-from trainer.run_folder import write_file, write_json
 
 T = TypeVar("T")
 

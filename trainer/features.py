@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from classifier.errors import InvalidRequest
+from trainer.atomic_files import write_file
 from trainer.augmentation import Always
 from trainer.batches import Batches
 from trainer.compute import Strategy
 from trainer.photos import usable_memory
 from trainer.progress import counting
-from trainer.run_folder import RunFolder, write_file
+from trainer.run_folder import RunFolder
 
 FULL_PRECISION_BYTES = 2**30
 """Above this, training photos' features are kept as float16: half the memory, and a rounding far below their noise."""

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifier.errors import PointerError
+from trainer.atomic_files import read_json, write_file, write_json
 from trainer.calibration import calibrated_log_loss, log_loss
-from trainer.run_folder import RunFolder, read_json, write_file, write_json
+from trainer.run_folder import RunFolder
 from trainer.workers import ALONE, Workers
 
 COLUMNS = (

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.atomic_files import write_file
 from trainer.evaluation import Evaluation
-from trainer.run_folder import RunFolder, write_file
+from trainer.run_folder import RunFolder
 
 ARRAYS = ("probabilities", "tta_probabilities", "scores")
 """Of an `Evaluation`; those that were measured are kept."""

@@ -12,12 +12,13 @@ from rich.console import Console
 
 from classifier.errors import InvalidRequest, NotFound, Refused
 from classifier.manifest import InputSpec
+from trainer.atomic_files import read_json, write_file, write_json
 from trainer.config import DataConfig, NetworkConfig, TrainingConfig
 from trainer.datasets import list_photos
 from trainer.mirror import local_data_dir
 from trainer.photos import CheckedPhotos, PhotoSource, check_photos, fingerprint
 from trainer.progress import counting
-from trainer.run_folder import RunFolder, read_json, write_file, write_json
+from trainer.run_folder import RunFolder
 from trainer.subsets import keep_classes
 
 

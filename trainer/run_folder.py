@@ -11,29 +11,23 @@
     bundle/          what `admin_cli publish` takes; complete when its manifest.json is there
     report/          report.html and model_card.md with their figures and tables, and the evaluations they are made of
 
-Every file is written beside its name (.partial-*) and renamed, so that it is either the old one or the new one. The
-process that works in the folder holds a lock on .partial-lock. Other files in the folder are left alone.
+Every file is written by `trainer.atomic_files`. The process that works in the folder holds a lock on .partial-lock.
+Other files in the folder are left alone.
 """
 
 from __future__ import annotations
 
 import fcntl
-import gc
-import json
-import os
 import shutil
-import sys
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from classifier.errors import Conflict, InvalidRequest, InvalidSetting, NotFound, Refused
+from classifier.errors import Conflict, InvalidSetting, NotFound, Refused
+from trainer.atomic_files import PARTIAL, read_json, write_json
 from trainer.config import TrainingConfig
 
-PARTIAL = ".partial-"
 LOCK = f"{PARTIAL}lock"
 
 
@@ -221,49 +215,6 @@ def open_run(path: Path) -> tuple[RunFolder, TrainingConfig]:
     return run, _read_config(run)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    write_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))
-
-
-def read_json(path: Path) -> Any:
-    """Read JSON.
-
-    Raises:
-        InvalidRequest: the file is not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InvalidRequest(f"{path} is not JSON: {error}. Put it back as it was, or start a new run.") from error
-
-
-def write_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Have `write` fill a file beside `path`, flush it to disk and rename it to `path`.
-
-    Raises:
-        OSError: it cannot be written, with the name of `path`; what was written of it is removed.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The name keeps its ending: Keras and NumPy go by it.
-    beside = path.with_name(f"{PARTIAL}{path.name}")
-    try:
-        with _without_afterwords():
-            write(beside)
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except (OSError, RuntimeError) as error:
-        # On a full disk the rest would take the room that is needed to go on.
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
-        number = getattr(error, "errno", None)
-        if number is None:
-            raise
-        raise OSError(number, os.strerror(number), str(path)) from error
-
-
 def remove_report(run: RunFolder) -> None:
     """Remove a report of a former bundle, but for the choices that the next one repeats and the kept evaluations."""
     for entry in run.report.iterdir() if run.report.is_dir() else ():
@@ -287,22 +238,6 @@ def clear_unfinished_bundle(run: RunFolder) -> None:
         run.old_bundle.rename(run.bundle)
     for folder in (run.old_bundle, run.new_bundle):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _without_afterwords() -> Iterator[None]:
-    """Keep HDF5 from printing tracebacks when it cannot close a file that it could not write: the error says it all."""
-    hooks = sys.excepthook, sys.unraisablehook
-    sys.excepthook, sys.unraisablehook = (lambda *said: None), (lambda said: None)
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        # What is open in the frames of the failed write is closed now.
-        traceback.clear_frames(error.__traceback__)
-        gc.collect()
-        raise
-    finally:
-        sys.excepthook, sys.unraisablehook = hooks
 
 
 def _read_config(run: RunFolder) -> TrainingConfig:

@@ -21,8 +21,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from classifier.errors import InvalidSetting, NotFound, Refused
+from trainer.atomic_files import PARTIAL, read_json, write_json
 from trainer.config import TrainingConfig
-from trainer.run_folder import PARTIAL, RunFolder, only_one, read_json, require_own, write_json
+from trainer.run_folder import RunFolder, only_one, require_own
 from trainer.search_space import Space, Value
 
 OBJECTIVE = "val_calibrated_log_loss"

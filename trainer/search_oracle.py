@@ -18,7 +18,7 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial, TrialStatus
 
-from trainer.run_folder import read_json, write_json
+from trainer.atomic_files import read_json, write_json
 from trainer.search_folder import OBJECTIVE
 from trainer.search_space import Space
 

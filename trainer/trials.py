@@ -17,6 +17,7 @@ from rich.console import Console
 
 from classifier.errors import PointerError
 from trainer import compute, network, training
+from trainer.atomic_files import write_file
 from trainer.augmentation import build_augmentation
 from trainer.batches import Batches, soft_targets
 from trainer.calibration import calibrated_log_loss, log_loss
@@ -27,7 +28,7 @@ from trainer.optimizers import build_optimizer
 from trainer.phases import chosen, head_rate, in_order, loss_of
 from trainer.photos import CheckedPhotos, PhotoSource
 from trainer.preparation import input_spec
-from trainer.run_folder import RunFolder, write_file
+from trainer.run_folder import RunFolder
 from trainer.search_folder import OBJECTIVE, SearchFolder
 
 STEPS_PER_CALL = 32

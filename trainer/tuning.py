@@ -14,10 +14,10 @@ from typing import Any
 from rich.console import Console
 
 from classifier.errors import InvalidRequest, PointerError
+from trainer.atomic_files import PARTIAL
 from trainer.config import TrainingConfig
 from trainer.photos import CheckedPhotos
 from trainer.preparation import input_spec, load_photos, prepare_photos
-from trainer.run_folder import PARTIAL
 from trainer.search_folder import SearchFolder, Trial, join_search, leading, start_search
 from trainer.search_oracle import COMPLETED, FAILED, IDLE, STOPPED, LastingOracle, build_oracle, epoch_share, number
 from trainer.search_space import Space

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from classifier.errors import Refused
+from trainer.atomic_files import write_file, write_json
 from trainer.config import TrainingConfig
-from trainer.run_folder import write_file, write_json
 from trainer.search_folder import OBJECTIVE, SearchFolder, Trial, ranking
 from trainer.search_space import Parameter, Space, shown
 

@@ -463,7 +463,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description Another file serves than If-Match asks for. */
+        /** @description Another document or file serves than If-Match asks for. */
         PreconditionFailed: {
             headers: {
                 "X-Request-Id": components["headers"]["RequestId"];
@@ -502,7 +502,7 @@ export interface components {
                  *       "type": "urn:pointer:problem:too-large",
                  *       "title": "The photo or the request is too large",
                  *       "status": 413,
-                 *       "detail": "Expected a photo of at most 20,971,520 bytes (20.0 MiB); received a larger one.",
+                 *       "detail": "Expected a photo of at most 16,777,216 bytes (16.0 MiB); received a larger one.",
                  *       "request_id": "5f2b8c1e9d7a4c0f8b6e3a1d2c4f5e6a"
                  *     }
                  */
@@ -576,7 +576,7 @@ export interface components {
                  *       "type": "urn:pointer:problem:invalid-image",
                  *       "title": "This is not a photo that can be read",
                  *       "status": 422,
-                 *       "detail": "The photo is truncated or damaged.",
+                 *       "detail": "The JPEG photo is damaged or cut short and cannot be decoded. Send the whole file again.",
                  *       "request_id": "5f2b8c1e9d7a4c0f8b6e3a1d2c4f5e6a"
                  *     }
                  */
@@ -698,7 +698,7 @@ export interface components {
         AcceptRanges: "bytes";
         /**
          * @description A name to save the file as.
-         * @example attachment; filename="food-v7-int8-calibrated.tflite"
+         * @example attachment; filename="food-v7-int8.tflite"
          */
         ContentDisposition: string;
         /**
@@ -779,6 +779,7 @@ export interface operations {
                 };
             };
             304: components["responses"]["PageNotModified"];
+            412: components["responses"]["PreconditionFailed"];
             500: components["responses"]["Internal"];
         };
     };
@@ -810,8 +811,7 @@ export interface operations {
                 /**
                  * @description Test-time augmentation: `1` or `true`, in any letter case, averages probabilities, heatmaps and score over
                  *     the photo and its mirror image. It costs a second forward pass, which `infer` in `Server-Timing` includes;
-                 *     `GET /model` says
-                 *     under `tta` what it gains.
+                 *     `GET /model` says under `tta` what it gains.
                  * @example 1
                  */
                 tta?: string;
@@ -949,7 +949,7 @@ export interface operations {
                      *       },
                      *       "file": {
                      *         "url": "model/file",
-                     *         "name": "food-v7-int8-calibrated.tflite",
+                     *         "name": "food-v7-int8.tflite",
                      *         "bytes": 2594112,
                      *         "sha256": "3f79bb7b435b05321651daefd374cdc681dc06faa65e374e38337b88ca046dea"
                      *       },
@@ -1007,7 +1007,7 @@ export interface operations {
                      *         "top_1": 0.92,
                      *         "gain": 0.01
                      *       },
-                     *       "variant": "int8-calibrated",
+                     *       "variant": "int8",
                      *       "created_at": "2025-06-01T12:00:00Z"
                      *     }
                      */
@@ -1017,6 +1017,7 @@ export interface operations {
             304: components["responses"]["ModelNotModified"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
+            412: components["responses"]["PreconditionFailed"];
             429: components["responses"]["RateLimited"];
             500: components["responses"]["Internal"];
             503: components["responses"]["Unready"];
@@ -1191,6 +1192,7 @@ export interface operations {
                 };
             };
             304: components["responses"]["NotModified"];
+            412: components["responses"]["PreconditionFailed"];
             500: components["responses"]["Internal"];
         };
     };

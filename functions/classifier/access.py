@@ -114,8 +114,8 @@ class Gate:
         for quota in g.quotas:
             if not quota.allowed:
                 raise RateLimited(
-                    f"Expected at most {quota.limit} photos in {quota.window} seconds; received {count} where "
-                    f"{quota.remaining + 1} were left. Send fewer, or try again in {quota.reset} seconds.",
+                    f"Expected at most {quota.limit} photos in {quota.window} seconds; received {count}, with "
+                    f"{quota.remaining + 1} left. Send fewer, or try again in {quota.reset} seconds.",
                     retry_after=quota.reset,
                 )
 

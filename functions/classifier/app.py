@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from flask import Blueprint, Flask, Request, Response, g, jsonify, request
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.exceptions import (
+    ClientDisconnected,
+    HTTPException,
+    MethodNotAllowed,
+    NotFound,
+    PreconditionFailed,
+    RequestEntityTooLarge,
+)
 from werkzeug.wsgi import get_input_stream
 
 from classifier import errors, request_log
@@ -109,7 +116,7 @@ def answer(app: Flask, outer: Request) -> Response:
     What the app left unread of the body is read in blocks and thrown away after the reply was sent, so that the client
     gets to read the reply; the framework itself would gather all of it in memory, before the reply.
     """
-    body = get_input_stream(outer.environ)
+    body = _Body(get_input_stream(outer.environ))
     terminated = {"wsgi.input": body, "wsgi.input_terminated": True}
     with app.request_context({**outer.environ, **terminated}):
         reply = app.full_dispatch_request()
@@ -121,7 +128,22 @@ def answer(app: Flask, outer: Request) -> Response:
     return reply
 
 
-def _discard(body: IO[bytes], connection: socket.socket | None) -> None:
+class _Body:
+    """A body as it comes. Where it breaks HTTP's rules the server's own error is an OSError: a 400 like others."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._stream.read(size)
+        except (OSError, HTTPException):
+            raise
+        except Exception as error:
+            raise OSError("The body is broken.") from error
+
+
+def _discard(body: _Body, connection: socket.socket | None) -> None:
     """Read ``body`` to its end; where that is too far or takes too long, shut the connection."""
     watch = threading.Timer(DISCARDED_WITHIN, _shut, [connection])
     watch.start()
@@ -165,8 +187,7 @@ def _routes(predictor: Predictor, gate: Gate) -> Blueprint:
     def model() -> Response:
         chosen = server.chosen()
         reply = jsonify(_model(chosen, settings))
-        reply.add_etag()
-        reply.make_conditional(request)
+        _make_conditional(reply)
         tell_fallback(reply, chosen)
         return _to_be_asked_again(reply)
 
@@ -206,9 +227,16 @@ def _file(path: Path, media_type: str, *, max_age: int) -> Response:
     reply = Response(path.read_bytes(), mimetype=media_type)
     reply.cache_control.public = True
     reply.cache_control.max_age = max_age
+    _make_conditional(reply)
+    return reply
+
+
+def _make_conditional(reply: Response) -> None:
+    """Answer with 304 what the caller has. Raises PreconditionFailed where it wants another one than there is."""
     reply.add_etag()
     reply.make_conditional(request)
-    return reply
+    if reply.status_code == 412:  # its body would still be the whole document
+        raise PreconditionFailed("Expected If-Match to have this document's ETag or *; received others.")
 
 
 class _Lazy:
@@ -252,6 +280,8 @@ def _tell(error: Exception, settings: Settings, shape: Callable[[Exception, str]
     """Turn whatever was raised into its problem, in plainer words where Flask raised it."""
     if isinstance(error, RequestEntityTooLarge):
         error = body_too_large(request, settings)
+    elif isinstance(error, ClientDisconnected):
+        error.description = "Expected a whole body, in chunks where it is sent in chunks; received a broken one."
     elif isinstance(error, MethodNotAllowed):
         allowed = ", ".join(sorted(error.valid_methods or ()))
         error.description = f"Expected one of {allowed} for {request.path}; received {request.method}."

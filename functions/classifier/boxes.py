@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator
 
@@ -9,6 +10,9 @@ from classifier.errors import InvalidImage
 
 MAX_BOXES = 20_000
 """In one file; a phone's photo has some hundreds."""
+MAX_NUMBERS = 200_000
+"""Read from one file's boxes; a photo of a thousand tiles has twenty thousand. Lists may announce billions of entries,
+of which some take no bytes at all."""
 
 
 def boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
@@ -34,13 +38,18 @@ def boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]
 
 
 class Reader:
-    """Reads whole numbers, big-endian, one after another, from the bytes between ``at`` and ``end``."""
+    """Reads whole numbers, big-endian, one after another, from the bytes between ``at`` and ``end``.
 
-    def __init__(self, data: bytes, at: int, end: int) -> None:
-        self.data, self.at, self.end = data, at, end
+    ``count`` is shared by all readers of a file: they read at most `MAX_NUMBERS` together.
+    """
+
+    def __init__(self, data: bytes, at: int, end: int, count: itertools.count[int]) -> None:
+        self.data, self.at, self.end, self._count = data, at, end, count
 
     def number(self, size: int) -> int:
         """Return the number in the next ``size`` bytes."""
+        if next(self._count) >= MAX_NUMBERS:
+            raise damaged(f"its boxes have more than {MAX_NUMBERS:,} entries")
         self.at += size
         if self.at > self.end:
             raise damaged("one of its boxes is too short")

@@ -17,7 +17,7 @@ from werkzeug import exceptions as http
 
 from classifier import errors, request_log
 from classifier.app import create_app
-from classifier.photos import FIELD, body_limit, decode_base64, read_body
+from classifier.photos import FIELD, ONE_JSON_AT_A_TIME, body_limit, decode_base64, parse_json, read_body
 from classifier.predictions import body_of
 from classifier.predictor import Predictor, log_fields
 from classifier.problems import problem
@@ -99,7 +99,13 @@ def read_call(call: Request, settings: Settings) -> tuple[bytes, Query]:
         raise errors.UnsupportedMedia(
             f"Expected application/json without Content-Encoding; received {call.mimetype or 'no Content-Type'}."
         )
-    data = _data(read_body(call, body_limit(settings)))
+    body = read_body(call, body_limit(settings))
+    with ONE_JSON_AT_A_TIME:
+        return _photo_and_query(body)
+
+
+def _photo_and_query(body: bytes) -> tuple[bytes, Query]:
+    data = _data(body)
     for name in data:
         if name not in (FIELD, *PARAMETERS):
             raise errors.InvalidRequest(f"Expected data with {FIELD}, {', '.join(PARAMETERS)}; received {name!r}.")
@@ -129,11 +135,7 @@ def _routes(predictor: Predictor) -> Blueprint:
 
 
 def _data(body: bytes) -> dict[str, Any]:
-    try:
-        envelope = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else "it cannot be decoded"
-        raise errors.InvalidRequest(f"Expected a body that is JSON; {reason}.") from error
+    envelope = parse_json(body)
     if not isinstance(envelope, dict) or set(envelope) != {"data"} or not isinstance(envelope["data"], dict):
         raise errors.InvalidRequest('Expected {"data": {"image": "<base64>"}} and nothing beside data.')
     return dict(envelope["data"])

@@ -8,6 +8,7 @@ from typing import Any
 
 from classifier import fields
 from classifier.errors import InvalidManifest
+from classifier.versions import VERSION
 
 CHANNELS_FILE = "channels.json"
 SCHEMA_VERSION = 1
@@ -150,7 +151,10 @@ class Channels:
 def _pointer(entry: fields.Object | None) -> Pointer | None:
     if entry is None:
         return None
-    return Pointer(entry.text("version"), entry.sha256("manifest_sha256"), entry.rest())
+    version = entry.text("version")
+    if not VERSION.fullmatch(version):  # replies have it in a header, also where there is no such version
+        raise entry.wrong("version", "a version such as v7", version)
+    return Pointer(version, entry.sha256("manifest_sha256"), entry.rest())
 
 
 def _pointer_dict(pointer: Pointer | None) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ what a picture announces is compared with its HEVC parameter sets, which decide 
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ AVIF_BRANDS = frozenset((b"avif", b"avis"))
 ANY_BRANDS = frozenset((b"mif1", b"msf1", b"mif2"))
 """Of a HEIF file whatever its pictures are coded with."""
 MAX_TILES = 1000
+NCLX_BYTES = 11
 ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
 
 CORNERS = (
@@ -122,6 +124,7 @@ class _Items:
     extents: dict[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     references: dict[tuple[bytes, int], list[int]] = field(default_factory=dict)
     properties: dict[int, list[tuple[bytes, bytes]]] = field(default_factory=dict)
+    _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     @classmethod
     def of(cls, data: bytes) -> _Items:
@@ -191,14 +194,17 @@ class _Items:
         configuration, fine = checked_configuration(configuration, size)
         return Tile(size, configuration, fine, _colours(properties) or colours, self.extents[item])
 
+    def _reader(self, start: int, end: int) -> Reader:
+        return Reader(self.data, start, end, self._numbers)
+
     def _read_primary(self, start: int, end: int) -> None:
-        read = Reader(self.data, start + 4, end)
+        read = self._reader(start + 4, end)
         self.primary = read.number(4 if self.data[start] else 2)
 
     def _read_kinds(self, start: int, end: int) -> None:
         for kind, at, stop in boxes(self.data, start + (8 if self.data[start] else 6), end):
             if kind == b"infe" and self.data[at] in (2, 3):
-                read = Reader(self.data, at + 4, stop)
+                read = self._reader(at + 4, stop)
                 item = read.number(2 if self.data[at] == 2 else 4)
                 read.number(2)
                 self.kinds[item] = read.number(4).to_bytes(4, "big")
@@ -206,7 +212,7 @@ class _Items:
     def _read_references(self, start: int, end: int) -> None:
         size = 4 if self.data[start] else 2
         for kind, at, stop in boxes(self.data, start + 4, end):
-            read = Reader(self.data, at, stop)
+            read = self._reader(at, stop)
             source = read.number(size)
             self.references[kind, source] = [read.number(size) for _ in range(read.number(2))]
 
@@ -216,7 +222,7 @@ class _Items:
             if kind == b"ipco":
                 known = [(name, self.data[first:last]) for name, first, last in boxes(self.data, at, stop)]
             elif kind == b"ipma":
-                self._associate(known, Reader(self.data, at, stop))
+                self._associate(known, self._reader(at, stop))
 
     def _associate(self, known: Sequence[tuple[bytes, bytes]], read: Reader) -> None:
         version, flags = read.number(1), read.number(3)
@@ -227,7 +233,7 @@ class _Items:
             self.properties[item] = [known[index - 1] for index in indices if 0 < index <= len(known)]
 
     def _read_locations(self, start: int, end: int, idat: tuple[int, int]) -> None:
-        read = Reader(self.data, start, end)
+        read = self._reader(start, end)
         version, _ = read.number(1), read.number(3)
         sizes = read.number(2)
         offset_size, length_size, base_size = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15
@@ -262,7 +268,7 @@ def _boxes_or_less(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 def _colours(properties: Sequence[tuple[bytes, bytes]]) -> bytes:
     """Return how numbers become colours; not a profile, which is not applied."""
-    return next((body for kind, body in properties if kind == b"colr" and body[:4] == b"nclx"), b"")
+    return next((body[:NCLX_BYTES] for kind, body in properties if kind == b"colr" and body[:4] == b"nclx"), b"")
 
 
 def _transformations(

@@ -10,6 +10,12 @@ VPS, SPS, PPS = 32, 33, 34
 """The parameter sets, as types of NAL units; lower types are parts of pictures (table 7-1)."""
 PADDING = 64
 """How many pixels more than it announces a picture may be coded with: the largest block's side."""
+MAX_CONFIGURATION = 8192
+"""Bytes. An encoder's is some hundred, a few thousand with its remarks; each tile of a photo has its own copy."""
+MAX_SEQUENCES = 16
+"""Sequence parameter sets: their numbers are 0..15."""
+MAX_UNITS = 2000
+"""NAL units in one coded picture, of which at most 600 are slices (table A.8)."""
 
 
 def checked_configuration(configuration: bytes, size: tuple[int, int]) -> tuple[bytes, bool]:
@@ -22,6 +28,8 @@ def checked_configuration(configuration: bytes, size: tuple[int, int]) -> tuple[
         InvalidImage: they are of a picture larger than ``size``, or cannot be read.
         struct.error, IndexError: the configuration is cut short.
     """
+    if len(configuration) > MAX_CONFIGURATION:
+        raise damaged(f"its decoder's configuration has {len(configuration):,} bytes")
     kept, at, found = [], 23, []
     for _ in range(configuration[22]):
         kind, (count,) = configuration[at] & 0x3F, struct.unpack_from(">H", configuration, at + 1)
@@ -34,6 +42,8 @@ def checked_configuration(configuration: bytes, size: tuple[int, int]) -> tuple[
             if kind == SPS:
                 across, down, fine = _coded(unit)
                 found.append(fine)
+                if len(found) > MAX_SEQUENCES:
+                    raise damaged(f"it has more than {MAX_SEQUENCES} sequence parameter sets")
                 if across > size[0] + PADDING or down > size[1] + PADDING:
                     raise damaged(f"it announces {size[0]:,} x {size[1]:,} and is coded as {across:,} x {down:,}")
         if kind in (VPS, SPS, PPS):
@@ -47,7 +57,9 @@ def first_picture(coded: bytes, configuration: bytes) -> bytes:
     """Keep the parts of the first picture in its base layer: no parameter sets, no messages, no further pictures."""
     length_size = 1 + (configuration[21] & 3)
     kept, at, begun = [], 0, False
-    while at + length_size < len(coded):
+    for _ in range(MAX_UNITS):
+        if at + length_size >= len(coded):
+            break
         end = at + length_size + int.from_bytes(coded[at : at + length_size], "big")
         unit = coded[at + length_size : end]
         if len(unit) > 2 and unit[0] >> 1 & 0x3F < VPS and not (unit[0] & 1 or unit[1] >> 3):

@@ -18,6 +18,11 @@ from classifier.heif import Picture, is_heic, read_picture
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "AVIF", "HEIC", "BMP", "TIFF")
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
+MAX_SCANS = 100
+"""Of a JPEG; encoders write about ten. Each goes through the whole picture, however few bytes it has."""
+_NEXT_MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
+"""Not what is in a scan: stuffed bytes, restart markers, padding."""
 MAX_PARTS = 100_000
 """Segments or chunks in one file; a photo has dozens, the largest PNGs some thousands."""
 
@@ -144,6 +149,8 @@ def _read_jpeg(data: bytes) -> PhotoFile:
             raise _damaged("JPEG", "it ends before its pixels begin")
         elif marker == 0xDA:
             buffered = progressive or data[at + 4] < components
+            if buffered:
+                _check_scans(data, at)
             return PhotoFile("JPEG", b"".join([*kept, view[at:]]), orientation, buffered=buffered)
         else:
             (length,) = struct.unpack_from(">H", data, at + 2)
@@ -155,6 +162,21 @@ def _read_jpeg(data: bytes) -> PhotoFile:
             if not (0xE1 <= marker <= 0xED or marker in (0xEF, 0xFE)):
                 kept.append(view[at:end])
             at = end
+    raise _damaged("JPEG", f"it has more than {MAX_PARTS:,} segments")
+
+
+def _check_scans(data: bytes, at: int) -> None:
+    """Refuse a JPEG of too many scans; ``at`` is where the first begins."""
+    scans = 0
+    for _ in range(MAX_PARTS):
+        scans += data[at + 1] == START_OF_SCAN
+        if scans > MAX_SCANS:
+            raise _damaged("JPEG", f"it has more than {MAX_SCANS} scans")
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        found = _NEXT_MARKER.search(data, at + 2 + max(2, length))
+        if found is None or data[found.start() + 1] == END_OF_IMAGE:
+            return
+        at = found.start()
     raise _damaged("JPEG", f"it has more than {MAX_PARTS:,} segments")
 
 

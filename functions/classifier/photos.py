@@ -7,6 +7,7 @@ import binascii
 import io
 import json
 import re
+import threading
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import IO, Any, cast
@@ -22,7 +23,11 @@ FIELD = "image"
 ROOM_FOR_JSON = 64 * 2**10
 OTHER_FORM_PARTS = 12
 """How many parts a form may have besides photos: none is wanted, and the first is named in the error."""
+MAX_JSON_PARTS = 1000
+"""How many values JSON may hold, about: millions of small ones take thirty times the memory of their text."""
 EXAMPLE = "With curl: -F image=@photo.jpg"
+ONE_JSON_AT_A_TIME = threading.Lock()
+"""Held while a body in JSON is parsed: for a moment a photo is there four times, as body, text, base64 and bytes."""
 
 
 class PhotoRequest(Request):
@@ -115,21 +120,19 @@ def _from_form(request: Request, settings: Settings) -> list[bytes]:
 
 
 def _from_json(request: Request, settings: Settings, photo_store: Callable[[], ObjectStore]) -> bytes:
-    body = _parse(read_body(request, body_limit(settings)))
-    if "object" in body:
-        return _from_store(_string(body, "object"), settings, photo_store)
-    return decode_base64(_string(body, FIELD))
+    content = read_body(request, body_limit(settings))
+    with ONE_JSON_AT_A_TIME:
+        body = _parse(content)
+        if "object" not in body:
+            return decode_base64(_string(body, FIELD))
+    return _from_store(_string(body, "object"), settings, photo_store)
 
 
 def _parse(content: bytes) -> dict[str, Any]:
     """Read ``{"image": ...}`` or ``{"object": ...}``; a repeated member counts, where `json` would drop one."""
     if not content:
         raise _no_photo()
-    try:
-        body = json.loads(content, object_pairs_hook=lambda pairs: pairs)
-    except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else "it cannot be decoded"
-        raise InvalidRequest(f"Expected a body that is JSON; {reason}.") from error
+    body = parse_json(content, object_pairs_hook=lambda pairs: pairs)
     if not isinstance(body, list) or not all(isinstance(member, tuple) for member in body):
         raise InvalidRequest('Expected a JSON object such as {"image": "<base64>"}.')
     for name, _ in body:
@@ -142,6 +145,21 @@ def _parse(content: bytes) -> dict[str, Any]:
             f"Expected one photo in JSON, received {len(body)}. Several can be sent as multipart/form-data. {EXAMPLE}"
         )
     return dict(body)
+
+
+def parse_json(content: bytes, **options: Any) -> Any:
+    """Parse a body whose one large value is a photo; ``options`` are those of `json.loads`.
+
+    Raises:
+        InvalidRequest: it is not JSON, or has too many values.
+    """
+    if sum(map(content.count, (b"[", b"{", b","))) > MAX_JSON_PARTS:
+        raise InvalidRequest(f"Expected JSON with a photo in base64; received more than {MAX_JSON_PARTS:,} values.")
+    try:
+        return json.loads(content, **options)
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else "it cannot be decoded"
+        raise InvalidRequest(f"Expected a body that is JSON; {reason}.") from error
 
 
 def _string(body: dict[str, Any], name: str) -> str:

@@ -55,7 +55,7 @@ def predict(loaded: Loaded, content: bytes, query: Query, limits: Limits) -> Pre
     Raises:
         InvalidRequest: the query names a label that the model does not know.
         InvalidImage, TooLarge: the photo cannot be read.
-        Overloaded: no interpreter became free in time.
+        Overloaded: no interpreter, or no memory, became free in time.
     """
     import numpy as np
 
@@ -78,15 +78,14 @@ def predict(loaded: Loaded, content: bytes, query: Query, limits: Limits) -> Pre
     encoding = time.perf_counter()
     if query.gradcam is not None:
         index = top if explained is None else explained
+        media_type = MEDIA_TYPES[query.gradcam_format]
         if query.gradcam_format == "heatmap":
-            picture = heatmap.bare(output.heatmaps[index])
+            encoded = heatmap.encode(heatmap.bare(output.heatmaps[index]), media_type)
         else:
             shown = photo.display(query.gradcam_size)
-            picture = heatmap.overlay(
-                shown, output.heatmaps[index], region=photo.region(spec.width, spec.height, spec.resize)
-            )
-        media_type = MEDIA_TYPES[query.gradcam_format]
-        encoded = heatmap.encode(picture, media_type)
+            with limits.lend(heatmap.OVERLAY_BYTES * shown.width * shown.height):
+                region = photo.region(spec.width, spec.height, spec.resize)
+                encoded = heatmap.encode(heatmap.overlay(shown, output.heatmaps[index], region=region), media_type)
         overlay = Overlay(manifest.labels[index], confidences[index], media_type, encoded)
     finished = time.perf_counter()
     known = output.score >= manifest.thresholds.get(UNKNOWN, 0.0)

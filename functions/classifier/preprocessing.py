@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from typing import NamedTuple, Protocol
@@ -50,6 +50,13 @@ class Limits:
     max_pixels: int = 50_000_000
     memory: Memory | None = None
     """Shared by all photos that are decoded at the same time; None for no bound."""
+
+    def lend(self, cost: int) -> AbstractContextManager[None]:
+        """Lend bytes of the memory, or all of it where they are more; not to who has some already.
+
+        Raises what `Memory.lend` raises.
+        """
+        return nullcontext() if self.memory is None else self.memory.lend(min(cost, self.memory.total))
 
 
 class Input(Protocol):

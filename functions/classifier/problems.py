@@ -11,6 +11,8 @@ from werkzeug import exceptions as http
 from classifier import errors
 
 MEDIA_TYPE = "application/problem+json"
+LONGEST_DETAIL = 2000
+"""Characters: a detail quotes what was sent, which may be as large as a body."""
 CHALLENGES = {
     "id-token": 'Bearer realm="pointer"',
     "app-check": 'FirebaseAppCheck realm="pointer", header="X-Firebase-AppCheck"',
@@ -54,6 +56,7 @@ TABLE: dict[type[BaseException], Kind] = {
     ),
     errors.Overloaded: Kind(503, "overloaded", "Too many requests at once"),
     http.HTTPException: Kind(400, "invalid-request", "The request cannot be understood"),
+    http.BadRequest: Kind(400, "invalid-request", "The request cannot be understood"),
     http.NotFound: Kind(404, "not-found", "There is no such thing"),
     http.MethodNotAllowed: Kind(405, "method-not-allowed", "This path does not know the method"),
     http.NotAcceptable: Kind(406, "not-acceptable", "There is no reply of a type that is accepted"),
@@ -82,11 +85,12 @@ def body_of_problem(error: Exception) -> dict[str, object]:
     """Return an error as the members of a problem, but for what only its request knows."""
     kind = kind_of(error)
     spoken = error.description if isinstance(error, http.HTTPException) else str(error)
+    detail = kind.detail or spoken or kind.title
     body: dict[str, object] = {
         "type": f"urn:pointer:problem:{kind.slug}",
         "title": kind.title,
         "status": kind.status,
-        "detail": kind.detail or spoken or kind.title,
+        "detail": detail if len(detail) <= LONGEST_DETAIL else f"{detail[: LONGEST_DETAIL - 1]}…",
     }
     if isinstance(error, errors.InvalidManifest):
         body["field"] = error.field

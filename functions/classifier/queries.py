@@ -20,6 +20,8 @@ OFF, ON = ("0", "false"), ("1", "true")
 TOP_LABEL = ""
 LABEL_PREFIX = "label:"
 """``gradcam=label:1`` explains the label "1", which without the prefix would ask for the most probable one."""
+LONGEST_LABEL = 1000
+"""Characters. To look for labels that are like one of millions takes minutes and a gigabyte."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,10 @@ def _gradcam(value: str) -> str | None:
     label = value.removeprefix(LABEL_PREFIX)
     if not label:
         raise InvalidRequest(f"Expected gradcam to be 0, 1 or a label; received {value or 'nothing'}.")
+    if len(label) > LONGEST_LABEL:
+        raise InvalidRequest(
+            f"Expected gradcam to be 0, 1 or a label of at most {LONGEST_LABEL:,} characters; received {len(label):,}."
+        )
     return label
 
 

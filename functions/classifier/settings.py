@@ -49,7 +49,7 @@ class Settings:
     """TRUSTED_PROXIES: how many of the last entries of X-Forwarded-For were written by proxies that are trusted."""
     cors_origins: tuple[str, ...] = ("*",)
     """CORS_ORIGINS: ``*``, or origins with commas between them; empty for none."""
-    max_image_bytes: int = 20 * MIB
+    max_image_bytes: int = 16 * MIB
     """MAX_IMAGE_BYTES: the largest photo, in bytes."""
     max_image_pixels: int = 50_000_000
     """MAX_IMAGE_PIXELS: the largest photo, in pixels, before it is decoded."""
@@ -111,7 +111,7 @@ class Settings:
             rate_limit_store=_counters(env, "RATE_LIMIT_STORE"),
             trusted_proxies=_integer(env, "TRUSTED_PROXIES", int(in_cloud), least=0),
             cors_origins=_origins(env, "CORS_ORIGINS"),
-            max_image_bytes=_integer(env, "MAX_IMAGE_BYTES", 20 * MIB, least=1),
+            max_image_bytes=_integer(env, "MAX_IMAGE_BYTES", 16 * MIB, least=1),
             max_image_pixels=_integer(env, "MAX_IMAGE_PIXELS", 50_000_000, least=1),
             max_image_memory=_integer(env, "MAX_IMAGE_MEMORY", 200 * MIB, least=1),
             max_photos=_integer(env, "MAX_PHOTOS", 8, least=1),

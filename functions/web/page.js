@@ -4,7 +4,7 @@
 
 /** @typedef {import("../../clients/typescript/pointer").components["schemas"]} Schemas */
 /** @typedef {import("../../clients/typescript/pointer").operations} Operations */
-/** @typedef {Error & { slug?: string }} Problem */
+/** @typedef {Error & { slug?: string, passes?: boolean }} Problem */
 
 /** @type {(id: string) => any} */
 const $ = (id) => document.getElementById(id);
@@ -12,6 +12,8 @@ const API = new URL("api/", document.baseURI);
 /** @type {File | null} */
 let photo = null; // that is shown
 let photoUrl = "";
+/** @type {string | null} */
+let asked = null; // the label that the last request was about
 /** @type {AbortController | null} */
 let running = null; // of the request under way
 
@@ -22,7 +24,8 @@ async function ask(path, options) {
     reply = await fetch(new URL(path, API), options);
   } catch (error) {
     if (aborted(error)) throw error;
-    throw new Error("The server cannot be reached. Check your connection, then try again.");
+    const message = "The server cannot be reached. Check your connection, then try again.";
+    throw Object.assign(new Error(message), { passes: true });
   }
   const body = await reply.json().catch(() => ({}));
   if (reply.ok) return body;
@@ -31,6 +34,7 @@ async function ask(path, options) {
   /** @type {Problem} */
   const error = new Error(detail || `The server answered with status ${reply.status}.`);
   error.slug = type.split(":").pop();
+  error.passes = reply.status === 429 || reply.status >= 500;
   throw error;
 }
 
@@ -41,7 +45,8 @@ const aborted = (error) => error instanceof Error && error.name === "AbortError"
 function tell(error) {
   $("empty").hidden = error.slug !== "not-ready";
   $("problem").hidden = error.slug === "not-ready";
-  $("problem").textContent = error.message;
+  $("detail").textContent = error.message;
+  $("again").hidden = !error.passes;
   $("status").textContent = "";
 }
 
@@ -91,6 +96,7 @@ function choose(files) {
 /** @param {string | null} label */
 async function classify(label) {
   if (!photo) return;
+  asked = label;
   if (running) running.abort();
   const mine = (running = new AbortController());
   const body = new FormData();
@@ -115,10 +121,12 @@ async function classify(label) {
 function show(reply, first) {
   showVersion(reply.model);
   if (!reply.gradcam) return;
+  $("result").hidden = false; // also where an attempt before has failed
   const { label, media_type, image } = reply.gradcam;
   $("overlay").src = `data:${media_type};base64,${image}`;
   $("overlay").alt = `Heatmap of what speaks for ${plain(label)}`;
-  $("overlay").hidden = $("slider").hidden = false;
+  $("overlay").hidden = false;
+  $("slider").hidden = $("overlay").classList.contains("alone"); // nothing is behind it
   $("caption").textContent = `Bright: what speaks for ${plain(label)}.`;
   const unknown = reply.status === "unknown";
   const answer = unknown ? "I don’t know" : `${plain(reply.label)}, ${percent(reply.confidence)}`;
@@ -174,7 +182,7 @@ for (const id of ["file", "camera"]) {
   });
 }
 $("shown").addEventListener("error", () => {
-  $("shown").hidden = true; // a format that the server reads and this browser does not
+  $("shown").hidden = $("slider").hidden = true; // a format that the server reads and this browser does not
   $("overlay").classList.add("alone");
 });
 $("shown").addEventListener("load", () => $("overlay").classList.remove("alone"));
@@ -183,7 +191,7 @@ $("strength").addEventListener("input", () => {
   $("percent").textContent = `${$("strength").value} %`;
 });
 $("tta").addEventListener("change", () => photo && classify(null));
-$("retry").addEventListener("click", () => (photo ? classify(null) : look()));
+for (const id of ["retry", "again"]) $(id).addEventListener("click", () => (photo ? classify(asked) : look()));
 document.addEventListener("paste", (event) => choose(event.clipboardData?.files));
 document.addEventListener("dragover", (event) => {
   event.preventDefault();

@@ -18,6 +18,7 @@ from trainer.commands.options import (
     class_names,
 )
 from trainer.commands.screen import console
+from trainer.config import LARGEST_SEED
 
 
 def datasets(
@@ -28,12 +29,12 @@ def datasets(
     first_classes: FirstClassesOption = None,
     random_classes: RandomClassesOption = None,
     max_per_class: MaxPerClassOption = None,
-    seed: Annotated[int, typer.Option(help="Of splits and draws.")] = 7,
+    seed: Annotated[int, typer.Option(help="Of splits and draws.", min=0, max=LARGEST_SEED)] = 7,
 ) -> None:
-    """List the data-set layouts that can be loaded, or check one: its photos a class and split, and the unusable ones.
+    """List the data-set layouts, or check one data set.
 
-    Subsets are taken as `trainer train` takes them: first the classes, then the splits, then at most --max-per-class
-    photos of each class in each split.
+    Photos a class and split are counted, and the unusable ones listed. Subsets are taken as `trainer train` takes
+    them: first the classes, then the splits, then at most --max-per-class photos of each class in each split.
 
     Example: trainer datasets --dataset dog-breed --data-dir data/dog-breed
     """
@@ -66,9 +67,10 @@ def download(
     folder: Annotated[Path, typer.Argument(help="Where to; kept as it is if already complete.")],
     url: Annotated[str | None, typer.Option(help="A mirror of the official archive (food-101).")] = None,
 ) -> None:
-    """Download an official data set, verify and unpack it; an interrupted download goes on when it is run again.
+    """Download an official data set.
 
-    Dog Breed comes through Kaggle's own command line, `kaggle`, with your account.
+    It is verified and unpacked; an interrupted download goes on when the command is run again. Dog Breed comes through
+    Kaggle's own command line, `kaggle`, with your account.
 
     Example: trainer download food-101 data/food-101
     """
@@ -82,9 +84,11 @@ def samples(
     folder: Annotated[Path, typer.Argument(help="Where to; kept as it is if already complete.")],
     photos_per_class: Annotated[int, typer.Option(help="Training photos a class.", min=3)] = 60,
     test_per_class: Annotated[int, typer.Option(help="Test photos a class.", min=1)] = 20,
-    seed: Annotated[int, typer.Option(help="The same seed draws the same photos.")] = 7,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same photos.", min=0, max=LARGEST_SEED)] = 7,
 ) -> None:
-    """Draw sample food photos in the Food-101 layout, with each object's bounding box in boxes.csv.
+    """Draw sample food photos.
+
+    They lie in the Food-101 layout, with each object's bounding box in boxes.csv.
 
     Example: trainer samples .samples
     """

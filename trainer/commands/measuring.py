@@ -24,9 +24,10 @@ def evaluate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Measure a run's served file on photos: top-1, top-5, log-loss, precision, recall, F1, confusion matrix.
+    """Measure a run's served file on photos.
 
-    The column "top-1 tta" averages each photo with its mirror image (test-time augmentation).
+    The figures are top-1, top-5, log-loss, precision, recall, F1 and the confusion matrix. The column "top-1 tta"
+    averages each photo with its mirror image (test-time augmentation).
 
     Example: trainer evaluate runs/food --split validation --out tables
     """

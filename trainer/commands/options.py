@@ -193,7 +193,7 @@ def class_names(text: str) -> tuple[str, ...]:
 
 
 def _read_file(path: Path) -> dict[str, Any]:
-    from trainer.run_folder import read_json
+    from trainer.atomic_files import read_json
 
     if not path.is_file():
         raise NotFound(f"Expected a configuration at --config {path}; there is none.")

@@ -29,7 +29,9 @@ def report(
     data_licence: Annotated[str | None, typer.Option(help="Terms of the photos, for the model card.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write there instead, and leave the bundle as it is.")] = None,
 ) -> None:
-    """Write a run's report.html and model_card.md, with its figures and tables, and publish them with its bundle.
+    """Write a run's report and model card.
+
+    They are report.html and model_card.md, with their figures and tables, and are published with the run's bundle.
 
     Example: trainer report runs/food --strangers photos/other
     """

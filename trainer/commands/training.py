@@ -40,7 +40,9 @@ def train(
     report: ReportOption = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again if the run folder is in use.")] = False,
 ) -> None:
-    """Train, export, evaluate, report, and leave a bundle in the run's folder.
+    """Train on photos and make a bundle.
+
+    What was trained is exported, evaluated and described in a report; all of it is in the run's folder.
 
     Several processes share a training with --distribution multi-worker (JAX): give all the same options and --run
     folder, and in the environment KERAS_DISTRIBUTION_JOB_ADDRESSES (host:port of process 0),

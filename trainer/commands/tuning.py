@@ -44,11 +44,11 @@ def tune(
     workers: WorkersOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again if the folder is in use.")] = False,
 ) -> None:
-    """Search for the options that train best with Keras Tuner, and leave them in best.json for `trainer train`.
+    """Search for the options that train best.
 
-    Without --fine-tune a trial is a head on features that are computed once: seconds. Validation photos decide, by
-    the log-loss that a training decides by; test photos are never looked at. An interrupted search goes on when it
-    is run again.
+    Keras Tuner searches; the best options are left in best.json for `trainer train --config`. Without --fine-tune a
+    trial is a head on features that are computed once: seconds. Validation photos decide, by the log-loss that a
+    training decides by; test photos are never looked at. An interrupted search goes on when it is run again.
 
     Several processes share a search: give all the same options and --run folder, and in the environment
     KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT of the chief, and KERASTUNER_TUNER_ID: chief for the one that

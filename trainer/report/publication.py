@@ -9,9 +9,10 @@ from pathlib import Path
 
 from classifier.bundle import read_bundle
 from classifier.manifest import MANIFEST_FILE, Manifest
+from trainer.atomic_files import write_file
 from trainer.bundle import describe_files
 from trainer.report.output import CARD, FIGURES, PAGE, TABLES
-from trainer.run_folder import RunFolder, clear_unfinished_bundle, replace_bundle, write_file
+from trainer.run_folder import RunFolder, clear_unfinished_bundle, replace_bundle
 
 REPORT = "report"
 """Folder of the bundle; the tables of the export's own evaluation are there too and stay."""
