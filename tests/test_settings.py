@@ -15,7 +15,7 @@ def test_defaults() -> None:
     assert settings == Settings(interpreters=2, threads=2)
     assert (settings.model_store, settings.model_name, settings.access) == (".model-store", "food", "public")
     assert (settings.pointer_ttl, settings.wait, settings.photo_store) == (30.0, 10.0, "")
-    assert (settings.max_image_bytes, settings.max_image_pixels) == (20 * 2**20, 50_000_000)
+    assert (settings.max_image_bytes, settings.max_image_pixels) == (16 * 2**20, 50_000_000)
     assert settings.max_image_memory == 200 * 2**20
 
 
