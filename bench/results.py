@@ -33,7 +33,7 @@ NETWORKS = {
     "mobilenet_v2": ("mobilenet_v2_1.0_224_no_top.weights.h5", ()),
     "inception_v3": (
         "inception_v3_through_mixed8_no_top_float.weights.h5",
-        ("--backbone-layer", "mixed8", "--label-smoothing", "0.1"),
+        ("--backbone-layer", "mixed8", "--label-smoothing", "0.1", "--mixup", "0.2", "--fine-tune-epochs", "14"),
     ),
 }
 """File of weights, and what else its network needs."""

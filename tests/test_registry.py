@@ -462,7 +462,7 @@ class TestRollback:
             with pytest.raises(Refused, match=rf"Expected one of v1, v2 to roll back to.*{version}"):
                 rollback(local, to=version)
         assert rollback(local, to="v1").to_version == "v1"
-        assert local.channels().previous() is None
+        assert local.channels().served() == ["v1"]
 
     def test_a_damaged_target_is_refused(self, local: Registry, bundle: Path) -> None:
         publish(local, bundle, 2)

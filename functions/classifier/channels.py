@@ -112,16 +112,11 @@ class Channels:
             CHANNELS_FILE,
         )
 
-    def previous(self) -> str | None:
-        """Return the version that a rollback goes to, or None.
-
-        Promotions are a stack and a rollback takes from it: after v1, v2, v3 it is v2, and after that rollback v1.
-        """
-        stack = self.served()
-        return stack[-2] if len(stack) > 1 else None
-
     def served(self) -> list[str]:
-        """Return the stack of versions in production: the last serves, the ones before can be rolled back to."""
+        """Return the stack of versions in production: the last serves, the ones before can be rolled back to.
+
+        A promotion puts a version on it, a rollback takes from it: after v1, v2, v3 it goes to v2, and then to v1.
+        """
         return [pointer.version for pointer in self._stack()]
 
     def earlier(self) -> list[Pointer]:
