@@ -13,6 +13,9 @@ export MODEL_NAME ?= food
 
 INSTALLED := $(VENV)/.installed
 NODE_INSTALLED := node_modules/.installed
+# The machine's own Node, or else that of .venv.
+HAS_NODE = node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null
+WITH_NODE = PATH="$$(test -x $(BIN)/node && echo "$(CURDIR)/$(BIN):")$$PATH"
 
 .PHONY: help install run test test-real test-emulators emulators check check-web types format bench clean
 
@@ -30,17 +33,16 @@ $(INSTALLED): requirements.txt requirements-dev.txt functions/requirements.txt p
 run: $(INSTALLED) ## Serve http://localhost:8080 (PORT=…); trains and promotes the sample model if nothing is promoted
 	@PATH="$(CURDIR)/$(BIN):$$PATH" SAMPLES="$(SAMPLES)" RUN="$(RUN)" PORT="$(PORT)" bash scripts/run.sh
 
-$(NODE_INSTALLED): package.json package-lock.json
-	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null || \
-		{ echo "Expected Node 20 or newer with npm, which Firebase's emulators and TypeScript need; found $$(node --version 2>/dev/null || echo none)." >&2; exit 1; }
-	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+$(NODE_INSTALLED): package.json package-lock.json requirements-node.txt | $(INSTALLED)
+	@$(HAS_NODE) || $(BIN)/pip install --quiet --disable-pip-version-check -r requirements-node.txt
+	$(WITH_NODE) npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 emulators: $(INSTALLED) $(NODE_INSTALLED) ## Serve functions, hosting and auth with Firebase's emulators
-	@bash scripts/emulators.sh
+	@$(WITH_NODE) bash scripts/emulators.sh
 
 test-emulators: $(INSTALLED) $(NODE_INSTALLED) ## Test functions, hosting and auth together, with Firebase's emulators
-	$(BIN)/pytest tests/emulators/packaging.py tests/emulators/end_to_end.py
+	$(WITH_NODE) $(BIN)/pytest tests/emulators/packaging.py tests/emulators/end_to_end.py
 
 test: $(INSTALLED) ## Run the tests, a file at a time on each CPU
 	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
@@ -54,12 +56,12 @@ check: $(INSTALLED) ## Lint, check the format and the types
 	$(BIN)/mypy
 
 check-web: $(NODE_INSTALLED) ## Check the page against the TypeScript types, and those against openapi.yaml
-	@node_modules/.bin/openapi-typescript functions/openapi.yaml --output clients/typescript/pointer.d.ts --check || \
+	@$(WITH_NODE) node_modules/.bin/openapi-typescript functions/openapi.yaml --output clients/typescript/pointer.d.ts --check || \
 		{ echo "clients/typescript/pointer.d.ts is not what openapi.yaml says: run make types." >&2; exit 1; }
-	node_modules/.bin/tsc --project clients/typescript
+	$(WITH_NODE) node_modules/.bin/tsc --project clients/typescript
 
 types: $(NODE_INSTALLED) ## Write the TypeScript types of openapi.yaml
-	node_modules/.bin/openapi-typescript functions/openapi.yaml --output clients/typescript/pointer.d.ts
+	$(WITH_NODE) node_modules/.bin/openapi-typescript functions/openapi.yaml --output clients/typescript/pointer.d.ts
 
 format: $(INSTALLED) ## Format the code and mend what the linter can mend
 	$(BIN)/ruff check --fix .
