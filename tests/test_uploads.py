@@ -27,20 +27,13 @@ RED, GREEN = photo_bytes(), photo_bytes(color=(30, 190, 40))
 LIMIT = 50_000
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory, tiny_bundle_original: Path) -> Path:
-    folder = tmp_path_factory.mktemp("published") / "store"
-    publish(folder, tiny_bundle_original)
-    return folder
-
-
 # A real process, real events
 
 
 @pytest.fixture(scope="module")
-def server(models: Path, emulator: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+def server(published: Path, emulator: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     with serve(
-        models,
+        published,
         tmp_path_factory.mktemp("server"),
         target="on_upload",
         signature="cloudevent",
@@ -196,13 +189,13 @@ def test_a_deleted_photo_and_a_name_that_cannot_be_used(server: Serving) -> None
         assert messages(server, name) == ["Ignored an upload whose name cannot be used."]
 
 
-def test_a_store_that_is_gone_makes_the_platform_deliver_again(models: Path, tmp_path: Path) -> None:
+def test_a_store_that_is_gone_makes_the_platform_deliver_again(published: Path, tmp_path: Path) -> None:
     program = Path(__file__).with_name("gcs_emulator.py")
     with subprocess.Popen([sys.executable, program, BUCKET], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         url = f"http://127.0.0.1:{process.stdout.readline().strip()}"
         environment = {"STORAGE_EMULATOR_HOST": url, "UPLOAD_BUCKET": BUCKET}
-        with serve(models, tmp_path / "a", target="on_upload", signature="cloudevent", **environment) as serving:
+        with serve(published, tmp_path / "a", target="on_upload", signature="cloudevent", **environment) as serving:
             name = name_of()
             address = f"{url}/upload/storage/v1/b/{BUCKET}/o?uploadType=media&name={name}"
             generation = int(requests.post(address, data=RED, timeout=10).json()["generation"])
@@ -218,10 +211,10 @@ def test_nothing_promoted_makes_the_platform_deliver_again(
     name = name_of()
     generation = bucket.write(name, RED)
     environment = {"STORAGE_EMULATOR_HOST": emulator, "UPLOAD_BUCKET": BUCKET}
-    models = tmp_path / "models"
-    with serve(models, tmp_path / "a", target="on_upload", signature="cloudevent", **environment) as serving:
+    empty = tmp_path / "models"
+    with serve(empty, tmp_path / "a", target="on_upload", signature="cloudevent", **environment) as serving:
         assert deliver(serving, name, generation) == 500
-        publish(models, tiny_bundle_original)
+        publish(empty, tiny_bundle_original)
         assert deliver(serving, name, generation) == 200
     assert result_of(bucket, name)["prediction"]["label"] == "red"
 
@@ -248,8 +241,8 @@ def rival(tmp_path: Path) -> Rival:
 
 
 @pytest.fixture(scope="module")
-def settings(models: Path) -> Settings:
-    return Settings(model_store=str(models), upload_bucket=BUCKET)
+def settings(published: Path) -> Settings:
+    return Settings(model_store=str(published), upload_bucket=BUCKET)
 
 
 def labelled(settings: Settings, store: ObjectStore, name: str, generation: int) -> None:

@@ -10,6 +10,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from classifier.errors import InvalidImage
@@ -98,12 +99,10 @@ def exif_orientation(exif: bytes) -> int:
     order = BYTE_ORDERS.get(tiff[:4])
     if order is None:
         return 1
-    try:
+    with suppress(struct.error):  # a damaged block says nothing about the pixels
         for entry in _directory(tiff, order):
             if entry.tag == ORIENTATION:
                 return _orientation(entry, order)
-    except struct.error:
-        pass  # a damaged block says nothing about the pixels
     return 1
 
 
