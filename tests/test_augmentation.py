@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from trainer.augmentation import Always, build_augmentation
+from trainer.augmentation import Always, RandomAffine, build_augmentation
 
 
 @pytest.fixture
@@ -60,3 +60,37 @@ def test_views_are_augmented_when_predicted_too(photos):
     assert not np.allclose(first, second)
     again = keras.Model(image, Always(build_augmentation(1))(image))
     assert np.array_equal(again.predict(photos, verbose=0), first)
+
+
+def test_an_affine_change_is_one_exact_mapping_within_its_bounds():
+    """Photos of coordinates show where each pixel came from; interpolated once, a ramp stays a ramp."""
+    side, views = 64, 200
+    down, across = np.mgrid[:side, :side].astype(np.float32)
+    photo = np.stack([across, down, 0 * down], axis=-1)
+    changed = RandomAffine(turn=0.05, shift=0.1, zoom=0.3, seed=3)(np.stack([photo] * views), training=True)
+    middle = slice(side // 2 - 8, side // 2 + 8)
+    centre = (side - 1) / 2
+    asked = np.stack([across - centre, down - centre, 1 + 0 * down], axis=-1)[middle, middle].reshape(-1, 3)
+    turns, scales, shifts = [], [], []
+    for view in keras.ops.convert_to_numpy(changed):
+        came_from = view[middle, middle, :2].reshape(-1, 2) - centre
+        mapping, *_ = np.linalg.lstsq(asked, came_from, rcond=None)
+        assert np.abs(asked @ mapping - came_from).max() < 1e-3
+        (a, d), (b, e), shift = mapping
+        turns += [np.arctan2(-b, a), np.arctan2(d, e)]
+        scales += [np.hypot(a, b), np.hypot(d, e)]
+        shifts += [*shift / side]
+    for found, low, high in ((turns, -0.1 * np.pi, 0.1 * np.pi), (scales, 0.7, 1.0), (shifts, -0.1, 0.1)):
+        assert low - 1e-3 < min(found) < low + 0.1 * (high - low)
+        assert high - 0.1 * (high - low) < max(found) < high + 1e-3
+    assert np.allclose(turns[::2], turns[1::2], atol=1e-3)
+
+
+def test_an_affine_change_draws_anew_for_each_photo_and_repeats_with_its_seed(photos):
+    first, second = (
+        keras.ops.convert_to_numpy(RandomAffine(0.1, 0.1, 0.3, seed)(np.stack([photos[0]] * 3), training=True))
+        for seed in (5, 5)
+    )
+    assert np.array_equal(first, second)
+    assert not np.allclose(first[0], first[1])
+    assert np.allclose(RandomAffine(0.0, 0.0, 0.0, 5)(photos, training=True), photos, atol=1e-3)

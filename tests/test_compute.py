@@ -91,7 +91,7 @@ def runs(photos, weights, environments, tmp_path_factory) -> Callable[[str], tup
 
 
 def _config(photos: Path, weights: Path, compute: ComputeConfig | None = None, **schedule) -> TrainingConfig:
-    defaults = {"head_epochs": 2, "fine_tune_epochs": 2, "fine_tune_layers": 2, "batch_size": 10}
+    defaults = {"head_epochs": 2, "fine_tune_epochs": 2, "fine_tune_layers": 2, "average_epochs": 1.5, "batch_size": 10}
     return TrainingConfig(
         DataConfig("food-101", str(photos), validation_share=0.25),
         NetworkConfig("base_cnn", str(weights), image_size=32, dropout=0.0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -12,8 +13,10 @@ from rich.console import Console
 
 from tests import photo_sets
 from tests.interrupted_training import trainings
-from trainer import network, phases, training
-from trainer.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer import keeper, network, phases, training
+from trainer.calibration import log_loss
+from trainer.config import ComputeConfig, DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.datasets import class_targets
 from trainer.keeper import Keeper, TrainingState
 from trainer.run_folder import open_run, start_run
 
@@ -24,6 +27,7 @@ OPTIONS = {
     "layers": {"layer_decay": 0.3},
     "smoothing": {"label_smoothing": 0.2},
     "mixup": {"mixup": 0.5},
+    "average": {"average_epochs": 1.0},
     "strength": {"augmentation_strength": 2.0},
     "views": {"head_views": 3},
     "penalty": {"head_decay": 0.1},
@@ -70,7 +74,7 @@ def _config(photos: Path, weights: Path, **schedule) -> TrainingConfig:
 
 
 def _train(config: TrainingConfig, path: Path) -> list[np.ndarray]:
-    """Train, and return the weights of the last epoch, whichever is the best."""
+    """Train, and return the weights of the last epoch, and behind them those of the best."""
     last: list[np.ndarray] = []
 
     class Last(Keeper):
@@ -80,8 +84,8 @@ def _train(config: TrainingConfig, path: Path) -> list[np.ndarray]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(phases, "Keeper", Last)
-        training.train(config, start_run(path, config), Console(file=io.StringIO()))
-    return last
+        trained = training.train(config, start_run(path, config), Console(file=io.StringIO()))
+    return [*last, *trained.backbone.get_weights(), *trained.head.get_weights()]
 
 
 def _same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
@@ -101,6 +105,39 @@ def test_an_option_has_an_effect(name, usual, photos, weights, tmp_path):
     found = _train(_config(photos, weights, **OPTIONS[name]), tmp_path / "run")
     assert not _same(found, usual)
     assert all(np.isfinite(array).all() for array in found)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_the_average_of_the_weights_is_validated_and_kept(precision, photos, weights, tmp_path, monkeypatch):
+    """The kept weights are the average of those after each step, computed here again; the training goes on without."""
+    plain = _config(photos, weights, fine_tune_epochs=3, average_epochs=0.5)
+    config = replace(plain, compute=ComputeConfig(precision=precision))
+    steps: list[list[np.ndarray]] = []
+
+    class Steps(Keeper):
+        def on_train_batch_end(self, batch, logs=None):
+            if self.phase == phases.FINE_TUNING_PHASE:
+                steps.append([keras.ops.convert_to_numpy(each).copy() for each in self.model.trainable_variables])
+
+    monkeypatch.setattr(phases, "Keeper", Steps)
+    # The last epoch counts as the best, whatever chance says.
+    monkeypatch.setattr(keeper, "merit", lambda entry: (entry["phase"] == phases.FINE_TUNING_PHASE, entry["epoch"]))
+    trained = training.train(config, start_run(tmp_path / "run", config), Console(file=io.StringIO()))
+
+    momentum = 1 - 1 / (0.5 * len(steps) / 3)
+    average = steps[0]
+    for values in steps[1:]:
+        average = [momentum * mean + (1 - momentum) * value for mean, value in zip(average, values, strict=True)]
+    kept = [*trained.backbone.get_weights(), *trained.head.get_weights()]
+    assert all(np.allclose(mean, value, atol=1e-6) for mean, value in zip(average, kept, strict=True))
+    assert not all(np.allclose(last, value, atol=1e-6) for last, value in zip(steps[-1], kept, strict=True))
+
+    validation = trained.photos.frame["split"].to_numpy() == "validation"
+    seen = np.stack([trained.photos.source.array(row) for row in np.flatnonzero(validation)])
+    logits = network.classifier(trained.backbone, trained.head).predict(seen, verbose=0)
+    truth = class_targets(trained.photos.frame["label"], trained.labels, one_hot=False)[validation]
+    best = TrainingState(open_run(tmp_path / "run")[0]).best
+    assert best["val_log_loss"] == pytest.approx(log_loss(logits, truth), rel=0.02 if precision != "float32" else 1e-4)
 
 
 def test_an_interrupted_run_ends_as_if_undisturbed(photos, weights, tmp_path, monkeypatch):
@@ -158,6 +195,7 @@ def test_a_run_killed_in_either_phase_resumes_with_all_options(photos, tmp_path)
         ScheduleConfig(
             head_epochs=3, fine_tune_epochs=2, fine_tune_layers=3, fine_tune_learning_rate=1e-3, batch_size=8,
             head_views=2, optimizer="sgd", layer_decay=0.5, label_smoothing=0.1, mixup=0.3, augmentation_strength=1.5,
+            average_epochs=1.5,
         ),
     )  # fmt: skip
     undisturbed = _train(config, tmp_path / "undisturbed")

@@ -32,6 +32,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "head_views": (1, 32), "fine_tune_epochs": (0, math.inf), "fine_tune_learning_rate": (SMALLEST_RATE, math.inf),
     "fine_tune_layers": (-1, math.inf), "batch_size": (1, math.inf), "patience": (1, math.inf),
     "augmentation_strength": (0, 3), "layer_decay": (0.01, 1), "label_smoothing": (0, 0.5), "mixup": (0, 2),
+    "average_epochs": (0, 100),
 }  # fmt: skip
 """Smallest and largest values of the options that are numbers; of `hidden`, of each of its."""
 
@@ -114,6 +115,9 @@ class ScheduleConfig:
     label_smoothing: float = 0.0
     mixup: float = 0.0
     """Parameter alpha of mixup's Beta distribution in fine-tuning (Zhang et al. 2018); 0 is none."""
+    average_epochs: float = 0.0
+    """Time constant in epochs of the exponential moving average of the weights that fine-tuning validates and keeps; 0
+    keeps the weights themselves."""
     seed: int = 7
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from classifier.errors import PointerError
 from trainer.atomic_files import read_json, write_file, write_json
 from trainer.calibration import calibrated_log_loss, log_loss
+from trainer.optimizers import averaged_weights
 from trainer.run_folder import RunFolder
 from trainer.workers import ALONE, Workers
 
@@ -55,20 +56,22 @@ class TrainingState:
             self.last, self.finished = saved["last"], saved["finished"]
             self.head_decay = saved.get("head_decay")
 
-    def keep_epoch(self, entry: dict[str, Any], plain: keras.Model, resumable: keras.Model | None) -> None:
+    def keep_epoch(self, entry: dict[str, Any], plain: keras.Model, trained: keras.Model, *, resumable: bool) -> None:
         """Record an epoch.
 
         Args:
             entry: its figures.
-            plain: the model whose weights are kept if this is the best epoch of the whole run so far.
-            resumable: the compiled model whose weights and optimizer are kept in any case; None keeps none.
+            plain: the model whose weights, averaged as the schedule asks, are kept if this is the best epoch so far.
+            trained: the compiled model, which shares its weights.
+            resumable: whether that one's weights and optimizer are kept in any case.
         """
         self.history.append(entry)
         if self.best is None or merit(entry) > merit(self.best):
-            self.best = {**entry, "weights": self._save(plain, f"best-{entry['phase']}-{entry['epoch']:03}")}
-        if resumable is not None:
-            weights = self._save(resumable, f"last-{entry['phase']}-{entry['epoch']:03}")
-            self.last = {**entry, "weights": weights, "seeds": _seed_states(resumable)}
+            with averaged_weights(trained):
+                self.best = {**entry, "weights": self._save(plain, f"best-{entry['phase']}-{entry['epoch']:03}")}
+        if resumable:
+            weights = self._save(trained, f"last-{entry['phase']}-{entry['epoch']:03}")
+            self.last = {**entry, "weights": weights, "seeds": _seed_states(trained)}
         self._write()
 
     def keep_whole(self, model: keras.Model) -> None:
@@ -154,7 +157,7 @@ class Validation(keras.callbacks.Callback):  # type: ignore[misc]
     """Adds the validation figures to an epoch's logs; has to come before `Keeper`.
 
     Args:
-        model: what is validated: gives logits, without augmentation.
+        model: what is validated: gives logits, without augmentation; it shares the trained model's weights.
         inputs: what it takes: arrays, or batches without targets and in order.
         truth: class numbers, [photos].
         workers: those that share the training, and then decide by the same figures.
@@ -167,7 +170,8 @@ class Validation(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Validate."""
         # Behind the photos come those that fill the last batch up for several devices.
-        logits = np.asarray(self.validated.predict(self.inputs, verbose=0), np.float32)[: len(self.truth)]
+        with averaged_weights(self.model):
+            logits = np.asarray(self.validated.predict(self.inputs, verbose=0), np.float32)[: len(self.truth)]
         finite = bool(np.isfinite(logits).all())
         figures = {
             "val_log_loss": log_loss(logits, self.truth) if finite else float("nan"),
@@ -217,7 +221,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         seconds = round(time.perf_counter() - self._began, 3)
         entry |= {"phase": self.phase, "epoch": epoch + 1, "learning_rate": rate, "seconds": seconds}
-        self.state.keep_epoch(entry, self.plain, self.model if self.resumable else None)
+        self.state.keep_epoch(entry, self.plain, self.model, resumable=self.resumable)
         if self.state.epochs_without_gain(self.phase) >= self.patience:
             self.model.stop_training = True
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -19,7 +20,10 @@ LAST_SHARE = 0.02
 
 
 def build_optimizer(
-    name: config.Optimizer, rate: float | keras.optimizers.schedules.LearningRateSchedule, scales: Sequence[float] = ()
+    name: config.Optimizer,
+    rate: float | keras.optimizers.schedules.LearningRateSchedule,
+    scales: Sequence[float] = (),
+    average_steps: float = 0,
 ) -> keras.optimizers.Optimizer:
     """Return an optimizer; SGD has a momentum of 0.9.
 
@@ -28,12 +32,36 @@ def build_optimizer(
         rate: one, or one for each step.
         scales: what the rate is multiplied by for each trainable variable of the model, in its order; none means 1.
             They act on the update: Adam would undo a scaled gradient. AdamW's decay of the weights is not scaled.
+        average_steps: time constant of an exponential moving average of the weights, kept beside them; 0 keeps none.
     """
     kinds: dict[config.Optimizer, type[keras.optimizers.Optimizer]] = {
         "adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD,
     }  # fmt: skip
     kind = kinds[name] if all(scale == 1 for scale in scales) else _scaled(kinds[name], tuple(scales))
-    return kind(rate, momentum=MOMENTUM) if name == "sgd" else kind(rate)
+    options: dict[str, Any] = {"momentum": MOMENTUM} if name == "sgd" else {}
+    if average_steps:
+        options |= {"use_ema": True, "ema_momentum": max(0.0, 1 - 1 / average_steps)}
+    return kind(rate, **options)
+
+
+@contextmanager
+def averaged_weights(model: keras.Model) -> Iterator[None]:
+    """Within it, a compiled model has the moving average of its trained weights, if its optimizer keeps one."""
+    # A loss scale is an optimizer around the one that keeps the average.
+    if not getattr(model.optimizer, "inner_optimizer", model.optimizer).use_ema:
+        yield
+        return
+    variables = model.trainable_variables
+    own = [keras.ops.copy(variable) for variable in variables]
+    model.optimizer.finalize_variable_values(variables)
+    for variable in variables:
+        # Under JAX it would share the average's memory, which a step of the model may give away.
+        variable.assign(keras.ops.copy(variable))
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, own, strict=True):
+            variable.assign(value)
 
 
 def learning_rates(

@@ -166,7 +166,7 @@ def _fine_tuning_optimizer(
         warm_up=True, schedule=schedule.learning_rate_schedule,
     )  # fmt: skip
     scales = optimizers.rate_scales(whole, backbone, schedule.layer_decay)
-    return optimizers.build_optimizer(schedule.optimizer, rates, scales)
+    return optimizers.build_optimizer(schedule.optimizer, rates, scales, schedule.average_epochs * (steps // epochs))
 
 
 def _compile(

@@ -139,6 +139,7 @@ def require_effect(config: TrainingConfig) -> None:
     fine_tuning = {
         "--mixup": schedule.mixup > 0,
         "--layer-decay": schedule.layer_decay < 1,
+        "--average-epochs": schedule.average_epochs > 0,
         "--learning-rate-schedule": schedule.learning_rate_schedule != "cosine",
         "--fine-tune-learning-rate": schedule.fine_tune_learning_rate is not None,
         "--fine-tune-layers": schedule.fine_tune_layers is not None,

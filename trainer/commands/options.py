@@ -112,6 +112,10 @@ def _training_options(
     optimizer: Annotated[Optimizer, typer.Option(help="adam, adamw or sgd.")] = "adam",
     label_smoothing: Annotated[float, typer.Option(help="Share of the target given to all.", min=0, max=0.5)] = 0.0,
     mixup: Annotated[float, typer.Option(help="Alpha of mixup while fine-tuning; 0: none.", min=0, max=2)] = 0.0,
+    average_epochs: Annotated[
+        float,
+        typer.Option(help="Average the weights over about so many epochs while fine-tuning; 0: no.", min=0, max=100),
+    ] = 0.0,
     batch_size: Annotated[int, typer.Option(help="Photos a batch.", min=1)] = 32,
     patience: Annotated[int, typer.Option(help="Epochs without gain before a phase stops.", min=1)] = 10,
     augment: Annotated[bool, typer.Option(help="Flip, rotate, shift and change contrast while training.")] = True,
