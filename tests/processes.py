@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+RIVALS = 8
+"""How many processes or threads want the same thing at the same moment."""
 
 
 def environment() -> dict[str, str]:

@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from classifier.errors import InvalidRequest, InvalidSetting
+from classifier.errors import InvalidRequest, InvalidSetting, Unavailable
 from classifier.manifest import Manifest
 from tests import photo_sets
 from trainer import compute, network, training, workers
@@ -244,8 +244,8 @@ def test_options_that_do_not_fit_are_refused_with_the_remedy(options, message):
         compute.configure(ComputeConfig(**options))
 
 
-def test_two_processes_learn_what_one_learns(photos, weights, environments, runs, tmp_path):
-    """Through the command line."""
+def test_two_processes_learn_what_one_learns_though_one_is_killed(photos, weights, environments, runs, tmp_path):
+    """Through the command line, which is given again."""
     alone, _ = runs("jax")
     file, run = tmp_path / "asked.json", tmp_path / "run"
     config = _config(photos, weights, ComputeConfig(distribution="multi-worker"), augment=False)
@@ -253,21 +253,30 @@ def test_two_processes_learn_what_one_learns(photos, weights, environments, runs
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    settings = dict(zip(workers.SETTINGS, (address, "2"), strict=False))
-    processes = [
-        subprocess.Popen(
-            [TRAINER, "train", "--config", file, "--run", run],
-            env={**environments["jax"], **settings, "XLA_FLAGS": "", "KERAS_DISTRIBUTION_PROCESS_ID": str(number)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for number in range(2)
-    ]  # fmt: skip
-    try:
-        said = [process.communicate(timeout=240) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], said
+    settings = {**dict(zip(workers.SETTINGS, (address, "2"), strict=False)), "XLA_FLAGS": ""}
+
+    def train(*chief: str | Path) -> tuple[list[int], list[tuple[str, str]]]:
+        processes = [
+            subprocess.Popen(
+                [*command, "train", "--config", file, "--run", run],
+                env={**environments["jax"], **settings, "KERAS_DISTRIBUTION_PROCESS_ID": str(number)},
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )
+            for number, command in enumerate((chief, [TRAINER]))
+        ]  # fmt: skip
+        try:
+            said = [process.communicate(timeout=240) for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        return [process.returncode for process in processes], said
+
+    ended, said = train(sys.executable, "-m", "tests.training_killed")
+    assert ended[0] == -signal.SIGKILL, said
+    assert ended[1] != 0, said
+    ended, said = train(TRAINER)
+    assert ended == [0, 0], said
+    assert "resuming after epoch 1" in " ".join(said[0][0].split())
     # The chief alone writes and tells.
     assert "fine-tuning   2/2" in said[0][0]
     assert f"next: KERAS_BACKEND=tensorflow trainer export {run}" in " ".join(said[0][0].split())
@@ -281,6 +290,17 @@ def test_two_processes_learn_what_one_learns(photos, weights, environments, runs
     assert one
     for name, array in one.items():
         np.testing.assert_allclose(two[name], array, atol=2e-4, err_msg=name)
+
+
+def test_a_lost_process_is_one_line_and_other_errors_stay_what_they_are():
+    place = workers.Workers(1, 2)
+    with (
+        pytest.raises(Unavailable, match=r"Process 1 of 2 has lost another one.*the training goes on\."),
+        place.together(),
+    ):
+        raise ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer")
+    with pytest.raises(ValueError, match="shapes"), place.together():
+        raise ValueError("shapes do not fit")
 
 
 @pytest.mark.parametrize(("count", "processes"), [(10, 2), (7, 2), (5, 3)])

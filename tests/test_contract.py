@@ -213,7 +213,7 @@ def provoked(store: Path, photos: Path, tmp_path: Path, capfd: Any) -> dict[int,
 
 
 FORBIDDEN_BY_CLAIM = (("/model", "get"), ("/model/file", "get"))
-"""Where a 403 takes a user without the claim: tests/test_access.py has them."""
+"""Where a 403 takes a user without the claim: tests/test_access_rules.py has them."""
 
 
 def test_every_documented_status_occurs(store: Path, photos: Path, tmp_path: Path, capfd: Any) -> None:

@@ -25,6 +25,7 @@ PROJECT_NUMBER = "123456789012"
 KEY_ID = "key-1"
 USER = "ana"
 APP = "1:123456789012:web:abcdef"
+NOW = int(time.time())
 
 # Loaded by Python itself in every process of the server, so that the program that is tested stays as it deploys: no
 # setting of it can name another server for Google's keys.
@@ -90,6 +91,10 @@ def bearer(token: str) -> dict[str, str]:
 
 def attested(token: str) -> dict[str, str]:
     return {"X-Firebase-AppCheck": token}
+
+
+def good() -> dict[str, str]:
+    return {**bearer(id_token()), **attested(app_token())}
 
 
 class Google:

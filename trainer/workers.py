@@ -65,7 +65,10 @@ class Workers:
 
         try:
             yield
-        except jax.errors.JaxRuntimeError as error:
+        except (jax.errors.JaxRuntimeError, ValueError) as error:
+            # Handing out what all have to agree on, JAX raises a ValueError.
+            if isinstance(error, ValueError) and "Gloo" not in str(error):
+                raise
             raise Unavailable(
                 f"Process {self.process} of {self.processes} has lost another one, whose own output says why "
                 f"({_first_line(error)}). {AGAIN}"
