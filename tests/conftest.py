@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import uuid
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from contract import ContractClient
 from flask import Flask
+from rich.console import Console
 
 from classifier.cloud_store import CloudStore
 from classifier.store import LocalStore, ObjectStore
@@ -67,3 +69,9 @@ def cloud_store(emulator: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clou
 def store(request: pytest.FixtureRequest) -> ObjectStore:
     """Each kind of store in turn, empty."""
     return request.getfixturevalue(f"{request.param}_store")
+
+
+@pytest.fixture
+def console() -> Console:
+    """A console whose lines nobody reads, wide enough that none is broken."""
+    return Console(file=io.StringIO(), width=200)

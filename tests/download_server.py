@@ -113,3 +113,15 @@ def archive_with(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
             member.size = len(data) if member.isreg() else 0
             archive.addfile(member, io.BytesIO(data))
     return file.getvalue()
+
+
+def member_of(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    """Return a member of an archive, of any kind."""
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    return member
+
+
+def files_in(folder: Path) -> set[str]:
+    """Return the paths of the files in a folder, relative to it."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import os
 import shutil
 import signal
-import stat
 import subprocess
 import sys
-import tarfile
-import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,20 +17,14 @@ from rich.console import Console
 
 from classifier.errors import Conflict, Corrupt, InvalidRequest, InvalidSetting, NotFound, Refused, Unavailable
 from tests import photo_sets
-from tests.download_server import Served, archive_of, archive_with, serving
+from tests.download_server import Served, archive_of, archive_with, files_in, member_of, serving
 from tests.killpoints import kill_everywhere
 from tests.processes import ROOT, environment
 from trainer import download
 from trainer.config import DataConfig
 from trainer.datasets import list_photos
-from trainer.download_archive import unpack_tar, unpack_zip
 from trainer.download_transfer import ATTEMPTS, fetch
 from trainer.main import app
-
-
-@pytest.fixture
-def console() -> Console:
-    return Console(file=io.StringIO(), width=200)
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +49,6 @@ def _get(folder: Path, console: Console, **options) -> bool:
     return download.download_food_101(folder, console, pause=0.001, **options)
 
 
-def _names(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
 def test_the_official_archive_is_what_others_record():
     # size and sha256: TensorFlow Datasets, url_checksums/food101.txt
     assert download.FOOD_101.url == "https://data.vision.ee.ethz.ch/cvl/food-101.tar.gz"
@@ -74,7 +59,7 @@ def test_the_official_archive_is_what_others_record():
 def test_food_101_is_downloaded_once_and_loads(server, photos, tmp_path, console):
     folder = tmp_path / "data" / "food"
     assert _get(folder, console)
-    assert _names(folder) == _names(photos)
+    assert files_in(folder) == files_in(photos)
     assert [path.name for path in folder.parent.iterdir()] == ["food"]
     assert len(list_photos(DataConfig("food-101", str(folder))).frame) == 9
     server.requests.clear()
@@ -151,7 +136,7 @@ def test_a_wrong_checksum_is_refused_and_nothing_is_kept(server, archive, tmp_pa
     with pytest.raises(Corrupt, match=rf"Expected sha256 {download.FOOD_101.sha256} of .*; received [0-9a-f]{{64}}\."):
         _get(tmp_path / "food", console)
     assert not (tmp_path / "food").exists()
-    assert _names(tmp_path / "food.partial") <= {"lock", "food-101.tar.gz.partial.json"}
+    assert files_in(tmp_path / "food.partial") <= {"lock", "food-101.tar.gz.partial.json"}
     assert len(server.requests) == 1
 
 
@@ -187,7 +172,7 @@ def test_other_files_are_left_alone(server, photos, tmp_path, console):
     (tmp_path / "food" / "thesis.doc").write_text("years of work")
     with pytest.raises(Refused, match="holds other files: Expected Food-101's split table"):
         _get(tmp_path / "food", console)
-    assert _names(tmp_path / "food") == {"thesis.doc"}
+    assert files_in(tmp_path / "food") == {"thesis.doc"}
     shutil.copytree(photos, tmp_path / "cut")
     (tmp_path / "cut/images/apple/1.jpg").unlink()
     with pytest.raises(Refused, match=r"1 of 9 photos are missing, such as images/apple/1\.jpg"):
@@ -212,32 +197,6 @@ def test_two_downloads_to_one_folder_are_refused(server, tmp_path, console):
     assert _get(tmp_path / "food", console)
 
 
-def _member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
-    member = tarfile.TarInfo(name)
-    member.type, member.linkname = kind, target
-    return member
-
-
-@pytest.mark.parametrize(
-    ("member", "message"),
-    [
-        (_member("../outside"), "leads out of its folder"),
-        (_member("food-101/../../outside"), "leads out of its folder"),
-        (_member("/outside"), "leads out of its folder"),
-        (_member("..\\outside"), "leads out of its folder"),
-        (_member("food-101/link", tarfile.SYMTYPE, "/etc"), "no plain file or folder"),
-        (_member("food-101/link", tarfile.LNKTYPE, "../outside"), "no plain file or folder"),
-        (_member("food-101/pipe", tarfile.FIFOTYPE), "no plain file or folder"),
-        (_member("food-101/disk", tarfile.BLKTYPE), "no plain file or folder"),
-    ],
-)
-def test_an_archive_cannot_write_outside_its_folder(member, message, tmp_path, console):
-    (tmp_path / "evil.tar.gz").write_bytes(archive_with((_member("good.txt"), b"good"), (member, b"evil")))
-    with pytest.raises(Corrupt, match=message):
-        unpack_tar(tmp_path / "evil.tar.gz", tmp_path / "in" / "side", console, max_bytes=1000)
-    assert _names(tmp_path) == {"evil.tar.gz", "in/side/good.txt"}
-
-
 def test_an_archive_that_cannot_be_unpacked_is_downloaded_again(server, archive, tmp_path, console, monkeypatch):
     monkeypatch.setattr(download, "FOOD_101", server.remote())
     work = tmp_path / "food.partial"
@@ -253,24 +212,8 @@ def _broken(archive, *rest, **options):
     raise Corrupt(f"{archive.name} cannot be unpacked.")
 
 
-def test_an_archive_cannot_fill_the_disk(tmp_path, console):
-    bomb = archive_with(*((_member(f"{number}"), bytes(400_000)) for number in range(3)))
-    assert len(bomb) < 3000
-    (tmp_path / "bomb.tar.gz").write_bytes(bomb)
-    with pytest.raises(Corrupt, match="Expected at most 1000000 bytes"):
-        unpack_tar(tmp_path / "bomb.tar.gz", tmp_path / "in", console, max_bytes=1_000_000)
-    assert _names(tmp_path / "in") == {"0", "1"}
-
-
-@pytest.mark.parametrize("keep", [0.0, 0.3, 0.9])
-def test_a_truncated_archive_is_damaged(archive, keep, tmp_path, console):
-    (tmp_path / "cut.tar.gz").write_bytes(archive[: int(len(archive) * keep)])
-    with pytest.raises(Corrupt, match=r"cut\.tar\.gz cannot be unpacked: "):
-        unpack_tar(tmp_path / "cut.tar.gz", tmp_path / "in", console, max_bytes=10**9)
-
-
 def test_what_is_not_an_archive_or_another_one_is_said(tmp_path, console, monkeypatch):
-    other = archive_with((_member("food-101/readme.txt"), b"something else"))
+    other = archive_with((member_of("food-101/readme.txt"), b"something else"))
     for data, message in ((b"<html>" * 100, "cannot be unpacked"), (other, "not food-101 as it is published")):
         with serving(data) as served:
             monkeypatch.setattr(download, "FOOD_101", served.remote())
@@ -300,7 +243,7 @@ def test_a_download_killed_midway_goes_on(server, archive, tmp_path, console):
     assert not (tmp_path / "food").exists()
     server.requests.clear()
     assert _get(tmp_path / "food", console)
-    assert len(_names(tmp_path / "food")) == 12
+    assert len(files_in(tmp_path / "food")) == 12
     assert len(server.requests) == 1
 
 
@@ -319,103 +262,9 @@ def test_killed_at_every_step_nothing_looks_complete_and_the_next_call_ends_it(s
     server.requests.clear()
     for folder, whole in zip(left, complete, strict=True):
         assert _get(folder / "food", console) != whole
-        assert _names(folder / "food") == _names(photos)
+        assert files_in(folder / "food") == files_in(photos)
     # What was verified before the kill is not downloaded again.
     assert len(server.requests) < complete.count(False)
-
-
-KAGGLE = """#!{python}
-import shutil, sys
-print("fake kaggle:", *sys.argv[1:])
-if {code}:
-    sys.exit("403 Client Error: Forbidden for url")
-assert sys.argv[1:-1] == ["competitions", "download", "-c", "dog-breed-identification", "-p"], sys.argv
-if {archive!r}:
-    shutil.copyfile({archive!r}, sys.argv[-1] + "/dog-breed-identification.zip")
-"""
-
-
-def _kaggle(folder: Path, monkeypatch: pytest.MonkeyPatch, archive: Path | None = None, code: int = 0) -> None:
-    """Put a stand-in first on PATH: the real `kaggle` needs an account and the network, which tests have not.
-
-    It is called as kaggle 2.2 documents it, and leaves or says what that does.
-    """
-    program = folder / "bin" / "kaggle"
-    program.parent.mkdir(exist_ok=True)
-    program.write_text(KAGGLE.format(python=sys.executable, code=code, archive=str(archive or "")))
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-
-
-@pytest.fixture
-def dogs(tmp_path) -> Path:
-    """Kaggle's archive in small: labels.csv, train/ and test/, which has no labels."""
-    root = photo_sets.dog_breed(tmp_path / "dogs", photos=3)
-    path = tmp_path / "dogs.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        for photo in sorted(root.rglob("*.*")):
-            archive.write(photo, photo.relative_to(root))
-        archive.write(photo, "test/unlabelled.jpg")
-        archive.writestr("sample_submission.csv", "id,affenpinscher\n")
-    return path
-
-
-def test_dog_breed_comes_through_kaggle_s_command(dogs, tmp_path, monkeypatch, capfd):
-    _kaggle(tmp_path, monkeypatch, dogs)
-    folder = tmp_path / "data" / "dog-breed"
-    app(["download", "dog-breed", str(folder)], standalone_mode=False)
-    assert "fake kaggle: competitions download" in capfd.readouterr().out
-    assert _names(folder) == _names(tmp_path / "dogs")
-    assert len(list_photos(DataConfig("dog-breed", str(folder))).frame) == 9
-    _kaggle(tmp_path, monkeypatch, code=1)
-    app(["download", "dog-breed", str(folder)], standalone_mode=False)
-    assert capfd.readouterr().out == f"dog-breed was already in {folder}\n"
-
-
-def test_without_kaggle_it_is_said_how_to_get_it(tmp_path, monkeypatch, console):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    steps = r"pip install kaggle.*/c/dog-breed-identification/rules.*kaggle\.com/settings/api.*unpack labels\.csv"
-    with pytest.raises(NotFound, match=rf"there is no `kaggle`\..*{steps}"):
-        download.download_dog_breed(tmp_path / "dogs", console)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("code", [0, 1])
-def test_where_kaggle_fails_it_is_said_what_it_needs(tmp_path, monkeypatch, console, capfd, code):
-    _kaggle(tmp_path, monkeypatch, code=code)
-    what = "ended with exit code 1" if code else "left no dog-breed-identification.zip"
-    with pytest.raises(Unavailable, match=rf"`kaggle competitions download` {what}; .* accept the competition's rules"):
-        download.download_dog_breed(tmp_path / "breeds", console)
-    assert "fake kaggle" in capfd.readouterr().out
-    assert not (tmp_path / "breeds").exists()
-
-
-def test_a_damaged_archive_of_kaggle_s_is_removed(dogs, tmp_path, monkeypatch, console):
-    whole = dogs.read_bytes()
-    for damaged in (whole[: len(whole) // 2], whole[:300] + b"?" * 100 + whole[400:]):
-        dogs.write_bytes(damaged)
-        _kaggle(tmp_path, monkeypatch, dogs)
-        with pytest.raises(Corrupt, match=r"dog-breed-identification\.zip cannot be unpacked"):
-            download.download_dog_breed(tmp_path / "breeds", console)
-        assert not (tmp_path / "breeds").exists()
-        assert not list((tmp_path / "breeds.partial").glob("*.zip"))
-    dogs.write_bytes(whole)
-    assert download.download_dog_breed(tmp_path / "breeds", console)
-
-
-@pytest.mark.parametrize("name", ["../outside", "/outside", "train/../../outside", "train\\..\\outside"])
-def test_a_zip_archive_cannot_write_outside_its_folder(name, tmp_path, console):
-    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
-        archive.writestr(name, "evil")
-    with pytest.raises(Corrupt, match="leads out of its folder"):
-        unpack_zip(tmp_path / "evil.zip", tmp_path / "in" / "side", console, max_bytes=1000)
-    link = zipfile.ZipInfo("link")
-    link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
-        archive.writestr(link, "/etc")
-    with pytest.raises(Corrupt, match="no plain file"):
-        unpack_zip(tmp_path / "evil.zip", tmp_path / "in" / "side", console, max_bytes=1000)
-    assert _names(tmp_path) == {"evil.zip"}
 
 
 def test_what_cannot_be_downloaded_is_said(tmp_path, console):

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from classifier.errors import InvalidRequest, PointerError
+from classifier.errors import InvalidRequest, NotFound, PointerError, Refused
 from trainer.atomic_files import PARTIAL
 from trainer.config import TrainingConfig
 from trainer.photos import CheckedPhotos
@@ -25,6 +25,8 @@ from trainer.search_workers import Role, connect, serve, signs_of_life
 from trainer.training import require_effect
 from trainer.trials import HeadRunner, Runner, TrainingRunner, save_weights
 from trainer.tuning_results import TrialLines, write_results
+
+COMPLETE = "the search is complete; a larger --max-trials or --time-budget continues it"
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,9 @@ def tune(
             "settings, which `trainer tune --help` names."
         )
     if role.kind == "worker":
+        if not options.overwrite and is_complete(path, config, space, options):
+            console.print(COMPLETE, highlight=False)
+            return SearchFolder(path).trials()
         console.print(f"waiting for the chief at {role.address}", highlight=False)
         chief = connect(role)
         search = Search(config, join_search(path, config, space, options.kind), space, options)
@@ -106,12 +111,29 @@ class Search:
 
 def open_oracle(search: Search) -> LastingOracle:
     """Return the search's oracle where it was left, and remove from the folder what a kill left half done."""
+    oracle = _oracle(search)
+    oracle.save()
+    _tidy(search.folder, search.options.keep)
+    return oracle
+
+
+def is_complete(path: Path, config: TrainingConfig, space: Space, options: SearchOptions) -> bool:
+    """Return whether the folder holds this very search, at its end: a chief that finds it so will not answer."""
+    if not SearchFolder(path).oracle.is_file():
+        return False
+    try:
+        folder = join_search(path, config, space, options.kind)
+    except (NotFound, Refused):
+        # A chief may still replace it; what it leaves is looked at when it answers.
+        return False
+    return _oracle(Search(config, folder, space, options)).over
+
+
+def _oracle(search: Search) -> LastingOracle:
     options = search.options
     oracle = build_oracle(options.kind, search.space, max_trials=options.max_trials, seed=search.config.schedule.seed)
     oracle.time_budget = options.time_budget
     oracle.keep_in(search.folder.oracle)
-    oracle.save()
-    _tidy(search.folder, options.keep)
     return oracle
 
 
@@ -207,7 +229,7 @@ def _without_remarks() -> Iterator[None]:
 def _lead(oracle: LastingOracle, role: Role, options: SearchOptions, lines: TrialLines, console: Console) -> None:
     """Hand out trials to workers until there are no more; a search that is complete waits for nobody."""
     if oracle.over:
-        console.print("the search is complete; a larger --max-trials or --time-budget continues it", highlight=False)
+        console.print(COMPLETE, highlight=False)
         return
     console.print(f"chief at {role.address}, for workers with the same --run and options", highlight=False)
 
