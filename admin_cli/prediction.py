@@ -27,6 +27,12 @@ PROBLEMS: dict[str, type[PointerError]] = {
     "urn:pointer:problem:corrupt-version": Corrupt,
 }
 """What a function's problem is here; another one goes by its status."""
+TOKENS = {
+    "POINTER_ID_TOKEN": ("Authorization", "Bearer {}"),
+    "POINTER_APP_CHECK_TOKEN": ("X-Firebase-AppCheck", "{}"),
+}
+"""From the environment, not the command line, which every user of a machine can read; with the headers they fill."""
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def predict(
@@ -38,7 +44,12 @@ def predict(
     top_k: Annotated[int, typer.Option("--top-k", help="How many labels.", min=1, max=100)] = 5,
     tta: Annotated[bool, typer.Option("--tta", help="Average over the photo and its mirror image.")] = False,
     url: Annotated[
-        str | None, typer.Option("--url", help="Ask this function. Default: run production's model here.")
+        str | None,
+        typer.Option(
+            "--url",
+            help="Ask this function, with POINTER_ID_TOKEN and POINTER_APP_CHECK_TOKEN. Default: run production's "
+            "model here.",
+        ),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     model: ModelOption = DEFAULT_MODEL,
@@ -122,8 +133,12 @@ def _ask(url: str, content: bytes, query: Query) -> dict[str, Any]:
     import urllib.parse
     import urllib.request
 
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+    address = urllib.parse.urlsplit(url)
+    if address.scheme not in ("http", "https"):
         raise InvalidRequest(f"Expected --url to start with http:// or https://; received {url!r}.")
+    tokens = _tokens()
+    if tokens and address.scheme == "http" and address.hostname not in LOOPBACK:
+        raise InvalidRequest(f"Expected an https:// --url for the tokens in {' and '.join(TOKENS)}; received {url!r}.")
     parameters = {"top_k": str(query.top_k)} | ({"tta": "1"} if query.tta else {})
     if query.gradcam is not None:
         parameters |= {
@@ -136,6 +151,8 @@ def _ask(url: str, content: bytes, query: Query) -> dict[str, Any]:
         headers={"Content-Type": "application/octet-stream"},
         method="POST",
     )
+    for header, token in tokens.items():
+        request.add_unredirected_header(header, token)  # nobody else is to get them
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - as above
             return _checked(url, response.status, response.read())
@@ -145,6 +162,18 @@ def _ask(url: str, content: bytes, query: Query) -> dict[str, Any]:
         cause = getattr(error, "reason", error)
         reason = getattr(cause, "strerror", None) or cause
         raise Unavailable(f"{url} cannot be reached: {reason}. Is it running?") from error
+
+
+def _tokens() -> dict[str, str]:
+    """Return the headers that tell a function who is calling."""
+    headers = {}
+    for name, (header, form) in TOKENS.items():
+        token = os.environ.get(name, "").strip()
+        if not (token.isascii() and token.isprintable()) or " " in token:
+            raise InvalidRequest(f"Expected a token in {name}; received characters that none has.")
+        if token:
+            headers[header] = form.format(token)
+    return headers
 
 
 def _checked(url: str, status: int, body: bytes) -> dict[str, Any]:
@@ -157,6 +186,8 @@ def _checked(url: str, status: int, body: bytes) -> dict[str, Any]:
         return reply
     if isinstance(reply, dict) and "title" in reply:
         message = f"{reply['title']} ({status}): {reply.get('detail', '')}"
+        if status == 401:
+            message += f" Set {' or '.join(TOKENS)}, whichever it asks for."
         if kind := PROBLEMS.get(str(reply.get("type"))):
             raise kind(message)
     else:

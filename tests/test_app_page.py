@@ -50,7 +50,7 @@ def test_the_page_and_its_files(client: FlaskClient) -> None:
         assert again.status_code == 304
         assert "http" not in reply.text.replace("http-equiv", ""), "the page asks another server for something"
         total += len(reply.data)
-    assert total < 16_000
+    assert total < 18_000
 
 
 def test_the_pages_links_work_here_and_behind_hosting(client: FlaskClient) -> None:

@@ -4,7 +4,7 @@
 
 /** @typedef {import("../../clients/typescript/pointer").components["schemas"]} Schemas */
 /** @typedef {import("../../clients/typescript/pointer").operations} Operations */
-/** @typedef {Error & { slug?: string, passes?: boolean }} Problem */
+/** @typedef {Error & { slug?: string, passes?: boolean, wanted?: string }} Problem */
 
 /** @type {(id: string) => any} */
 const $ = (id) => document.getElementById(id);
@@ -16,12 +16,14 @@ let photoUrl = "";
 let asked = null; // the label that the last request was about
 /** @type {AbortController | null} */
 let running = null; // of the request under way
+/** @type {Record<string, string>} */
+let tokens = {}; // that the function asked for, as headers
 
 /** @type {(path: string, options?: RequestInit) => Promise<any>} */
 async function ask(path, options) {
   let reply;
   try {
-    reply = await fetch(new URL(path, API), options);
+    reply = await fetch(new URL(path, API), { ...options, headers: tokens });
   } catch (error) {
     if (aborted(error)) throw error;
     const message = "The server cannot be reached. Check your connection, then try again.";
@@ -35,6 +37,7 @@ async function ask(path, options) {
   const error = new Error(detail || `The server answered with status ${reply.status}.`);
   error.slug = type.split(":").pop();
   error.passes = reply.status === 429 || reply.status >= 500;
+  error.wanted = reply.headers.get("WWW-Authenticate") ?? "";
   throw error;
 }
 
@@ -48,11 +51,30 @@ function tell(error) {
   $("detail").textContent = error.message;
   $("again").hidden = !error.passes;
   $("status").textContent = "";
+  if (error.slug === "unauthenticated") askForTokens(error.wanted);
+}
+
+/** @param {string} wanted */
+function askForTokens(wanted) {
+  $("tokens").hidden = false;
+  $("user").hidden = !wanted.includes("Bearer");
+  $("app").hidden = !wanted.includes("FirebaseAppCheck");
+  // Nothing is wrong yet where none was given.
+  $("problem").hidden = Object.keys(tokens).length === 0;
+}
+
+/** @param {Event} event */
+function takeTokens(event) {
+  event.preventDefault();
+  const [user, app] = ["user", "app"].map((id) => $(id).control.value.trim());
+  tokens = { ...(user && { Authorization: `Bearer ${user}` }), ...(app && { "X-Firebase-AppCheck": app }) };
+  photo ? classify(asked) : look();
 }
 
 function calm() {
   $("problem").hidden = true;
   $("empty").hidden = true;
+  $("tokens").hidden = true;
 }
 
 async function look() {
@@ -190,6 +212,7 @@ $("strength").addEventListener("input", () => {
   $("overlay").style.opacity = `${Number($("strength").value) / 100}`;
   $("percent").textContent = `${$("strength").value} %`;
 });
+$("tokens").addEventListener("submit", takeTokens);
 $("tta").addEventListener("change", () => photo && classify(null));
 for (const id of ["retry", "again"]) $(id).addEventListener("click", () => (photo ? classify(asked) : look()));
 document.addEventListener("paste", (event) => choose(event.clipboardData?.files));
