@@ -29,20 +29,31 @@ sys.path[:0] = [str(ROOT), str(ROOT / "functions")]
 from classifier.bundle import read_bundle  # noqa: E402
 
 TRAINER = Path(sys.executable).parent / "trainer"
+HEAD_ONLY = ("--fine-tune-epochs", "0")
+HEADER = "| photos | network | trained | seeds | top-1, each | mean | s.d. | 95 % | s to train | s in all |"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A pretrained network's file of weights, and options."""
+
+    weights: str
+    options: tuple[str, ...] = ()
+    fine_tuning: tuple[str, ...] = ()
+    """Those that have no effect on a head alone."""
+
+
 NETWORKS = {
-    "mobilenet_v2": ("mobilenet_v2_1.0_224_no_top.weights.h5", ()),
-    "inception_v3": (
+    "mobilenet_v2": Network("mobilenet_v2_1.0_224_no_top.weights.h5"),
+    "inception_v3": Network(
         "inception_v3_through_mixed8_no_top_float.weights.h5",
+        ("--backbone-layer", "mixed8", "--image-size", "400", "--precision", "mixed_bfloat16"),
         (
-            "--backbone-layer", "mixed8", "--image-size", "350", "--label-smoothing", "0.1", "--mixup", "0.2",
-            "--augmentation-strength", "1.7", "--average-epochs", "2", "--fine-tune-epochs", "16",
-            "--precision", "mixed_bfloat16",
+            "--label-smoothing", "0.1", "--mixup", "0.2", "--augmentation-strength", "1.7", "--average-epochs", "2",
+            "--fine-tune-epochs", "18",
         ),
     ),
 }  # fmt: skip
-"""File of weights, and what else its network needs."""
-HEAD_ONLY = ("--fine-tune-epochs", "0")
-HEADER = "| photos | network | trained | seeds | top-1, each | mean | s.d. | 95 % | s to train | s in all |"
 
 
 @dataclass(frozen=True)
@@ -51,12 +62,18 @@ class Case:
 
     dataset: str
     architecture: str
-    options: tuple[str, ...]
+    fine_tuned: bool
 
     @property
     def trained(self) -> str:
         """What of the network is trained."""
-        return "head" if HEAD_ONLY[0] in self.options else "head, then fine-tuned"
+        return "head, then fine-tuned" if self.fine_tuned else "head"
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What `trainer train` is given beside data, weights and seed."""
+        network = NETWORKS[self.architecture]
+        return (*network.options, *(network.fine_tuning if self.fine_tuned else HEAD_ONLY))
 
 
 @dataclass(frozen=True)
@@ -103,9 +120,9 @@ def cases(architectures: list[str], datasets: list[str], phases: list[str]) -> I
     for architecture in architectures:
         for dataset in datasets:
             if "head" in phases:
-                yield Case(dataset, architecture, HEAD_ONLY)
+                yield Case(dataset, architecture, fine_tuned=False)
             if "fine-tuning" in phases and dataset != "dog-breed":
-                yield Case(dataset, architecture, ())
+                yield Case(dataset, architecture, fine_tuned=True)
 
 
 def run(case: Case, seed: int, data: Path, weights: Path) -> Result:
@@ -114,13 +131,12 @@ def run(case: Case, seed: int, data: Path, weights: Path) -> Result:
     Raises:
         SystemExit: the training failed; its output is the message.
     """
-    file, needed = NETWORKS[case.architecture]
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / "run" / "bundle"
         command = [
             TRAINER, "train", "--dataset", case.dataset, "--data-dir", data / case.dataset,
-            "--architecture", case.architecture, "--weights", weights / file, *needed, *case.options,
-            "--seed", seed, "--no-report", "--run", bundle.parent,
+            "--architecture", case.architecture, "--weights", weights / NETWORKS[case.architecture].weights,
+            *case.options, "--seed", seed, "--no-report", "--run", bundle.parent,
         ]  # fmt: skip
         began = time.perf_counter()
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
