@@ -18,12 +18,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -148,13 +149,21 @@ def measure_load(
 
 
 def measure_memory(served: Served, registry: Registry, photo: bytes, swaps: int) -> dict[str, float | int | str | bool]:
-    """Return the memory after a few swaps, and after all."""
-    memory = []
+    """Return the memory after a few swaps and after all: medians of a second, in which the swap comes to rest."""
+    memory = {}
     with asking(served.port, photo, 1) as asked:
-        for number in range(swaps):
+        for number in range(1, swaps + 1):
             until_served(asked, swap(registry, f"v{number % 5 + 1}"))
-            memory.append(served.memory().pss)
-    return {"swaps": swaps, "pss_early_mb": memory[FEW_SWAPS - 1], "pss_late_mb": memory[-1]}
+            if number in (FEW_SWAPS, swaps):
+                memory[number] = median(each_after(0.2, lambda: served.memory().pss, times=5))
+    return {"swaps": swaps, "pss_early_mb": memory[FEW_SWAPS], "pss_late_mb": memory[swaps]}
+
+
+def each_after(seconds: float, measure: Callable[[], float], times: int) -> Iterator[float]:
+    """Yield so many measurements, each after a pause."""
+    for _ in range(times):
+        time.sleep(seconds)
+        yield measure()
 
 
 @contextmanager
