@@ -230,11 +230,16 @@ def choose(
 def latencies(
     contents: dict[str, bytes], photo: NDArray[np.uint8], threads: int, runs: int = LATENCY_RUNS
 ) -> dict[str, float]:
-    """Return the median milliseconds of each file's forward pass, measured in turn so that all see the same noise."""
+    """Return the median milliseconds of each file's forward pass, measured in turn so that all see the same noise.
+
+    A pass that is not timed goes before each one that is: the threads of the file before go on spinning for a while,
+    and a file that serves has the CPUs to itself.
+    """
     models = {name: Model(content, threads=threads) for name, content in contents.items()}
     times: dict[str, list[float]] = {name: [] for name in models}
     for round_ in range(runs + 3):
         for name, model in models.items():
+            model.run(photo)
             began = time.perf_counter()
             model.run(photo)
             if round_ >= 3:
