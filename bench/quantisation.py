@@ -1,12 +1,12 @@
 """What quantisation costs and saves: every variant of MobileNetV2 and Xception, measured in turn in one process.
 
-    python bench/quantisation.py [--data DIR] [--weights DIR] [--network NAME] [--repeats 5]
+    python bench/quantisation.py [--data DIR] [--weights DIR] [--network NAME] [--threads 2] [--repeats 5]
 
 MobileNetV2 has its ImageNet weights and a linear head that is trained here on food-101; its top-1, agreement and
 heatmaps are those of the test photos. Xception's weights are random: only its speed, size and memory mean anything,
 and its agreement says how far rounding carries through a network that has learnt nothing. Latency is the median of one
-forward pass with all CPUs, the ratio that to float32's: the median over the repeats, with their range. Memory is what
-loading and running the file adds to the peak of a process of its own.
+forward pass with all CPUs or so many threads, the ratio that to float32's: the median over the repeats, with their
+range. Memory is what loading and running the file adds to the peak of a process of its own.
 """
 
 from __future__ import annotations
@@ -49,15 +49,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(data), help="folder with food-101")
     parser.add_argument("--weights", type=Path, default=Path(weights), help="folder with the MobileNetV2 weights")
     parser.add_argument("--network", choices=("mobilenet_v2", "xception"), help="only this one")
+    cpus = os.cpu_count() or 1
+    parser.add_argument("--threads", type=int, default=cpus, help="of a forward pass (default: %(default)s, all CPUs)")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     if options.network != "xception":
-        mobilenet_v2(options.data / "food-101", options.weights, options.repeats)
+        mobilenet_v2(options.data / "food-101", options.weights, options.threads, options.repeats)
     if options.network != "mobilenet_v2":
-        xception(options.data / "food-101", options.repeats)
+        xception(options.data / "food-101", options.threads, options.repeats)
 
 
-def mobilenet_v2(photos: Path, weights: Path, repeats: int) -> None:
+def mobilenet_v2(photos: Path, weights: Path, threads: int, repeats: int) -> None:
     """Train a head on food-101, then compare the variants on its test photos."""
     with quiet(tell_on_error=True):
         from trainer import training
@@ -76,10 +78,10 @@ def mobilenet_v2(photos: Path, weights: Path, repeats: int) -> None:
     rows = {split: np.flatnonzero(frame["split"] == split) for split in ("train", "test")}
     truth = class_targets(frame["label"], trained.labels, one_hot=False)[rows["test"]]
     print(f"MobileNetV2 224, {len(trained.labels)} classes, ImageNet weights, {len(truth)} test photos")
-    compare(trained.backbone, trained.head, trained.photos.source, list(frame["label"]), rows, truth, repeats)
+    compare(trained.backbone, trained.head, trained.photos.source, list(frame["label"]), rows, truth, threads, repeats)
 
 
-def xception(photos: Path, repeats: int) -> None:
+def xception(photos: Path, threads: int, repeats: int) -> None:
     """Compare the variants of a network that has learnt nothing."""
     with quiet(tell_on_error=True):
         import keras
@@ -97,7 +99,7 @@ def xception(photos: Path, repeats: int) -> None:
     rows = {"train": np.setdiff1d(numbers, test), "test": test}
     print(f"Xception 299, {XCEPTION_CLASSES} classes, random weights, {len(test)} photos")
     labels = [path.parent.name for path in paths]
-    compare(backbone, head, source, labels, rows, None, repeats)
+    compare(backbone, head, source, labels, rows, None, threads, repeats)
 
 
 def compare(
@@ -107,6 +109,7 @@ def compare(
     labels: list[str],
     rows: dict[str, NDArray[np.intp]],
     truth: NDArray[np.int32] | None,
+    threads: int,
     repeats: int,
 ) -> None:
     """Convert, measure and print; without the truth, no top-1."""
@@ -116,7 +119,7 @@ def compare(
     from trainer.variants import convert_all, with_fusible_relus
 
     assert isinstance(source, PhotoSource)
-    chosen, threads = calibration_rows(labels, rows["train"]), os.cpu_count() or 1
+    chosen = calibration_rows(labels, rows["train"])
     with stopwatch() as (seconds, processor), quiet(tell_on_error=True):
         served = serving_model(with_fusible_relus(backbone), head)
         contents, failures = convert_all(served, lambda: (source.array(int(row)) for row in chosen))

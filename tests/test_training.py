@@ -25,7 +25,7 @@ from trainer.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingCo
 from trainer.datasets import class_targets
 from trainer.keeper import Keeper, TrainingDivergedError, TrainingState, merit
 from trainer.preparation import prepare_photos
-from trainer.run_folder import RunFolder, clear_unfinished_bundle, open_run, replace_bundle, start_run
+from trainer.run_folder import open_run, start_run
 
 
 @pytest.fixture(scope="module")
@@ -151,80 +151,6 @@ def test_a_run_killed_at_any_moment_can_be_read_and_resumed(photos, tmp_path):
             TrainingState(run)
     _train(config, tmp_path / "run")
     assert len(pd.read_csv(tmp_path / "run" / "log.csv")) == 3
-
-
-def test_a_run_folder_is_not_taken_for_another_run(photos, tmp_path):
-    config = _scratch(photos)
-    run = start_run(tmp_path / "run", config)
-    prepare_photos(config, run, Console(file=io.StringIO()))
-    other = replace(config, network=replace(config.network, dropout=0.5))
-    with pytest.raises(Refused, match=r"another configuration \(network\.dropout: 0\.2, then 0\.5\)"):
-        start_run(tmp_path / "run", other)
-    start_run(tmp_path / "run", other, overwrite=True)
-    assert open_run(tmp_path / "run")[1] == other
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "diary.txt").write_text("dear diary")
-    for overwrite in (False, True):
-        with pytest.raises(Refused, match="Expected an empty or new folder"):
-            start_run(tmp_path / "notes", config, overwrite=overwrite)
-    assert (tmp_path / "notes" / "diary.txt").is_file()
-
-
-def test_a_configuration_that_failed_is_replaced(photos, tmp_path):
-    wrong = replace(_scratch(photos), network=NetworkConfig("xeption", "none"))
-    with pytest.raises(InvalidRequest, match="received --architecture 'xeption'"):
-        _train(wrong, tmp_path / "run")
-    right = _scratch(photos)
-    (tmp_path / "run" / "features.npz").write_text("of another network")
-    assert not start_run(tmp_path / "run", right).features.exists()
-    assert open_run(tmp_path / "run")[1] == right
-
-
-def test_overwriting_removes_what_a_run_owns_and_nothing_else(photos, tmp_path):
-    config = _scratch(photos)
-    run = start_run(tmp_path / "run", config)
-    prepare_photos(config, run, Console(file=io.StringIO()))
-    owned = ["state.json", "features.npz", "log.csv", "checkpoints/x.h5", "bundle/report/a", "bundle.partial/b"]
-    for name in [*owned, "bundle.old/c", ".partial-state.json", "thesis.txt", "notes/mine.txt"]:
-        (run.path / name).parent.mkdir(parents=True, exist_ok=True)
-        (run.path / name).write_text("{}")
-    start_run(run.path, config, overwrite=True)
-    left = {path.relative_to(run.path).as_posix() for path in run.path.rglob("*")}
-    assert left == {"config.json", "notes", "notes/mine.txt", "thesis.txt"}
-
-
-@pytest.mark.parametrize(("text", "error"), [('{"hello": 1}', Refused), ("{", InvalidRequest), ("[]", Refused)])
-def test_another_program_s_config_is_left_alone(photos, tmp_path, text, error):
-    (tmp_path / "config.json").write_text(text)
-    (tmp_path / "thesis.txt").write_text("years of work")
-    for overwrite in (False, True):
-        with pytest.raises(error, match=r"config\.json is not"):
-            start_run(tmp_path, _scratch(photos), overwrite=overwrite)
-    with pytest.raises(error, match=r"config\.json is not"):
-        open_run(tmp_path)
-    assert (tmp_path / "config.json").read_text() == text
-    assert (tmp_path / "thesis.txt").is_file()
-
-
-def test_a_run_killed_while_its_first_file_is_written_starts_again(photos, tmp_path):
-    (tmp_path / ".partial-config.json").write_text("{")
-    start_run(tmp_path, _scratch(photos))
-    assert open_run(tmp_path)[1] == _scratch(photos)
-
-
-def test_a_crash_while_a_bundle_is_replaced_loses_neither(tmp_path):
-    run = RunFolder(tmp_path)
-    for number in (1, 2):
-        run.new_bundle.mkdir()
-        (run.new_bundle / "manifest.json").write_text(str(number))
-        replace_bundle(run)
-        assert (run.bundle / "manifest.json").read_text() == str(number)
-        assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
-    run.bundle.rename(run.old_bundle)
-    run.new_bundle.mkdir()
-    clear_unfinished_bundle(run)
-    assert (run.bundle / "manifest.json").read_text() == "2"
-    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_a_network_from_scratch_has_to_be_trained(photos, tmp_path):

@@ -237,13 +237,12 @@ def latencies(
     """
     models = {name: Model(content, threads=threads) for name, content in contents.items()}
     times: dict[str, list[float]] = {name: [] for name in models}
-    for round_ in range(runs + 3):
+    for _ in range(runs):
         for name, model in models.items():
             model.run(photo)
             began = time.perf_counter()
             model.run(photo)
-            if round_ >= 3:
-                times[name].append((time.perf_counter() - began) * 1000)
+            times[name].append((time.perf_counter() - began) * 1000)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
