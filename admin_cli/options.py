@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from classifier.registry import Registry
-from classifier.store import open_store
+from classifier.registry.rules import Registry
+from classifier.storage.opening import open_store
 
 StoreOption = Annotated[
     str, typer.Option("--store", envvar="MODEL_STORE", help="gs://bucket/prefix or a folder.", show_envvar=True)

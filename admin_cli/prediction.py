@@ -15,9 +15,9 @@ import typer
 from admin_cli.options import DEFAULT_MODEL, DEFAULT_STORE, JsonOption, ModelOption, StoreOption
 from admin_cli.output import percent, print_json, print_table, print_text
 from classifier.errors import Corrupt, InvalidRequest, NotFound, NotReady, PointerError, Unavailable
-from classifier.queries import LABEL_PREFIX, TOP_LABEL, Query
 from classifier.quiet import quiet
-from classifier.store import open_source
+from classifier.serving.query import LABEL_PREFIX, TOP_LABEL, Query
+from classifier.storage.protocol import open_source
 
 FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
 TIMEOUT_SECONDS = 60
@@ -111,10 +111,11 @@ def _write(path: Path, content: bytes) -> None:
 def _run_here(store: str, model: str, content: bytes, query: Query) -> dict[str, Any]:
     """Predict with the function's own parts and settings, in this process; its log goes nowhere."""
     from classifier import logs
-    from classifier.memory import Memory
-    from classifier.predictions import body_of, predict
-    from classifier.preprocessing import Limits
-    from classifier.server import Server
+    from classifier.photo.limits import Limits
+    from classifier.photo.memory import Memory
+    from classifier.serving.instance import Server
+    from classifier.serving.prediction import predict
+    from classifier.serving.reply_body import body_of
     from classifier.settings import Settings
 
     settings = Settings.from_env({**os.environ, "MODEL_STORE": store, "MODEL_NAME": model})

@@ -19,7 +19,7 @@ from admin_cli.options import (
 )
 from admin_cli.output import NOTHING, minute, print_json, print_table, print_text
 from admin_cli.replay import replay
-from classifier.channels import HistoryEntry
+from classifier.registry.channels import HistoryEntry
 
 ReasonOption = Annotated[str, typer.Option("--reason", help="Recorded in the history.")]
 

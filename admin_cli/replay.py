@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from classifier.manifest import Manifest
 from classifier.quiet import quiet
+from classifier.registry.manifest import Manifest
 
 
 def replay(manifest: Manifest, read_file: Callable[[str], bytes]) -> None:
-    """See `classifier.golden.replay`."""
-    from classifier import golden
+    """See `classifier.serving.golden.replay`."""
+    from classifier.serving import golden
 
     with quiet():
         golden.replay(manifest, read_file)

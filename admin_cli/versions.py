@@ -20,21 +20,11 @@ from admin_cli.options import (
     name_of,
     open_registry,
 )
-from admin_cli.output import (
-    NOTHING,
-    day,
-    figure,
-    megabytes,
-    minute,
-    percent,
-    print_json,
-    print_table,
-    print_text,
-)
+from admin_cli.output import NOTHING, day, figure, megabytes, minute, percent, print_json, print_table, print_text
 from admin_cli.replay import replay
 from classifier.errors import NotFound
-from classifier.manifest import MODEL_FILE, Manifest
-from classifier.registry import VersionSummary
+from classifier.registry.manifest import MODEL_FILE, Manifest
+from classifier.registry.rules import VersionSummary
 
 
 def publish(

@@ -20,13 +20,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainer.networks import heads
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from trainer.config import VariantName
+    from trainer.run.config import VariantName
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "functions")]
@@ -39,7 +41,13 @@ CONTRAST = 8.0
 """How much larger than usual the head's random weights are: one class stands out, and answers can be compared."""
 CALIBRATION_PHOTOS = 24
 KERAS_FILE, FACTS_FILE = "keras/model.keras", "facts.json"
-SOURCES = ("bench/bundles.py", "trainer/network.py", "trainer/gradcam.py", "trainer/variants.py", "requirements.txt")
+SOURCES = (
+    "bench/bundles.py",
+    "trainer/networks/backbones.py",
+    "trainer/networks/gradcam.py",
+    "trainer/export/litert.py",
+    "requirements.txt",
+)
 
 
 def stores(architecture: str) -> dict[str, Path]:
@@ -73,17 +81,17 @@ def make(architecture: str, folder: Path) -> None:
     import keras
     import numpy as np
 
-    from trainer import network
-    from trainer.config import NetworkConfig
-    from trainer.gradcam import serving_model
-    from trainer.variants import convert_all, with_fusible_relus
+    from trainer.export.litert import convert_all, with_fusible_relus
+    from trainer.networks import backbones
+    from trainer.networks.gradcam import serving_model
+    from trainer.run.config import NetworkConfig
 
     keras.utils.set_random_seed(7)
-    backbone = network.build_backbone(NetworkConfig(architecture, weights="none"))
-    head = network.build_head(backbone.output_shape[-1], CLASSES)
+    backbone = backbones.build_backbone(NetworkConfig(architecture, weights="none"))
+    head = heads.build_head(backbone.output_shape[-1], CLASSES)
     side = backbone.input_shape[1]
     settle(backbone, np.stack([*calibration_photos(side)][:8]))
-    logits = head.get_layer(network.LOGITS)
+    logits = head.get_layer(heads.LOGITS)
     logits.set_weights([CONTRAST * weights for weights in logits.get_weights()])
     save_plain(backbone, head, folder)
     served = serving_model(with_fusible_relus(backbone), head)
@@ -98,9 +106,11 @@ def settle(backbone: Any, photos: NDArray[np.uint8]) -> None:
     """Give every batch normalisation the statistics of these photos: without, all features of random weights vanish."""
     from keras import layers
 
-    from trainer import network
+    from trainer.networks import backbones
 
-    norms = [layer for layer in network.backbone_core(backbone).layers if isinstance(layer, layers.BatchNormalization)]
+    norms = [
+        layer for layer in backbones.backbone_core(backbone).layers if isinstance(layer, layers.BatchNormalization)
+    ]
     kept = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
@@ -114,10 +124,10 @@ def save_plain(backbone: Any, head: Any, folder: Path) -> None:
     import keras
     from keras import layers
 
-    from trainer import network
+    from trainer.networks import backbones
 
-    core = network.backbone_core(backbone)
-    trained = head.get_layer(network.LOGITS)
+    core = backbones.backbone_core(backbone)
+    trained = head.get_layer(heads.LOGITS)
     answer = layers.Dense(CLASSES, activation="softmax")
     model = keras.Model(core.input, answer(layers.GlobalAveragePooling2D()(core.output)))
     answer.set_weights(trained.get_weights())
@@ -159,11 +169,11 @@ def labels() -> list[str]:
 
 def publish(content: bytes, variant: str, side: int, store: Path) -> None:
     """Put a LiteRT file into a bundle, publish that and promote it."""
-    from classifier import golden
-    from classifier.bundle import entry_of
-    from classifier.manifest import MODEL_FILE, InputSpec, Manifest
-    from classifier.registry import Registry
-    from classifier.store import LocalStore
+    from classifier.registry.bundle import entry_of
+    from classifier.registry.manifest import MODEL_FILE, InputSpec, Manifest
+    from classifier.registry.rules import Registry
+    from classifier.serving import golden
+    from classifier.storage.local import LocalStore
 
     bundle = store / "bundle"
     bundle.mkdir(parents=True)

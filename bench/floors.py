@@ -3,8 +3,9 @@
     python bench/floors.py THREADS name=model.tflite ...
 
 It is a program of its own, because the algebra library takes its number of threads from the environment when it is
-loaded. Prints JSON: the median milliseconds of a forward pass of each file, in turn and through `classifier.model`,
-and the best rate of numpy's sgemm, a product of float32 matrices, in 10^9 multiplications a second.
+loaded. Prints JSON: the median milliseconds of a forward pass of each file, in turn and through
+`classifier.serving.model`, and the best rate of numpy's sgemm, a product of float32 matrices, in 10^9 multiplications
+a second.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ def forward_passes(files: Mapping[str, Path], threads: int) -> dict[str, float]:
     sys.path.insert(0, str(ROOT / "functions"))
     import numpy as np
 
-    from classifier.model import Model
     from classifier.quiet import quiet
+    from classifier.serving.model import Model
 
     with quiet(tell_on_error=True):
         models = {name: Model(file.read_bytes(), threads=threads) for name, file in files.items()}

@@ -36,6 +36,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from trainer.networks import heads
+
 os.environ["KERAS_BACKEND"] = "jax"
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "functions")]
@@ -46,10 +48,11 @@ import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
 from bench.preprocessing import jpeg, rendered_scene  # noqa: E402
-from classifier.manifest import InputSpec  # noqa: E402
-from classifier.preprocessing import load_array  # noqa: E402
-from trainer import compute, network  # noqa: E402
-from trainer.config import ComputeConfig, NetworkConfig, Precision  # noqa: E402
+from classifier.photo.preprocessing import load_array  # noqa: E402
+from classifier.registry.manifest import InputSpec  # noqa: E402
+from trainer.compute.strategy import Strategy  # noqa: E402
+from trainer.networks import backbones  # noqa: E402
+from trainer.run.config import ComputeConfig, NetworkConfig, Precision  # noqa: E402
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "mixed_float16", "mixed_bfloat16")
 PHOTO_SIZE = (512, 384)
@@ -124,13 +127,13 @@ def measure(architecture: str, batch: int, options: argparse.Namespace) -> Row:
     if options.devices > 1:
         names = keras.distribution.list_devices()[: options.devices]
         distribution = keras.distribution.DataParallel(devices=names)
-    strategy = compute.Strategy(ComputeConfig(precision=options.precision), distribution, options.devices)
+    strategy = Strategy(ComputeConfig(precision=options.precision), distribution, options.devices)
     with strategy.scope():
         config = NetworkConfig(architecture, "none", image_size=options.image_size)
-        backbone = network.build_backbone(config, precision=options.precision)
-        trained = network.set_trainable_layers(backbone, options.layers, scratch=False)
-        head = network.build_head(backbone.output_shape[-1], CLASSES)
-        model = network.classifier(backbone, head)
+        backbone = backbones.build_backbone(config, precision=options.precision)
+        trained = backbones.set_trainable_layers(backbone, options.layers, scratch=False)
+        head = heads.build_head(backbone.output_shape[-1], CLASSES)
+        model = heads.classifier(backbone, head)
         step, state = training_step(model, strategy.optimizer(keras.optimizers.Adam(1e-5)))
         side = backbone.input_shape[1]
         photos = Photos(batch * options.steps, side, batch)

@@ -27,7 +27,7 @@ from PIL import Image, ImageDraw
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "functions"))
 
-from classifier import heatmap, preprocessing  # noqa: E402
+from classifier.photo import heatmap, preprocessing  # noqa: E402
 
 LARGE = (4000, 3000)
 SIZES = (224, 299)

@@ -22,6 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
+from trainer.networks import heads
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "functions")]
 
@@ -29,8 +31,8 @@ import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from classifier.manifest import InputSpec  # noqa: E402
 from classifier.quiet import quiet  # noqa: E402
+from classifier.registry.manifest import InputSpec  # noqa: E402
 
 SHARED = ROOT.parent / "shared"
 XCEPTION_CLASSES = 101
@@ -62,10 +64,10 @@ def main() -> None:
 def mobilenet_v2(photos: Path, weights: Path, threads: int, repeats: int) -> None:
     """Train a head on food-101, then compare the variants on its test photos."""
     with quiet(tell_on_error=True):
-        from trainer import training
-    from trainer.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
-    from trainer.datasets import class_targets
-    from trainer.run_folder import start_run
+        from trainer.training import train
+    from trainer.data.loaders import class_targets
+    from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+    from trainer.run.folder import start_run
 
     config = TrainingConfig(
         DataConfig("food-101", str(photos)),
@@ -73,7 +75,7 @@ def mobilenet_v2(photos: Path, weights: Path, threads: int, repeats: int) -> Non
         ScheduleConfig(fine_tune_epochs=0),
     )
     with tempfile.TemporaryDirectory() as folder, quiet(tell_on_error=True):
-        trained = training.train(config, start_run(Path(folder) / "run", config), Console(quiet=True))
+        trained = train.train(config, start_run(Path(folder) / "run", config), Console(quiet=True))
     frame = trained.photos.frame
     rows = {split: np.flatnonzero(frame["split"] == split) for split in ("train", "test")}
     truth = class_targets(frame["label"], trained.labels, one_hot=False)[rows["test"]]
@@ -85,13 +87,13 @@ def xception(photos: Path, threads: int, repeats: int) -> None:
     """Compare the variants of a network that has learnt nothing."""
     with quiet(tell_on_error=True):
         import keras
-    from trainer import network
-    from trainer.config import NetworkConfig
-    from trainer.photos import PhotoSource
+    from trainer.data.source import PhotoSource
+    from trainer.networks import backbones
+    from trainer.run.config import NetworkConfig
 
     keras.utils.set_random_seed(7)
-    backbone = network.build_backbone(NetworkConfig("xception", "none"))
-    head = network.build_head(backbone.output_shape[-1], XCEPTION_CLASSES)
+    backbone = backbones.build_backbone(NetworkConfig("xception", "none"))
+    head = heads.build_head(backbone.output_shape[-1], XCEPTION_CLASSES)
     paths = sorted((photos / "images").glob("*/*.jpg"))[::5]
     source = PhotoSource(paths, InputSpec(width=299, height=299))
     numbers = np.arange(len(paths))
@@ -113,10 +115,11 @@ def compare(
     repeats: int,
 ) -> None:
     """Convert, measure and print; without the truth, no top-1."""
-    from trainer.export import calibration_rows, latencies, measure_variants
-    from trainer.gradcam import serving_model
-    from trainer.photos import PhotoSource
-    from trainer.variants import convert_all, with_fusible_relus
+    from trainer.data.sampling import calibration_rows
+    from trainer.data.source import PhotoSource
+    from trainer.export.choice import latencies, measure_variants
+    from trainer.export.litert import convert_all, with_fusible_relus
+    from trainer.networks.gradcam import serving_model
 
     assert isinstance(source, PhotoSource)
     chosen = calibration_rows(labels, rows["train"])

@@ -26,7 +26,7 @@ from statistics import mean, stdev
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "functions")]
 
-from classifier.bundle import read_bundle  # noqa: E402
+from classifier.registry.bundle import read_bundle  # noqa: E402
 
 TRAINER = Path(sys.executable).parent / "trainer"
 HEAD_ONLY = ("--fine-tune-epochs", "0")

@@ -32,7 +32,7 @@ from bench.measured import LABEL, Measured, Plan, measure, percentile  # noqa: E
 from bench.preprocessing import jpeg, rendered_scene  # noqa: E402
 from bench.processes import serve  # noqa: E402
 from bench.serving_tables import Group  # noqa: E402
-from classifier.manifest import MODEL_FILE  # noqa: E402
+from classifier.registry.manifest import MODEL_FILE  # noqa: E402
 from classifier.settings import Settings  # noqa: E402
 
 PHOTO_SIZE = (512, 384)

@@ -34,8 +34,8 @@ from bench import bundles  # noqa: E402
 from bench.measured import percentile  # noqa: E402
 from bench.processes import Served, serve  # noqa: E402
 from bench.serving import machine, some_photo  # noqa: E402
-from classifier.registry import Registry  # noqa: E402
-from classifier.store import LocalStore  # noqa: E402
+from classifier.registry.rules import Registry  # noqa: E402
+from classifier.storage.local import LocalStore  # noqa: E402
 
 TTL = 0.2
 ROUND = ("v2", "v3", "v4", "-", "v5", "-", "v6")

@@ -9,9 +9,9 @@ resizes as when serving, antialiased. The two peers do not, as is their default 
 tf.data's interpolates), so each is run a second time with an antialiased bilinear filter: like for like.
 
 Phase one: a head on a frozen MobileNetV2, with the same number of epochs, photos, batch size, optimizer, dropout and
-L2. Pointer computes the features once; its time is that of `trainer.training.train`, which also reads and checks every
-photo. The classic recipe runs the backbone on every batch of every epoch, without augmentation. Both are measured in
-full, with all that comes before the first epoch; nothing is extrapolated.
+L2. Pointer computes the features once; its time is that of `trainer.training.train.train`, which also reads and checks
+every photo. The classic recipe runs the backbone on every batch of every epoch, without augmentation. Both are
+measured in full, with all that comes before the first epoch; nothing is extrapolated.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def measure_pipelines(folder: Path, most: int | None, later: int) -> list[dict[s
 
 def pointer_batches(frame: Any, folder: Path, side: int) -> Batches:
     """Return Pointer's pipeline: uint8."""
-    from trainer.generator import flow_from_dataframe
+    from trainer.data.generator import flow_from_dataframe
 
     batches = flow_from_dataframe(frame, folder, target_size=(side, side), batch_size=BATCH)
     return lambda: through_threads(batches)
@@ -175,10 +175,10 @@ def measure_phase_one(folder: Path, weights: Path, epochs: int, most: int | None
     import pandas as pd
     from rich.console import Console
 
-    from trainer import training
-    from trainer.atomic_files import read_json
-    from trainer.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
-    from trainer.run_folder import start_run
+    from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+    from trainer.run.files import read_json
+    from trainer.run.folder import start_run
+    from trainer.training import train
 
     keras.ops.zeros(1)  # what is imported and started here is not measured
     config = TrainingConfig(
@@ -191,7 +191,7 @@ def measure_phase_one(folder: Path, weights: Path, epochs: int, most: int | None
     with tempfile.TemporaryDirectory() as temporary:
         began = time.perf_counter()
         run = start_run(Path(temporary) / "run", config)
-        training.train(config, run, Console(file=StringIO()))
+        train.train(config, run, Console(file=StringIO()))
         seconds = time.perf_counter() - began
         best = float(pd.read_csv(run.log)["val_accuracy"].max())
         decay = float(read_json(run.state)["head_decay"])

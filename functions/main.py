@@ -13,7 +13,7 @@ from classifier.settings import Settings
 if TYPE_CHECKING:
     from flask import Flask, Request, Response
 
-    from classifier.uploads import Labeller
+    from classifier.endpoints.uploads import Labeller
 
 # numpy's algebra library starts a thread for each CPU, which doubles the time that importing numpy takes, and no
 # matrix here is large enough for two.
@@ -67,7 +67,7 @@ else:
         return https_fn.on_request(**FOR_CALLERS)(function)
 
     def _on_call(function: Any) -> Any:
-        """Deploy a function as a callable one, whose protocol `classifier.callable` answers."""
+        """Deploy a function as a callable one, whose protocol `classifier.endpoints.callable` answers."""
         served: Any = _on_request(function)
         declared: Any = https_fn.on_call(**FOR_CALLERS)(function)
         served.__firebase_endpoint__ = declared.__firebase_endpoint__
@@ -86,7 +86,7 @@ def _delivered_until_it_succeeds(function: Any) -> Any:
 @_on_request
 def predict(request: Request) -> Response:
     """Classify a photo, and answer everything else of openapi.yaml."""
-    from classifier.app import answer
+    from classifier.endpoints.unread import answer
 
     with _one_at_a_time:
         app = _app()
@@ -95,8 +95,8 @@ def predict(request: Request) -> Response:
 
 @_on_call
 def classify(request: Request) -> Response:
-    """Classify a photo for the Firebase SDKs. `classifier.callable` says why it answers the protocol itself."""
-    from classifier.app import answer
+    """Classify a photo for the Firebase SDKs. `endpoints.callable` says why it answers the protocol itself."""
+    from classifier.endpoints.unread import answer
 
     with _one_at_a_time:
         app = _call_app()
@@ -109,7 +109,7 @@ if SETTINGS.upload_bucket and not SERVES_HTTP:  # a Firebase project has none be
     @storage_fn.on_object_finalized(bucket=SETTINGS.upload_bucket, **INSTANCES)
     def on_upload(event: Any) -> None:
         """Label a photo that was put into the bucket."""
-        from classifier.uploads import Upload
+        from classifier.endpoints.uploads import Upload
 
         with _one_at_a_time:
             labeller = _labeller()
@@ -120,20 +120,20 @@ if SETTINGS.upload_bucket and not SERVES_HTTP:  # a Firebase project has none be
 
 @cache
 def _app() -> Flask:
-    from classifier.app import create_app
+    from classifier.endpoints.app import create_app
 
     return create_app(SETTINGS)
 
 
 @cache
 def _call_app() -> Flask:
-    from classifier.callable import create_call_app
+    from classifier.endpoints.callable import create_call_app
 
     return create_call_app(SETTINGS)
 
 
 @cache
 def _labeller() -> Labeller:
-    from classifier.uploads import Labeller
+    from classifier.endpoints.uploads import Labeller
 
     return Labeller(SETTINGS)

@@ -10,14 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from contract import ContractClient
 from flask import Flask
 from rich.console import Console
 
-from classifier.cloud_store import CloudStore
-from classifier.store import LocalStore, ObjectStore
-from tests.app_client import client, published  # noqa: F401  # fixtures
-from tests.bundles import tiny_bundle, tiny_bundle_original  # noqa: F401  # fixtures
+from classifier.storage.cloud import CloudStore
+from classifier.storage.local import LocalStore
+from classifier.storage.protocol import ObjectStore
+from tests.support.app_client import client, published  # noqa: F401  # fixtures
+from tests.support.bundles import tiny_bundle, tiny_bundle_original  # noqa: F401  # fixtures
+from tests.support.contract import ContractClient
+from tests.support.processes import SUPPORT
 
 BUCKET = "pointer-tests"
 LONGEST = ("test_pipeline", "test_compute", "test_bad_data", "test_tuning", "test_schedules", "test_training")
@@ -40,7 +42,7 @@ def every_reply_is_held_against_the_contract() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[str]:
     """The URL of a Cloud Storage emulator with the bucket `BUCKET`, a process of its own."""
-    program = Path(__file__).with_name("gcs_emulator.py")
+    program = SUPPORT / "gcs_emulator.py"
     with subprocess.Popen(
         [sys.executable, program, BUCKET], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:

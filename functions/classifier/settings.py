@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from classifier.errors import InvalidRequest, InvalidSetting
-from classifier.names import bucket_of, check_model_name, check_name
+from classifier.storage.names import bucket_of, check_model_name, check_name
 
 MIB = 2**20
 MEMORIES = ("512", "1024", "2048", "4096")

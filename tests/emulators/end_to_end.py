@@ -1,6 +1,7 @@
 """Hosting, functions and auth together, as firebase-tools emulates them. `make test-emulators` runs this file.
 
-Storage's emulator is a download that is not needed anywhere else: `on_upload` is tested in tests/test_uploads.py.
+Storage's emulator is a download that is not needed anywhere else: `on_upload` is tested in
+tests/classifier/endpoints/test_uploads.py.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import pytest
 import requests
 
 from tests.emulators.suite import Suite, alive, emulators
-from tests.serving import photo_bytes, publish
+from tests.support.serving import photo_bytes, publish
 
 PHOTO = photo_bytes()
 CALL = {"data": {"image": base64.b64encode(PHOTO).decode(), "gradcam": True}}

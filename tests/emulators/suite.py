@@ -17,7 +17,7 @@ from typing import Any
 
 import requests
 
-from tests.serving import closed_port
+from tests.support.serving import closed_port
 
 ROOT = Path(__file__).resolve().parents[2]
 FIREBASE = ROOT / "node_modules/.bin/firebase"

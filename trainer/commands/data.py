@@ -18,7 +18,7 @@ from trainer.commands.options import (
     class_names,
 )
 from trainer.commands.screen import console
-from trainer.config import LARGEST_SEED
+from trainer.run.config import LARGEST_SEED
 
 
 def datasets(
@@ -40,11 +40,11 @@ def datasets(
     """
     from rich.table import Table
 
-    from trainer.datasets import LOADERS
+    from trainer.data.loaders import LOADERS
 
     if dataset is not None:
-        from trainer.config import DataConfig
-        from trainer.evaluating import describe_dataset
+        from trainer.evaluation.of_run import describe_dataset
+        from trainer.run.config import DataConfig
 
         if data_dir is None:
             raise InvalidRequest("Expected --data-dir with --dataset; received none.")
@@ -74,7 +74,7 @@ def download(
 
     Example: trainer download food-101 data/food-101
     """
-    from trainer.download import download as get
+    from trainer.download.datasets import download as get
 
     new = get(dataset, folder, console(), url=url)
     typer.echo(f"{dataset} {'is in' if new else 'was already in'} {folder}")
@@ -92,7 +92,7 @@ def samples(
 
     Example: trainer samples .samples
     """
-    from trainer.samples import generate
+    from trainer.samples.dataset import generate
 
     boxes = generate(folder, photos_per_class=photos_per_class, test_per_class=test_per_class, seed=seed)
     typer.echo(f"{len(boxes)} sample photos of {boxes['label'].nunique()} classes in {folder}")

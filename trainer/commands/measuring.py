@@ -31,9 +31,10 @@ def evaluate(
 
     Example: trainer evaluate runs/food --split validation --out tables
     """
-    from trainer.evaluating import evaluate_run
-    from trainer.run_folder import RunFolder
-    from trainer.strangers import measure_strangers, require_folder
+    from trainer.data.ood_photos import require_folder
+    from trainer.evaluation.of_run import evaluate_run
+    from trainer.evaluation.ood import measure_strangers
+    from trainer.run.folder import RunFolder
 
     if strangers is not None:
         require_folder(strangers)

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from classifier.errors import InvalidSetting, NotFound
-from classifier.manifest import Resize
-from trainer.config import (
+from classifier.registry.manifest import Resize
+from trainer.run.config import (
     LARGEST_SEED,
     SECTIONS,
     DataConfig,
@@ -197,7 +197,7 @@ def class_names(text: str) -> tuple[str, ...]:
 
 
 def _read_file(path: Path) -> dict[str, Any]:
-    from trainer.atomic_files import read_json
+    from trainer.run.files import read_json
 
     if not path.is_file():
         raise NotFound(f"Expected a configuration at --config {path}; there is none.")

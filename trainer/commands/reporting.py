@@ -12,7 +12,7 @@ from trainer.commands.options import RunArgument
 from trainer.commands.screen import console, load_keras
 
 if TYPE_CHECKING:
-    from trainer.run_folder import RunFolder
+    from trainer.run.folder import RunFolder
 
 ReportOption = Annotated[
     bool, typer.Option(help="Publish a report with the bundle, photos included; see trainer report --help.")
@@ -35,7 +35,7 @@ def report(
 
     Example: trainer report runs/food --strangers photos/other
     """
-    from trainer.run_folder import only_one, open_run
+    from trainer.run.folder import only_one, open_run
 
     folder, _ = open_run(run)
     with nullcontext() if out else only_one(run, folder.config):

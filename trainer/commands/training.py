@@ -21,11 +21,11 @@ from trainer.commands.options import (
 )
 from trainer.commands.reporting import ReportOption, write_report
 from trainer.commands.screen import console, load_keras, print_result
-from trainer.config import TrainingConfig, VariantName
+from trainer.run.config import TrainingConfig, VariantName
 
 if TYPE_CHECKING:
-    from trainer.run_folder import RunFolder
-    from trainer.workers import Workers
+    from trainer.compute.processes import Workers
+    from trainer.run.folder import RunFolder
 
 
 @training_options
@@ -50,9 +50,9 @@ def train(
 
     Example: trainer train --dataset folder --data-dir photos --architecture mobilenet_v2 --run runs/mine
     """
-    from trainer.run_folder import RunFolder, only_one, start_run
-    from trainer.strangers import require_folder
-    from trainer.workers import ALONE, read_workers
+    from trainer.compute.processes import ALONE, read_workers
+    from trainer.data.ood_photos import require_folder
+    from trainer.run.folder import RunFolder, only_one, start_run
 
     if strangers is not None:
         require_folder(strangers)
@@ -80,9 +80,10 @@ def _train(
 ) -> None:
     began = time.perf_counter()
     _load(place)
-    from trainer import bundle, training
+    from trainer.export import bundle
+    from trainer.training import train
 
-    trained = training.train(config, folder, console(), cache_bytes=cache_bytes, workers=workers)
+    trained = train.train(config, folder, console(), cache_bytes=cache_bytes, workers=workers)
     console().print(f"trained in {time.perf_counter() - began:.0f} s", highlight=False)
     if bundle.backend() != bundle.EXPORTING_BACKEND:
         console().print(f"next: KERAS_BACKEND=tensorflow trainer export {folder.path}", highlight=False, soft_wrap=True)
@@ -101,10 +102,10 @@ def _help_to_train(
 ) -> None:
     """Train as one of the processes that leave the run's folder to the chief."""
     _load(place)
-    from trainer import training
-    from trainer.run_folder import join_run
+    from trainer.run.folder import join_run
+    from trainer.training import train
 
-    training.train(config, join_run(run, config), console(), cache_bytes=cache_bytes, workers=workers)
+    train.train(config, join_run(run, config), console(), cache_bytes=cache_bytes, workers=workers)
     console().print(f"process {place.process} of {place.processes} is done", highlight=False)
 
 
@@ -113,7 +114,7 @@ def _load(place: Workers) -> None:
     load_keras(start=place.processes == 1)
     if place.processes > 1:
         from classifier.quiet import quiet
-        from trainer.workers import join_workers
+        from trainer.compute.processes import join_workers
 
         console().print(f"process {place.process} of {place.processes}: waiting for the others", highlight=False)
         with quiet(tell_on_error=True):
@@ -131,16 +132,17 @@ def export(
 
     Example: trainer export runs/food --tolerance 0.01
     """
-    from trainer.run_folder import only_one, open_run
+    from trainer.run.folder import only_one, open_run
 
     folder, config = open_run(run)
     with only_one(run, folder.config):
         load_keras()
-        from trainer import bundle, training
+        from trainer.export import bundle
+        from trainer.training import train
 
         if bundle.backend() != bundle.EXPORTING_BACKEND:
             raise InvalidSetting(f"Expected KERAS_BACKEND=tensorflow for the export; received {bundle.backend()}.")
-        trained = training.load_trained(folder, config)
+        trained = train.load_trained(folder, config)
         manifest = bundle.make_bundle(
             trained, config, folder, console(), tolerance=tolerance, variant=variant, strangers=strangers
         )

@@ -10,7 +10,7 @@ import typer
 
 from trainer.commands.options import CacheOption, WorkersOption, training_options
 from trainer.commands.screen import console, load_keras
-from trainer.config import TrainingConfig
+from trainer.run.config import TrainingConfig
 
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
@@ -56,29 +56,29 @@ def tune(
 
     Example: trainer tune --dataset folder --data-dir photos --architecture mobilenet_v2 --run tunings/mine
     """
-    from trainer.search_space import choose_parameters
+    from trainer.search.space import choose_parameters
 
     budget = None if time_budget is None else read_seconds(time_budget)
     names = [name.strip() for name in parameters.split(",") if name.strip()]
     space = choose_parameters(config, names, fine_tune=fine_tune)
     if show_space:
-        from trainer.tuning_results import print_space
+        from trainer.search.results import print_space
 
         print_space(space, console())
         return
     if run is None:
         raise typer.BadParameter("Missing option '--run': the folder of the search")
-    from trainer.search_workers import read_role
+    from trainer.search.processes import read_role
 
     role = read_role()
     load_keras()
-    from trainer import tuning
+    from trainer.search import tune
 
-    tuning.tune(
+    tune.tune(
         config,
         run,
         space,
-        tuning.SearchOptions(
+        tune.SearchOptions(
             kind=search, max_trials=max_trials, time_budget=budget, keep=keep, lost_after=worker_timeout,
             overwrite=overwrite, cache_bytes=None if cache_gb is None else int(cache_gb * 1e9), workers=workers,
         ),

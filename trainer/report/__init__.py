@@ -1,1 +1,1 @@
-"""The report of a run: `material` gathers, `charts` and `mosaics` draw, `sections` tells, `page` lays it out."""
+"""What a run has to show: `material` gathers, `charts` and `mosaics` draw, `document` tells, `page` lays it out."""

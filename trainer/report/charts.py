@@ -143,7 +143,7 @@ def reliability_diagram(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw how often labels given with a certain confidence were right, for each split.
 
     Args:
-        tables: `trainer.calibration.reliability` of each split.
+        tables: `trainer.metrics.calibration.reliability` of each split.
     """
     figure = new_figure(7.5, 4.4)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])

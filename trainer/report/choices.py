@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from trainer.evaluation import Evaluation
+from trainer.evaluation.served import Evaluation
 
 
 def samples(truth: NDArray[np.int32], classes: int, count: int, seed: int = 0) -> NDArray[np.intp]:

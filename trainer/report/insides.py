@@ -13,7 +13,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from classifier.errors import InvalidRequest
-from trainer import network
+from trainer.networks import backbones
 
 USUAL_LAYERS = 3
 CHANNELS = 7
@@ -50,7 +50,7 @@ class Layer:
 def load_backbone(model_file: Path) -> keras.Model:
     """Return the backbone of a bundle's ``model.keras``: uint8 photos -> features."""
     model = keras.saving.load_model(model_file, compile=False)
-    backbone: keras.Model = model.get_layer(network.BACKBONE)
+    backbone: keras.Model = model.get_layer(backbones.BACKBONE)
     return backbone
 
 
@@ -60,7 +60,7 @@ def choose_layers(backbone: keras.Model, names: Sequence[str] = ()) -> list[str]
     Raises:
         InvalidRequest: there is no such layer, or it has no rows and columns.
     """
-    core = network.backbone_core(backbone)
+    core = backbones.backbone_core(backbone)
     spatial = [layer.name for layer in core.layers if len(getattr(layer.output, "shape", ())) == 4][1:]
     for name in names:
         if name not in spatial:
@@ -78,10 +78,10 @@ def choose_layers(backbone: keras.Model, names: Sequence[str] = ()) -> list[str]
 
 
 def activations(
-    backbone: keras.Model, kind: network.Architecture, names: Sequence[str], photo: NDArray[np.uint8]
+    backbone: keras.Model, kind: backbones.Architecture, names: Sequence[str], photo: NDArray[np.uint8]
 ) -> list[Layer]:
     """Return what layers make of one photo, uint8 [H, W, 3]."""
-    core = network.backbone_core(backbone)
+    core = backbones.backbone_core(backbone)
     probe = _probe(core, kind, [core.get_layer(name).output for name in names])
     found = probe.predict(photo[None].astype(np.float32), verbose=0)
     found = found if isinstance(found, (list, tuple)) else [found]
@@ -89,7 +89,7 @@ def activations(
 
 
 def patterns(
-    backbone: keras.Model, kind: network.Architecture, name: str, channels: Sequence[int], seed: int = 0
+    backbone: keras.Model, kind: backbones.Architecture, name: str, channels: Sequence[int], seed: int = 0
 ) -> NDArray[np.uint8]:
     """Return for each channel of a layer a picture that it answers to strongly, uint8 [channels, side, side, 3].
 
@@ -106,7 +106,7 @@ def patterns(
     """
     import tensorflow as tf
 
-    core = network.backbone_core(backbone)
+    core = backbones.backbone_core(backbone)
     layer = core.get_layer(name)
     rectifier = isinstance(layer, (layers.ReLU, layers.Activation))
     part = keras.Model(core.input, layer.input if rectifier else layer.output)
@@ -142,7 +142,7 @@ def patterns(
     return found
 
 
-def _probe(core: keras.Model, kind: network.Architecture, outputs: Any) -> keras.Model:
+def _probe(core: keras.Model, kind: backbones.Architecture, outputs: Any) -> keras.Model:
     """Return a model from pixels in 0..255 to tensors inside the core."""
     pixels = keras.Input(core.input_shape[1:], dtype="float32")
     return keras.Model(pixels, keras.Model(core.input, outputs)(kind.scaling(pixels)))

@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from trainer.atomic_files import read_json, write_json
+from trainer.data.ood_photos import read_strangers
+from trainer.evaluation.ood import stranger_scores
 from trainer.report import insides, model_card, numbers, pictures, trust
 from trainer.report.document import Block, Paragraph, Section, to_markdown
 from trainer.report.material import Material, gather, measured
 from trainer.report.output import CARD, PAGE, Output
 from trainer.report.page import to_html
 from trainer.report.publication import publish_report
-from trainer.run_folder import RunFolder
-from trainer.strangers import read_strangers, stranger_scores
+from trainer.run.files import read_json, write_json
+from trainer.run.folder import RunFolder
 
 REMEMBERED = ("layers", "photos", "licence")
 

@@ -12,22 +12,23 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
-from classifier.bundle import read_bundle
 from classifier.errors import NotFound
-from classifier.heatmap import bare, colour_map, overlay
-from classifier.manifest import MANIFEST_FILE, MODEL_FILE, Manifest
-from classifier.model import Model
-from classifier.preprocessing import Photo, decode
+from classifier.photo.heatmap import bare, colour_map, overlay
+from classifier.photo.preprocessing import Photo, decode
 from classifier.quiet import quiet
-from trainer.config import TrainingConfig
-from trainer.datasets import class_targets
-from trainer.evaluation import Evaluation, evaluate
-from trainer.kept_evaluations import keep_evaluations, kept_evaluations
-from trainer.layouts import SPLITS
-from trainer.photos import TRAINING_LIMITS, CheckedPhotos, require_unchanged
-from trainer.preparation import load_photos
-from trainer.progress import counting
-from trainer.run_folder import RunFolder, clear_unfinished_bundle, open_run
+from classifier.registry.bundle import read_bundle
+from classifier.registry.manifest import MANIFEST_FILE, MODEL_FILE, Manifest
+from classifier.serving.model import Model
+from trainer.data.checks import CheckedPhotos, require_unchanged
+from trainer.data.layouts import SPLITS
+from trainer.data.loaders import class_targets
+from trainer.data.preparation import load_photos
+from trainer.data.source import TRAINING_LIMITS
+from trainer.evaluation.kept import keep_evaluations, kept_evaluations
+from trainer.evaluation.served import Evaluation, evaluate
+from trainer.run.config import TrainingConfig
+from trainer.run.folder import RunFolder, clear_unfinished_bundle, open_run
+from trainer.run.progress import counting
 
 TRAIN_PHOTOS = 5000
 """Of more training photos than these, evenly spread ones are measured: their figures are shown for comparison only."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from classifier.manifest import Manifest
+from classifier.registry.manifest import Manifest
 from trainer.report.document import Block, Listing, Paragraph, Section
 from trainer.report.numbers import figures_table
 

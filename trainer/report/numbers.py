@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from trainer.calibration import expected_calibration_error
+from trainer.metrics.calibration import expected_calibration_error
+from trainer.metrics.intervals import f1_interval
 from trainer.report import charts, choices
 from trainer.report.document import Block, Cell, Paragraph, Section, Table
-from trainer.report.intervals import f1_interval
 from trainer.report.material import Material
 from trainer.report.output import Output
 

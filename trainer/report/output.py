@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from trainer.atomic_files import write_file
 from trainer.report.document import Picture
 from trainer.report.style import save
+from trainer.run.files import write_file
 
 PAGE, CARD, FIGURES, TABLES = "report.html", "model_card.md", "figures", "tables"
 

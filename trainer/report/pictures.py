@@ -10,11 +10,11 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
-from classifier.model import Model
 from classifier.quiet import quiet
-from trainer import network
-from trainer.augmentation import build_augmentation
-from trainer.evaluation import Evaluation
+from classifier.serving.model import Model
+from trainer.evaluation.served import Evaluation
+from trainer.networks import backbones
+from trainer.networks.augmentation import build_augmentation
 from trainer.report import choices, insides, mosaics
 from trainer.report.document import Block, Paragraph, Section
 from trainer.report.material import Material
@@ -145,7 +145,7 @@ def explanations(material: Material, output: Output) -> Section:
 
 def inside(material: Material, output: Output, backbone: keras.Model, names: Sequence[str], *, photos: bool) -> Section:
     """Show what layers of the backbone make of a photo (if `photos` may be shown), and what their filters answer to."""
-    kind = network.architecture(material.config.network.architecture)
+    kind = backbones.architecture(material.config.network.architecture)
     split = main_split(material) or "train"
     best = int(material.evaluations[split].probabilities.max(axis=1).argmax())
     row = int(material.rows[split][best])
@@ -192,7 +192,7 @@ def _views(
     material: Material, rows: NDArray[np.intp], names: Sequence[str]
 ) -> list[tuple[str, list[NDArray[np.uint8]]]]:
     """Return for each photo its label, the photo as the network gets it, and views through the augmentation."""
-    schedule, kind = material.config.schedule, network.architecture(material.config.network.architecture)
+    schedule, kind = material.config.schedule, backbones.architecture(material.config.network.architecture)
     augmentation = build_augmentation(schedule.seed, schedule.augmentation_strength, kind.zoom)
     shown = []
     for row in rows.tolist():

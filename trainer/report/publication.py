@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from classifier.bundle import read_bundle
-from classifier.manifest import MANIFEST_FILE, Manifest
-from trainer.atomic_files import write_file
-from trainer.bundle import describe_files
+from classifier.registry.bundle import read_bundle
+from classifier.registry.manifest import MANIFEST_FILE, Manifest
+from trainer.export.bundle import describe_files
 from trainer.report.output import CARD, FIGURES, PAGE, TABLES
-from trainer.run_folder import RunFolder, clear_unfinished_bundle, replace_bundle
+from trainer.run.files import write_file
+from trainer.run.folder import RunFolder, clear_unfinished_bundle, replace_bundle
 
 REPORT = "report"
 """Folder of the bundle; the tables of the export's own evaluation are there too and stay."""

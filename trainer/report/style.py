@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from trainer.atomic_files import write_file
+from trainer.run.files import write_file
 
 BLUE, ORANGE, GREEN, VERMILION, INK, MUTED = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#1b1f24", "#626a73"
 """Okabe and Ito's colours (2008), which colour-blind readers can tell apart."""

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from trainer.calibration import expected_calibration_error, reliability
+from trainer.evaluation.ood import UNKNOWN, familiarity
+from trainer.metrics.calibration import expected_calibration_error, reliability
+from trainer.metrics.separation import separation
 from trainer.report import charts
 from trainer.report.document import Listing, Paragraph, Section, Table
 from trainer.report.material import Material
 from trainer.report.numbers import main_split
 from trainer.report.output import Output
-from trainer.strangers import UNKNOWN, familiarity, separation
 
 
 def confidence(material: Material, output: Output) -> Section:

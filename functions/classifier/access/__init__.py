@@ -1,0 +1,1 @@
+"""Who may call, and how often. May import `errors`, `settings` and `logs`."""

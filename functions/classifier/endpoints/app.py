@@ -1,0 +1,195 @@
+"""The HTTP contract as a Flask app: parse the request, call the server, shape the reply."""
+
+from __future__ import annotations
+
+import mimetypes
+import threading
+from collections.abc import Callable
+
+from flask import Blueprint, Flask, Response, g, jsonify, request
+from werkzeug.exceptions import (
+    ClientDisconnected,
+    MethodNotAllowed,
+    NotFound,
+    RequestEntityTooLarge,
+)
+
+from classifier import errors
+from classifier.access.admission import Gate
+from classifier.access.limits import headers as rate_limit_headers
+from classifier.endpoints import request_log
+from classifier.endpoints.files import CONTENT_SECURITY_POLICY, PAGE, ROOT, make_conditional, send_static
+from classifier.endpoints.model import model_body, send_file
+from classifier.endpoints.problems import kind_of, problem
+from classifier.endpoints.query_string import query_for_several, read_query
+from classifier.endpoints.replies import reply_to_one, reply_to_several, tell_fallback
+from classifier.endpoints.request_photos import PhotoRequest, body_limit, body_too_large, form_parts_limit, read_photos
+from classifier.serving.instance import Server
+from classifier.serving.predictor import Predictor
+from classifier.settings import Settings
+from classifier.storage.opening import open_store
+from classifier.storage.protocol import ObjectStore
+
+EXPOSED = (
+    "Accept-Ranges, Cache-Status, Content-Disposition, Content-Range, ETag, RateLimit, RateLimit-Policy, Repr-Digest, "
+    "Retry-After, Server-Timing, WWW-Authenticate, "
+    "X-Pointer-Confidence, X-Pointer-Fallback, X-Pointer-Label, X-Pointer-Version, X-Request-Id"
+)
+
+
+def create_app(
+    settings: Settings,
+    server: Server | None = None,
+    *,
+    routes: Callable[[Predictor], Blueprint] | None = None,
+    shape: Callable[[Exception, str], Response] = problem,
+) -> Flask:
+    """Make the app. Nothing is read from any store until a request needs it.
+
+    Args:
+        settings: see `Settings`.
+        server: what decides what serves; by default a new one.
+        routes: makes what is served; by default that of openapi.yaml.
+        shape: how an error, with the request's id, is told.
+    """
+    app = Flask("pointer", static_folder=None)
+    app.request_class = PhotoRequest
+    app.config.update(MAX_CONTENT_LENGTH=body_limit(settings), MAX_FORM_PARTS=form_parts_limit(settings))
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.strict_slashes = app.url_map.merge_slashes = False
+    gate = Gate(settings)
+    predictor = Predictor(settings, server)
+    blueprint = routes(predictor) if routes else _routes(predictor, gate)
+    app.register_blueprint(blueprint)
+    if routes is None:  # Firebase Hosting's rewrite passes its whole path on.
+        app.register_blueprint(blueprint, name="hosting", url_prefix="/api")
+
+    @app.before_request
+    def begin() -> None:
+        request_log.begin(settings.project)
+
+    @app.before_request
+    def admit() -> None:
+        gate.admit()
+
+    @app.after_request
+    def add_headers(reply: Response) -> Response:
+        reply.headers["X-Request-Id"] = g.request_id
+        reply.headers.update(rate_limit_headers(g.get("quotas", ())))
+        reply.headers["X-Content-Type-Options"] = "nosniff"
+        reply.headers.setdefault("Cache-Control", "no-store")
+        if "Origin" in request.headers:
+            reply.headers["Access-Control-Expose-Headers"] = EXPOSED
+        request_log.write(reply)
+        return reply
+
+    @app.teardown_request
+    def end(_: BaseException | None) -> None:
+        request_log.end()
+
+    @app.errorhandler(Exception)
+    def tell(error: Exception) -> Response:
+        return _tell(error, settings, shape)
+
+    return app
+
+
+def _routes(predictor: Predictor, gate: Gate) -> Blueprint:
+    settings, server = predictor.settings, predictor.server
+    routes = Blueprint("pointer", __name__)
+    photo_store = _Lazy(settings.photo_store)
+
+    @routes.post("/")
+    def classify() -> Response:
+        query = read_query(request)
+        photos = read_photos(request, settings, photo_store)
+        if len(photos) == 1:
+            reply = reply_to_one(predictor, photos[0], query)
+        else:
+            query = query_for_several(request, query)
+            gate.admit_photos(len(photos))
+            reply = reply_to_several(predictor, photos, query)
+        reply.vary.add("Accept")
+        return reply
+
+    @routes.get("/model")
+    def model() -> Response:
+        chosen = server.chosen()
+        reply = jsonify(model_body(chosen, settings))
+        make_conditional(reply)
+        tell_fallback(reply, chosen)
+        return _to_be_asked_again(reply)
+
+    @routes.get("/model/file")
+    def model_file() -> Response:
+        reply, chosen = send_file(request, server)
+        tell_fallback(reply, chosen)
+        return _to_be_asked_again(reply)
+
+    def _to_be_asked_again(reply: Response) -> Response:
+        reply.headers["Cache-Control"] = "no-cache" if settings.access == "public" else "private, no-cache"
+        return reply
+
+    @routes.get("/healthz")
+    def healthz() -> Response:
+        return jsonify(status="ok")
+
+    @routes.get("/openapi.yaml")
+    def openapi() -> Response:
+        return send_static(ROOT / "openapi.yaml", "application/yaml", max_age=300)
+
+    @routes.get("/", defaults={"name": PAGE})
+    def page(name: str) -> Response:
+        # Files are asked for again each time, and answered with 304: those of two releases never meet.
+        media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        reply = send_static(ROOT / "web" / name, media_type, max_age=0)
+        reply.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+        reply.headers["Referrer-Policy"] = "no-referrer"
+        return reply
+
+    for file in sorted((ROOT / "web").iterdir()):
+        routes.add_url_rule(f"/{file.name}", view_func=page, defaults={"name": file.name}, methods=["GET"])
+    return routes
+
+
+class _Lazy:
+    """Opens the photo store when the first request names an object in it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._lock = threading.Lock()
+        self._store: ObjectStore | None = None
+
+    def __call__(self) -> ObjectStore:
+        with self._lock:
+            if self._store is None:
+                self._store = open_store(self._url)
+            return self._store
+
+
+def _tell(error: Exception, settings: Settings, shape: Callable[[Exception, str], Response]) -> Response:
+    """Turn whatever was raised into its problem, in plainer words where Flask raised it."""
+    if isinstance(error, RequestEntityTooLarge):
+        error = body_too_large(request, settings)
+    elif isinstance(error, ClientDisconnected):
+        error.description = "Expected a whole body, in chunks where it is sent in chunks; received a broken one."
+    elif isinstance(error, MethodNotAllowed):
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        error.description = f"Expected one of {allowed} for {request.path}; received {request.method}."
+    elif isinstance(error, NotFound):
+        error.description = (
+            "Expected POST /, GET /model, GET /model/file, GET /healthz, GET /openapi.yaml or GET /; "
+            f"received {request.path}."
+        )
+    kind = kind_of(error)
+    if kind.status == 500 or isinstance(error, errors.Corrupt | errors.Unavailable):
+        # A reply never names the store: whoever sends photos need not know where the models lie.
+        request_log.note("ERROR", kind.title, error=error, slug=kind.slug, store=settings.model_store)
+    elif kind.status > 500:
+        request_log.note("WARNING", str(error), slug=kind.slug)
+    elif "refusal" in g:
+        request_log.note("WARNING", "Refused a caller.", reason=g.refusal, slug=kind.slug)
+    elif kind.status >= 400:
+        # Its title, not its detail, which quotes what the caller sent.
+        request_log.note("INFO", f"{kind.title}.", slug=kind.slug)
+    return shape(error, g.request_id)

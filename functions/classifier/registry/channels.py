@@ -1,0 +1,173 @@
+"""The pointer: what each channel serves now, and the whole history of how it came so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from classifier.errors import InvalidManifest
+from classifier.registry import fields
+from classifier.registry.versions import VERSION
+
+CHANNELS_FILE = "channels.json"
+SCHEMA_VERSION = 1
+PRODUCTION = "production"
+PROMOTE = "promote"
+ROLLBACK = "rollback"
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """What a channel serves."""
+
+    version: str
+    manifest_sha256: str
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """One change of a channel."""
+
+    id: str
+    """Unique, so that whoever wrote it recognises it."""
+    time: str
+    """RFC 3339, UTC."""
+    who: str
+    action: str
+    """ "promote" or "rollback"."""
+    channel: str
+    from_version: str | None
+    to_version: str
+    reason: str
+    manifest_sha256: str | None = None
+    """Of the version that it went to; entries of older releases have none."""
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as it is stored, and as a command prints it."""
+        return {
+            "id": self.id,
+            "time": self.time,
+            "who": self.who,
+            "action": self.action,
+            "channel": self.channel,
+            "from": self.from_version,
+            "to": self.to_version,
+            "reason": self.reason,
+            **({"manifest_sha256": self.manifest_sha256} if self.manifest_sha256 else {}),
+            **self.extra,
+        }
+
+
+@dataclass(frozen=True)
+class Channels:
+    """One state of ``channels.json``; the empty one is what a model has that was never promoted."""
+
+    generation: int = 0
+    """Of the object that it was read from; 0: there is none."""
+    production: Pointer | None = None
+    canary: Pointer | None = None
+    shadow: Pointer | None = None
+    history: tuple[HistoryEntry, ...] = ()
+    """Oldest first."""
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+
+    @classmethod
+    def from_json(cls, data: bytes, generation: int) -> Channels:
+        """Read a ``channels.json``.
+
+        Raises:
+            InvalidManifest: with the name of the field at fault, such as "production.version".
+        """
+        top = fields.read_object(data, CHANNELS_FILE)
+        schema_version = top.integer("schema_version", low=1, high=1 << 31)
+        if schema_version > SCHEMA_VERSION:
+            raise InvalidManifest(
+                f"Expected {CHANNELS_FILE} with schema_version {SCHEMA_VERSION}; received {schema_version}. "
+                "A newer release wrote it: update this one.",
+                field="schema_version",
+            )
+        return cls(
+            generation,
+            _pointer(top.object_or_none("production")),
+            _pointer(top.object_or_none("canary")),
+            _pointer(top.object_or_none("shadow")),
+            tuple(_entry(entry) for entry in top.objects("history")),
+            top.rest(),
+        )
+
+    def to_json(self) -> bytes:
+        """Write a ``channels.json``; the generation is the store's and is not in it."""
+        return fields.write_json(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "production": _pointer_dict(self.production),
+                "canary": _pointer_dict(self.canary),
+                "shadow": _pointer_dict(self.shadow),
+                "history": [entry.to_dict() for entry in self.history],
+                **self.extra,
+            },
+            CHANNELS_FILE,
+        )
+
+    def served(self) -> list[str]:
+        """Return the stack of versions in production: the last serves, the ones before can be rolled back to.
+
+        A promotion puts a version on it, a rollback takes from it: after v1, v2, v3 it goes to v2, and then to v1.
+        """
+        return [pointer.version for pointer in self._stack()]
+
+    def earlier(self) -> list[Pointer]:
+        """Return what production served before, as a rollback would go through it: the latest first, each once.
+
+        A pointer whose manifest the history does not record, because an older release wrote it, has no SHA-256.
+        """
+        pointers = {pointer.version: pointer for pointer in reversed(self._stack())}
+        return [each for each in pointers.values() if not self.production or each.version != self.production.version]
+
+    def _stack(self) -> list[Pointer]:
+        stack: list[Pointer] = []
+        for entry in self.history:
+            if entry.channel != PRODUCTION or entry.action not in (PROMOTE, ROLLBACK):
+                continue
+            pointer = Pointer(entry.to_version, entry.manifest_sha256 or "")
+            versions = [each.version for each in stack]
+            if entry.action == ROLLBACK and pointer.version in versions[:-1]:
+                stack.pop()
+                while stack[-1].version != pointer.version:
+                    stack.pop()
+            elif versions[-1:] != [pointer.version]:
+                stack.append(pointer)
+        return stack
+
+
+def _pointer(entry: fields.Object | None) -> Pointer | None:
+    if entry is None:
+        return None
+    version = entry.text("version")
+    if not VERSION.fullmatch(version):  # replies have it in a header, also where there is no such version
+        raise entry.wrong("version", "a version such as v7", version)
+    return Pointer(version, entry.sha256("manifest_sha256"), entry.rest())
+
+
+def _pointer_dict(pointer: Pointer | None) -> dict[str, Any] | None:
+    if pointer is None:
+        return None
+    return {"version": pointer.version, "manifest_sha256": pointer.manifest_sha256, **pointer.extra}
+
+
+def _entry(entry: fields.Object) -> HistoryEntry:
+    return HistoryEntry(
+        entry.text("id"),
+        entry.time("time"),
+        entry.text("who"),
+        entry.text("action"),
+        entry.text("channel"),
+        entry.text_or_none("from"),
+        entry.text("to"),
+        entry.text("reason", empty=True),
+        entry.sha256("manifest_sha256") if "manifest_sha256" in entry.names() else None,
+        entry.rest(),
+    )

@@ -1,0 +1,321 @@
+"""What one instance serves: loaded once, swapped when the pointer moves, and the last good version whatever happens."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from contextvars import copy_context
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from classifier.errors import NotReady, Overloaded, Unavailable
+from classifier.logs import log
+from classifier.registry.channels import Channels, Pointer
+from classifier.serving.loader import Chosen, Fallback, Fetched, Loaded, Loader, Unusable
+from classifier.serving.worker import is_ending
+from classifier.settings import Settings
+
+if TYPE_CHECKING:
+    from classifier.serving.pool import Pool
+
+__all__ = ["Chosen", "Fallback", "Loaded", "Server"]
+
+FIRST_LOAD_WITHIN = 45.0
+"""Seconds that a request waits for the first load, which goes on without it; the function's own limit is 60."""
+ENDING_LOOKS_EVERY = 0.2
+SHORTEST_REST = 1.0
+"""Seconds before a version that could not be served is tried again, where POINTER_TTL is less."""
+LONGEST_REST = 600.0
+LONGEST_REQUEST = 60.0
+"""Seconds after which no request can be using a pool that was replaced."""
+
+_C = TypeVar("_C", bound=Chosen)
+
+
+@dataclass(frozen=True)
+class _Rest:
+    """A version that could not be served, left alone for a while: to try again costs as much as to load it."""
+
+    problem: Unusable
+    tries: int
+    until: float
+
+
+class Server:
+    """Decides what serves. Making one reads nothing; `current` loads. Any thread may call any method.
+
+    Args:
+        settings: see `Settings`.
+        fall_back: whether an earlier version may serve at first; False where production's own is asked for.
+    """
+
+    def __init__(self, settings: Settings, *, fall_back: bool = True) -> None:
+        self.settings = settings
+        self._fall_back = fall_back
+        self._loader = Loader(settings)
+        self._lock = threading.Lock()
+        self._serving: Loaded | None = None
+        self._flight: Future[Loaded] | None = None
+        self._channels = Channels()
+        """As they were last read."""
+        self._rests: dict[Pointer, _Rest] = {}
+        self._replaced: tuple[weakref.ref[Pool], float] | None = None
+        """The pool that served before, and since when it does not."""
+        self._looking = False
+        self._next_look = 0.0
+        self._reachable = True
+
+    @property
+    def loads(self) -> int:
+        """How many times a version was loaded, for tests."""
+        return self._loader.loads
+
+    def current(self) -> Loaded:
+        """Return what serves now: the one place that decides it.
+
+        The first callers share one load, or its error; after an error the next caller tries again. A version that
+        cannot be served gives way to the one that production served before it, and so on down the history. Later
+        callers never wait: when POINTER_TTL has passed, one starts a look at the pointer in the background.
+
+        Raises:
+            NotReady: nothing has been promoted.
+            Corrupt: the promoted version is not what its manifest, or the pointer, promises, and no earlier one is.
+            Unavailable: the store cannot be reached, or not within `FIRST_LOAD_WITHIN` seconds.
+            Overloaded: the instance was told to end before it had loaded.
+        """
+        serving = self._serving
+        if serving is None:
+            return self._first_load()
+        self._look_when_due()
+        return serving
+
+    def chosen(self) -> Chosen:
+        """Return what serves, or would serve as far as manifests tell, without loading a model.
+
+        Raises what `current` raises.
+        """
+        serving = self._serving
+        if serving is None:
+            return self._best(self._see(self._loader.channels()), self._choose)
+        self._look_when_due()
+        return serving
+
+    def with_file(self) -> Loaded | Fetched:
+        """Return what serves, or would serve, with the verified bytes of its model file; loads no model.
+
+        Whoever sends the bytes keeps hold of what is returned until the last is sent: see `_two_are_held`.
+
+        Raises what `current` raises.
+        """
+        serving = self._serving
+        if serving is None:
+            channels = self._see(self._loader.channels())
+            fetched = self._best(channels, lambda pointer: self._try(pointer, self._loader.fetch))
+            serving = self._serving
+            if serving is None:
+                return fetched
+            self._loader.forget()  # a model was loaded meanwhile
+        self._look_when_due()
+        return serving
+
+    def _choose(self, pointer: Pointer) -> Chosen:
+        rest = self._rests.get(pointer)
+        if rest and time.monotonic() < rest.until:
+            raise rest.problem.with_traceback(None)
+        return self._loader.choose(pointer)
+
+    def _first_load(self) -> Loaded:
+        with self._lock:
+            if self._serving is not None:
+                return self._serving
+            flight = self._flight
+            if flight is None:
+                flight = self._flight = Future()
+                # Its own thread, so that every caller may stop waiting; its log lines have the first caller's trace.
+                load = threading.Thread(target=copy_context().run, args=(self._fly, flight), name="load", daemon=True)
+                try:
+                    load.start()
+                except RuntimeError:  # no thread is to be had: the next caller tries again
+                    self._flight = None
+                    raise
+        return _landed(flight)
+
+    def _fly(self, flight: Future[Loaded]) -> None:
+        try:
+            channels = self._see(self._loader.channels())
+            loaded = self._best(channels, lambda pointer: self._try(pointer, self._loader.load))
+        except BaseException as error:  # noqa: BLE001 - the callers raise it
+            with self._lock:
+                self._flight = None
+            self._loader.forget()
+            flight.set_exception(error)
+            return
+        with self._lock:
+            self._serving, self._flight = loaded, None
+            self._next_look = time.monotonic() + self.settings.pointer_ttl
+        self._loader.forget()
+        flight.set_result(loaded)
+
+    def _look_when_due(self) -> None:
+        with self._lock:
+            if self._looking or time.monotonic() < self._next_look:
+                return
+            self._looking = True
+        try:
+            threading.Thread(target=self._look, name="pointer", daemon=True).start()
+        except RuntimeError as error:  # no thread is to be had: the request matters more
+            self._looked()
+            log("WARNING", "Could not start to look at the pointer.", error=error)
+
+    def _look(self) -> None:
+        """Follow the pointer: load what it names beside what serves, then swap. On an error change nothing."""
+        try:
+            channels = self._loader.channels_if_changed(self._channels)
+            self._follow(self._see(channels) if channels is not None else self._channels)
+            if not self._reachable:
+                log("INFO", "The pointer can be followed again.")
+            self._reachable = True
+        except Exception as error:  # noqa: BLE001 - whatever happened, this instance goes on serving what it has
+            # The stack once: an outage is looked at every POINTER_TTL seconds.
+            message = "Could not follow the pointer; the instance serves what it has."
+            if self._reachable:
+                log("ERROR", message, error=error)
+            else:
+                log("WARNING", message, reason=f"{type(error).__name__}: {error}")
+            self._reachable = False
+        finally:
+            self._looked()
+
+    def _looked(self) -> None:
+        with self._lock:
+            self._next_look = time.monotonic() + self.settings.pointer_ttl
+            self._looking = False
+
+    def _see(self, channels: Channels) -> Channels:
+        """Remember what the store says; whatever was changed there, it is a reason to try again at once."""
+        if channels.generation != self._channels.generation:
+            self._rests = {}
+        self._channels = channels
+        return channels
+
+    def _follow(self, channels: Channels) -> None:
+        serving, pointed = self._serving, self._pointed(channels)
+        if serving is None:
+            return
+        if _same(pointed, serving.pointer):
+            if serving.fallback:
+                log("INFO", f"{pointed.version} serves as the pointer says.", version=pointed.version)
+                self._serving = replace(serving, fallback=None)
+            return
+        if self._two_are_held():
+            return  # until the next look
+        try:
+            # As many interpreters as requests made the old one build: none of them waits for that again.
+            loaded = self._try(pointed, lambda pointer: self._loader.load(pointer, warm=serving.pool.built))
+        except Unusable as problem:
+            fallback = Fallback(pointed.version, problem.reason)
+            if serving.fallback != fallback:
+                self._serving = _falling_back(serving, fallback)
+            return
+        finally:
+            self._loader.forget()
+        self._serving, self._replaced = loaded, (weakref.ref(serving.pool), time.monotonic())
+        log("INFO", f"{pointed.version} serves.", version=pointed.version, before=serving.pointer.version)
+
+    def _two_are_held(self) -> bool:
+        """Say whether requests still use the pool before this one: an instance has memory for two, not for three."""
+        if self._replaced is None or self._replaced[0]() is None:
+            return False
+        gc.collect()  # the stack of a request that failed may hold it, in a circle
+        return self._replaced[0]() is not None and time.monotonic() < self._replaced[1] + LONGEST_REQUEST
+
+    def _pointed(self, channels: Channels) -> Pointer:
+        if channels.production is None:
+            raise NotReady(
+                f"No version of the model {self.settings.model_name!r} has been promoted yet. "
+                "Run `admin_cli publish RUN`, then `admin_cli promote v1`."
+            )
+        return channels.production
+
+    def _best(self, channels: Channels, use: Callable[[Pointer], _C]) -> _C:
+        """Use the version that the pointer names or else, as a rollback would choose, the latest before it that can be.
+
+        Raises:
+            Corrupt: none can be; the error is that of the first.
+        """
+        pointed = self._pointed(channels)
+        problems: list[Unusable] = []
+        for pointer in (pointed, *(channels.earlier() if self._fall_back else ())):
+            try:
+                found = use(pointer)
+            except Unusable as problem:
+                problems.append(problem)
+            else:
+                return _falling_back(found, Fallback(pointed.version, problems[0].reason)) if problems else found
+        raise problems[0].error.with_traceback(None)  # it may have been raised before
+
+    def _try(self, pointer: Pointer, use: Callable[[Pointer], _C]) -> _C:
+        """Use a version unless it rests. Each failure doubles its rest, up to `LONGEST_REST` while another serves.
+
+        Raises:
+            Unusable: it cannot be served; while another serves, also where the store does not give it.
+            Unavailable: the store cannot be reached, and nothing serves.
+        """
+        rest = self._rests.get(pointer)
+        if rest and time.monotonic() < rest.until:
+            raise rest.problem.with_traceback(None)
+        try:
+            return use(pointer)
+        except Unusable as error:
+            problem = error
+        except Unavailable as error:
+            if self._serving is None:
+                raise
+            problem = Unusable(pointer.version, "unavailable", error)
+        tries = rest.tries + 1 if rest else 1
+        seconds = max(self.settings.pointer_ttl, SHORTEST_REST)
+        if self._serving is not None:
+            seconds = min(seconds * 2 ** min(tries - 1, 20), max(seconds, LONGEST_REST))
+        log(
+            "ERROR",
+            f"{pointer.version} cannot be served; it is tried again after {seconds:g} s, or when the pointer moves.",
+            error=problem.error,
+            version=pointer.version,
+            reason=problem.reason,
+            tries=tries,
+        )
+        problem.forget_frames()
+        self._rests[pointer] = _Rest(problem, tries, time.monotonic() + seconds)
+        raise problem
+
+
+def _landed(flight: Future[Loaded]) -> Loaded:
+    """Wait for the first load, but neither for ever nor at the cost of a clean end."""
+    until = time.monotonic() + FIRST_LOAD_WITHIN
+    while not wait([flight], timeout=ENDING_LOOKS_EVERY).done:
+        if is_ending():
+            raise Overloaded("This instance is about to end and has loaded no model. Try again.", retry_after=1)
+        if time.monotonic() >= until:
+            raise Unavailable(f"The first load has taken more than {FIRST_LOAD_WITHIN:g} s and goes on.")
+    return flight.result()
+
+
+def _falling_back(chosen: _C, fallback: Fallback) -> _C:
+    version = chosen.pointer.version
+    if isinstance(chosen, Loaded):
+        log(
+            "WARNING",
+            f"{version} serves in place of {fallback.pointed}, which is {fallback.reason}.",
+            version=version,
+            pointed=fallback.pointed,
+            reason=fallback.reason,
+        )
+    return replace(chosen, fallback=fallback)
+
+
+def _same(one: Pointer, other: Pointer) -> bool:
+    return (one.version, one.manifest_sha256) == (other.version, other.manifest_sha256)

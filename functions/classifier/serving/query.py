@@ -1,0 +1,100 @@
+"""What a caller asks for besides the photo: the query and the Accept header, checked first."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from classifier.errors import InvalidRequest
+
+MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "heatmap": "image/png"}
+OFF, ON = ("0", "false"), ("1", "true")
+TOP_LABEL = ""
+LABEL_PREFIX = "label:"
+"""``gradcam=label:1`` explains the label "1", which without the prefix would ask for the most probable one."""
+LONGEST_LABEL = 1000
+"""Characters. To look for labels that are like one of millions takes minutes and a gigabyte."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One prediction's options."""
+
+    top_k: int = 5
+    gradcam: str | None = None
+    """The label to explain, `TOP_LABEL` for the most probable one, None for no explanation."""
+    gradcam_format: str = "jpeg"
+    """A key of `MEDIA_TYPES`."""
+    gradcam_size: int = 512
+    """The overlay's longest side, in pixels."""
+    tta: bool = False
+    """Test-time augmentation: whether to average over the photo and its mirror image."""
+    bare: bool = False
+    """Whether the reply is the overlay itself instead of JSON."""
+
+
+def query_of(values: Mapping[str, str]) -> Query:
+    """Check the parameters by themselves, for a reply that is JSON.
+
+    Raises:
+        InvalidRequest: a value that cannot be used.
+    """
+    gradcam = _gradcam(values.get("gradcam", "0"))
+    for name in ("gradcam_format", "gradcam_size"):
+        if name in values and "gradcam" not in values:
+            raise InvalidRequest(f"Expected gradcam together with {name}: add gradcam=1 or gradcam=LABEL.")
+    choice = values.get("gradcam_format", Query.gradcam_format)
+    if choice not in MEDIA_TYPES:
+        raise InvalidRequest(f"Expected gradcam_format to be one of {', '.join(MEDIA_TYPES)}; received {choice!r}.")
+    return Query(
+        top_k=_integer(values, "top_k", Query.top_k, 1, 100),
+        gradcam=gradcam,
+        gradcam_format=choice,
+        gradcam_size=_integer(values, "gradcam_size", Query.gradcam_size, 32, 2048),
+        tta=_switch(values, "tta"),
+    )
+
+
+def label_index(labels: Sequence[str], label: str) -> int:
+    """Find the label that a caller wants explained.
+
+    Raises:
+        InvalidRequest: the model does not know it; the message names close matches, or the first labels.
+    """
+    if label in labels:
+        return labels.index(label)
+    close = difflib.get_close_matches(label, labels, n=5, cutoff=0.5)
+    shown = ", ".join(close or labels[:10])
+    more = "" if close or len(labels) <= 10 else f" and {len(labels) - 10} more (GET /model lists them)"
+    raise InvalidRequest(f"Expected gradcam to be 0, 1 or a label such as {shown}{more}; received {label!r}.")
+
+
+def _gradcam(value: str) -> str | None:
+    if value.lower() in OFF:
+        return None
+    if value.lower() in ON:
+        return TOP_LABEL
+    label = value.removeprefix(LABEL_PREFIX)
+    if not label:
+        raise InvalidRequest(f"Expected gradcam to be 0, 1 or a label; received {value or 'nothing'}.")
+    if len(label) > LONGEST_LABEL:
+        raise InvalidRequest(
+            f"Expected gradcam to be 0, 1 or a label of at most {LONGEST_LABEL:,} characters; received {len(label):,}."
+        )
+    return label
+
+
+def _switch(values: Mapping[str, str], name: str) -> bool:
+    value = values.get(name, "0")
+    if value.lower() not in (*OFF, *ON):
+        raise InvalidRequest(f"Expected {name} to be {' or '.join((*OFF, *ON))}; received {value or 'nothing'!r}.")
+    return value.lower() in ON
+
+
+def _integer(values: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    value = values.get(name, str(default))
+    if not re.fullmatch(r"[0-9]{1,6}", value) or not least <= int(value) <= most:
+        raise InvalidRequest(f"Expected {name} to be a whole number from {least} to {most}; received {value!r}.")
+    return int(value)

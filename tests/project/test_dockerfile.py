@@ -1,0 +1,161 @@
+"""The trainer's image, read instead of built: what it copies is there and in the context, and its versions agree."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import tomllib
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from tests.support.processes import ROOT
+
+DOCKERFILE = ROOT / "trainer" / "Dockerfile"
+TARGETS = {"cpu": "requirements.txt", "gpu": "requirements-gpu.txt"}
+KNOWN = {"FROM", "ENV", "RUN", "WORKDIR", "VOLUME", "ENTRYPOINT", "COPY", "USER"}
+
+
+def _stages() -> dict[str, tuple[str, list[tuple[str, str]]]]:
+    """Each stage by its name: what it is from, and its instructions with their arguments."""
+    stages: dict[str, tuple[str, list[tuple[str, str]]]] = {}
+    text = re.sub(r"\\\n", " ", DOCKERFILE.read_text())
+    for line in text.splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        instruction, rest = line.split(maxsplit=1)
+        assert instruction in KNOWN, line
+        if instruction == "FROM":
+            origin, _, name = rest.partition(" AS ")
+            assert name and name not in stages, line
+            stages[name] = (origin, [])
+            current = name
+        else:
+            stages[current][1].append((instruction, rest))
+    return stages
+
+
+def _all(name: str) -> list[tuple[str, str]]:
+    """The instructions of a stage behind those of the stages that it is from."""
+    stages = _stages()
+    origin, own = stages[name]
+    return (_all(origin) if origin in stages else []) + own
+
+
+def _ignored(path: str) -> bool:
+    """Whether .dockerignore keeps a path out of the context: its last pattern that matches it or a parent decides."""
+    ignored = False
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        if not line or line.startswith("#"):
+            continue
+        pattern = line.removeprefix("!")
+        regex = "".join({"**/": "(?:.*/)?", "*": "[^/]*"}.get(part, re.escape(part)) for part in _parts(pattern))
+        parents = [path, *(str(parent) for parent in PurePosixPath(path).parents)]
+        if any(re.fullmatch(regex, parent) for parent in parents):
+            ignored = not line.startswith("!")
+    return ignored
+
+
+def _parts(pattern: str) -> list[str]:
+    return re.findall(r"\*\*/|\*|[^*]+", pattern)
+
+
+def _pins(name: str) -> dict[str, str]:
+    """The pinned versions of a requirements file, by what is installed on Linux: tensorflow, in all its builds."""
+    pins = {}
+    for line in (ROOT / name).read_text().splitlines():
+        requirement = line.partition("#")[0].strip()
+        if not requirement or 'platform_system != "Linux"' in requirement:
+            continue
+        if requirement.startswith("-r "):
+            pins |= _pins(requirement.removeprefix("-r ").strip())
+            continue
+        package, version = requirement.partition(";")[0].strip().split("==")
+        pins[package.partition("[")[0].removesuffix("-cpu")] = version
+    return pins
+
+
+def test_every_path_that_is_copied_is_there_and_in_the_context():
+    copied = 0
+    for name, (_, instructions) in _stages().items():
+        for instruction, rest in instructions:
+            words = shlex.split(rest)
+            if instruction != "COPY":
+                continue
+            if words[0].startswith("--from="):
+                stage = words[0].removeprefix("--from=")
+                assert stage in _stages(), (name, rest)
+                folder = next(rest for instruction, rest in _all(stage) if instruction == "WORKDIR")
+                assert words[1] == folder
+                continue
+            for source in words[:-1]:
+                assert (ROOT / source).exists(), source
+                assert not _ignored(source), source
+                copied += 1
+    assert copied >= 8
+
+
+def test_the_context_is_small():
+    files = [path for top in ROOT.iterdir() if top.name not in (".venv", ".git") for path in (top, *top.rglob("*"))]
+    kept = [name for path in files if path.is_file() and not _ignored(name := path.relative_to(ROOT).as_posix())]
+    assert {"trainer/main.py", "functions/classifier/serving/model.py", "requirements.txt"} <= set(kept)
+    assert sum((ROOT / name).stat().st_size for name in kept) < 2_000_000
+    for name in (
+        ".venv/bin/python",
+        ".git/config",
+        "runs/x/config.json",
+        "functions/.secret.local",
+        "functions/main.py",
+        "tests/conftest.py",
+        "trainer/__pycache__/main.pyc",
+        ".model-store/food/channels.json",
+    ):
+        assert _ignored(name), name
+
+
+def test_everything_that_is_imported_or_read_is_copied():
+    """What pyproject.toml installs: its packages' folders, its readme and its licence."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    sources = {word for instruction, rest in _all("code") if instruction == "COPY" for word in shlex.split(rest)[:-1]}
+    packages = project["tool"]["setuptools"]["packages"]["find"]["include"]
+    assert {package.rstrip("*") for package in packages} == {
+        Path(source).name for source in sources if (ROOT / source).is_dir()
+    }
+    assert {"pyproject.toml", project["project"]["readme"], *project["project"]["license-files"]} <= sources
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_target_installs_the_pinned_requirements_and_starts_the_trainer_without_rights(target):
+    instructions = _all(target)
+    runs = [rest for instruction, rest in instructions if instruction == "RUN"]
+    assert f"pip install -r {TARGETS[target]}" in runs
+    assert "pip install --no-deps --editable ." in runs
+    # What is installed has been copied before, and so has what it includes.
+    install = instructions.index(("RUN", f"pip install -r {TARGETS[target]}"))
+    before = " ".join(rest for instruction, rest in instructions[:install] if instruction == "COPY")
+    for included in re.findall(r"^-r (.+)$", (ROOT / TARGETS[target]).read_text(), re.MULTILINE):
+        assert f"{included} {included}" in before
+    assert f"{TARGETS[target]} ./" in before
+    # Nothing is installed as the user, nothing else runs as root, and the user may write where runs go.
+    assert instructions[-1] == ("USER", "trainer")
+    assert any(re.search(r"useradd .*\btrainer\b.*mkdir /data /runs && chown trainer /data /runs", run) for run in runs)
+    volumes = next(rest for instruction, rest in instructions if instruction == "VOLUME")
+    assert json.loads(volumes) == ["/data", "/runs"]
+    command = json.loads(next(rest for instruction, rest in instructions if instruction == "ENTRYPOINT"))
+    assert command[0] in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+
+
+def test_the_image_s_python_is_the_project_s():
+    origin = _stages()["base"][0]
+    python = re.fullmatch(r"python:(\d+\.\d+)-slim", origin).group(1)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["requires-python"] == f">={python}"
+    assert f'"runtime": "python{python.replace(".", "")}"' in (ROOT / "firebase.json").read_text()
+
+
+def test_both_targets_have_the_same_versions():
+    cpu, gpu = _pins("requirements.txt"), _pins("requirements-gpu.txt")
+    assert cpu == gpu
+    assert {"tensorflow", "keras", "ai-edge-litert", "pandas"} <= set(cpu)
+    assert "tensorflow[and-cuda]==" in (ROOT / "requirements-gpu.txt").read_text()

@@ -1,0 +1,64 @@
+"""The documents say what the code does: settings, commands, targets, links."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import typer
+
+from admin_cli.main import app as admin_cli
+from classifier.settings import Settings
+from tests.support.processes import ROOT
+from trainer.main import app as trainer
+
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    *(f"docs/{file.name}" for file in sorted((ROOT / "docs").glob("*.md"))),
+)
+
+
+def test_the_settings_table_lists_every_setting_with_its_default():
+    source = (ROOT / "functions/classifier/settings.py").read_text()
+    read = set(re.findall(r'\(env, "([A-Z_]+)"', source))
+    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| .* \| (.*?) ?\|$", README, flags=re.MULTILINE))
+    assert set(rows) == read
+    defaults = Settings.from_env({}, cpus=2)
+    for name, field in {"MODEL_STORE": "model_store", "MODEL_NAME": "model_name", "ACCESS": "access"}.items():
+        assert rows[name] == f"`{getattr(defaults, field)}`"
+    for name, field in {
+        "POINTER_TTL": "pointer_ttl", "MAX_IMAGE_BYTES": "max_image_bytes", "MAX_IMAGE_PIXELS": "max_image_pixels",
+        "MAX_IMAGE_MEMORY": "max_image_memory", "MAX_PHOTOS": "max_photos",
+        "RESULT_CACHE_BYTES": "result_cache_bytes", "INTERPRETER_WAIT": "wait", "MAX_WAITING": "max_waiting",
+    }.items():  # fmt: skip
+        assert float(rows[name]) == getattr(defaults, field)
+
+
+@pytest.mark.parametrize(("name", "app"), [("admin_cli", admin_cli), ("trainer", trainer)])
+def test_the_documents_use_only_commands_and_options_that_exist(name, app):
+    commands = typer.main.get_command(app).commands
+    text = "\n".join((ROOT / document).read_text() for document in DOCUMENTS)
+    used = re.findall(rf"^\s+(?:\$ |[A-Z_]+=\S+ )*{name} ([a-z]+)((?:.*\\\n)*.*)$", text, flags=re.MULTILINE)
+    assert used
+    for command, rest in used:
+        assert command in commands
+        known = {option for parameter in commands[command].params for option in parameter.opts}
+        assert set(re.findall(r"(?<!\S)--[a-z-]+", rest)) <= known, (command, rest)
+    assert {command for command, _ in used} | {"show", "verify", "export", "datasets", "samples"} >= set(commands)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document):
+    text = (ROOT / document).read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if not target.startswith("http"):
+            assert (ROOT / document).parent.joinpath(target).exists(), target
+
+
+def test_make_explains_every_target():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.search(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE)[1].split())
+    assert set(re.findall(r"^([a-z-]+):.*## ", makefile, flags=re.MULTILINE)) == targets

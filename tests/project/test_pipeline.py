@@ -1,0 +1,148 @@
+"""The whole path on the sample photos, every part real: draw, train, publish, promote, serve, explain."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from classifier.photo.preprocessing import load_array
+from classifier.registry.manifest import Manifest
+from classifier.registry.rules import Registry
+from classifier.serving.model import Model
+from classifier.storage.local import LocalStore
+from tests.support.processes import ROOT
+from tests.support.serving import MODEL, serve
+
+BIN = Path(sys.executable).parent
+SCRIPT = ROOT / "scripts" / "sample_model.sh"
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    """A folder with the samples, the run and the store that `make run` makes, made by the same script."""
+    root = tmp_path_factory.mktemp("pipeline")
+    environment = {
+        "PATH": f"{BIN}:/usr/bin:/bin",
+        "MODEL_STORE": str(root / "store"),
+        "MODEL_NAME": MODEL,
+        "SAMPLES": str(root / "samples"),
+        "RUN": str(root / "run"),
+        "HOME": str(root),
+    }
+    done = subprocess.run(["bash", SCRIPT], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (root / "said.txt").write_text(done.stdout)
+    return root
+
+
+@pytest.fixture(scope="module")
+def answers(pipeline):
+    """What the served model says of each held-out photo: label, confidence, heatmap [h, w], and the object's box."""
+    boxes = pd.read_csv(pipeline / "samples" / "boxes.csv").set_index("image_path")
+    names = (pipeline / "samples/meta/test.txt").read_text().split()
+    rows = []
+    with serve(pipeline / "store", pipeline / "serving") as service:
+        for name in names:
+            path = f"images/{name}.jpg"
+            photo = (pipeline / "samples" / path).read_bytes()
+            reply = service.post("/?gradcam=1&gradcam_format=heatmap", files={"image": photo}).json()
+            heatmap = Image.open(io.BytesIO(base64.b64decode(reply["gradcam"]["image"])))
+            rows.append(
+                (name.split("/")[0], reply, np.asarray(heatmap), boxes.loc[path], Image.open(io.BytesIO(photo)).size)
+            )
+    return rows
+
+
+def test_the_sample_model_knows_held_out_photos(answers):
+    right = [reply["label"] == label for label, reply, *_ in answers]
+    assert len(right) >= 100
+    assert np.mean(right) >= 0.95
+
+
+def test_grad_cam_points_at_the_object(answers):
+    """The pointing game: the heatmap's highest cell lies in the object's bounding box."""
+    hits = []
+    for _, _, heatmap, box, (width, height) in answers:
+        row, column = np.unravel_index(heatmap.argmax(), heatmap.shape)
+        x, y = (column + 0.5) / heatmap.shape[1] * width, (row + 0.5) / heatmap.shape[0] * height
+        hits.append(box["left"] <= x <= box["right"] and box["top"] <= y <= box["bottom"])
+    assert np.mean(hits) >= 0.9
+
+
+def test_the_manifest_says_what_was_measured_on_what_is_served(pipeline, answers):
+    manifest, _ = Registry(LocalStore(pipeline / "store"), MODEL).manifest("v1")
+    right = [reply["label"] == label for label, reply, *_ in answers]
+    assert manifest.metrics["test"]["photos"] == len(answers)
+    assert manifest.metrics["test"]["top_1"] == pytest.approx(np.mean(right), abs=1e-6)
+    assert manifest.metrics["heatmap_error"] < 1e-4
+    limit, unknown = manifest.thresholds["unknown"], manifest.metrics["unknown"]
+    passing = [reply["status"] == "ok" for _, reply, *_ in answers]
+    assert [reply["score"] >= limit - 1e-6 for _, reply, *_ in answers] == passing
+    assert unknown["passing"]["test"] == pytest.approx(np.mean(passing), abs=1e-6)
+    assert unknown["passing"]["validation"] >= 0.95
+    assert unknown["chosen_by"].keys() == {"classes_left_out", "shuffled_tiles"}
+    honest = manifest.metrics["calibration"]["test"]["ece_after"]
+    assert honest == manifest.metrics["test"]["ece"]
+    assert manifest.tta["top_1"] == manifest.metrics["test"]["tta_top_1"]
+    assert tuple(manifest.variants) == ("float32", "float16", "int8-dynamic", "int8")
+    assert not [name for name, row in manifest.variants.items() if "failed" in row]
+    best = max(row["top_1"] for row in manifest.variants.values())
+    assert manifest.variants[manifest.variant]["top_1"] >= best - 0.005 - 1e-9
+    assert manifest.labels == ("cookie", "doughnut", "fried_egg", "pizza", "watermelon")
+    assert len(manifest.golden) == 4
+    assert manifest.data["photos"] == {"train": 270, "validation": 30, "test": 100}
+
+
+def test_the_tables_of_the_report_agree_with_each_other(pipeline):
+    report = pipeline / "run/bundle/report"
+    figures = json.loads((report / "test.json").read_text())
+    confusion = pd.read_csv(report / "test_confusion_matrix.csv", index_col="true")
+    per_class = pd.read_csv(report / "test_per_class.csv", index_col="label")
+    assert confusion.to_numpy().sum() == figures["photos"]
+    assert np.trace(confusion) / figures["photos"] == pytest.approx(figures["top_1"], abs=1e-6)
+    for label in per_class.index:
+        assert per_class.loc[label, "recall"] == pytest.approx(
+            confusion.loc[label, label] / confusion.loc[label].sum(), abs=1e-5
+        )
+    assert per_class["f1"].mean() == pytest.approx(figures["f1"], abs=1e-5)
+
+
+def test_evaluate_measures_the_same_again(pipeline):
+    done = subprocess.run(
+        [BIN / "trainer", "evaluate", pipeline / "run", "--json"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    manifest = Manifest.from_json((pipeline / "run/bundle/manifest.json").read_bytes())
+    assert json.loads(done.stdout) == manifest.metrics["test"]
+
+
+def test_export_makes_the_bundle_again(pipeline):
+    before = Manifest.from_json((pipeline / "run/bundle/manifest.json").read_bytes())
+    done = subprocess.run([BIN / "trainer", "export", pipeline / "run"], capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    after = Manifest.from_json((pipeline / "run/bundle/manifest.json").read_bytes())
+    assert after.labels == before.labels
+    photo = (pipeline / "run/bundle" / after.golden[0].file).read_bytes()
+    again = Model((pipeline / "run/bundle/model.tflite").read_bytes()).run(load_array(photo, after.input))
+    np.testing.assert_allclose(again.probabilities, before.golden[0].probabilities, atol=before.golden_tolerance)
+
+
+def test_the_model_for_the_next_training_gives_the_same_answers(pipeline):
+    import keras
+
+    manifest = Manifest.from_json((pipeline / "run/bundle/manifest.json").read_bytes())
+    network = keras.saving.load_model(pipeline / "run/bundle/model.keras")
+    for case in manifest.golden:
+        photo = load_array((pipeline / "run/bundle" / case.file).read_bytes(), manifest.input)
+        logits = network.predict(photo[None], verbose=0) / manifest.training["temperature"]
+        found = keras.ops.convert_to_numpy(keras.ops.softmax(logits))[0]
+        np.testing.assert_allclose(found, case.probabilities, atol=0.1)

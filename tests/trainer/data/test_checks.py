@@ -1,0 +1,153 @@
+"""Checking photos: every one is either usable or listed with its reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from classifier.errors import NotFound, Refused
+from classifier.photo.preprocessing import load_array
+from classifier.registry.manifest import InputSpec
+from tests.support import photo_sets
+from trainer.data.checks import CheckedPhotos, check_photos, require_unchanged
+from trainer.data.source import PhotoSource, usable_memory
+
+SPEC = InputSpec(width=16, height=16)
+
+
+def _check(root: Path, rows: list[tuple[str, str, str]]) -> CheckedPhotos:
+    return check_photos(pd.DataFrame(rows, columns=["image_path", "label", "split"]), root, SPEC)
+
+
+@pytest.fixture
+def root(tmp_path):
+    for index, name in enumerate("abcdef"):
+        photo_sets.write_photo(tmp_path / f"{name}.png", (100, 100, 100), index)
+    return tmp_path
+
+
+def test_good_photos_are_kept_as_they_are(root):
+    checked = _check(root, [("a.png", "x", "train"), ("b.png", "y", "test")])
+    assert checked.rejected.empty
+    assert checked.frame["image_path"].tolist() == ["a.png", "b.png"]
+    expected = load_array((root / "b.png").read_bytes(), SPEC)
+    assert np.array_equal(checked.source.array(1), expected)
+
+
+def test_every_unusable_photo_is_listed_with_its_reason(root):
+    whole = (root / "a.png").read_bytes()
+    (root / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (root / "text.jpg").write_text("not a photo")
+    (root / "empty.jpg").write_bytes(b"")
+    (root / "twin.png").write_bytes((root / "b.png").read_bytes())
+    (root / "leak.png").write_bytes((root / "c.png").read_bytes())
+    (root / "mixed.png").write_bytes((root / "d.png").read_bytes())
+    names = ["a", "b", "c", "d", "twin", "leak"]
+    rows = [(f"{name}.png", "x", "train") for name in names]
+    rows[names.index("c")] = ("c.png", "x", "test")
+    rows += [
+        ("cut.png", "x", "train"),
+        ("text.jpg", "x", "train"),
+        ("empty.jpg", "x", "train"),
+        ("nowhere.jpg", "x", "test"),
+        ("mixed.png", "y", "train"),
+        ("a.png", "x", "train"),
+    ]
+    checked = _check(root, rows)
+    reasons = dict(zip(checked.rejected["image_path"], checked.rejected["reason"], strict=True))
+    assert reasons.pop("cut.png").startswith("unreadable: ")
+    assert reasons.pop("text.jpg").startswith("unreadable: ")
+    assert reasons.pop("empty.jpg").startswith("unreadable: ")
+    assert reasons == {
+        "nowhere.jpg": "missing",
+        "twin.png": "same bytes as b.png",
+        "leak.png": "same bytes as c.png, which is in test",
+        "d.png": "same bytes under several labels: x, y",
+        "mixed.png": "same bytes under several labels: x, y",
+        "a.png": "listed again (also in train)",
+    }
+    assert sorted(checked.frame["image_path"]) == ["a.png", "b.png", "c.png"]
+    assert len(checked.frame) + len(checked.rejected) == len(rows)
+
+
+def test_a_reason_never_names_the_machine_s_folders(root):
+    (root / "folder.png").mkdir()
+    (root / "e.png").rename(root / "e.PNG")
+    checked = _check(root, [(name, "x", "train") for name in ("a.png", "folder.png", "e.png", "nul\0.png")])
+    reasons = dict(zip(checked.rejected["image_path"], checked.rejected["reason"], strict=True))
+    assert reasons == {
+        "folder.png": "unreadable: Is a directory",
+        "e.png": "missing: e.PNG is there instead",
+        "nul\0.png": "unreadable: a NUL in its name",
+    }
+
+
+def test_photos_that_changed_or_went_away_are_named(root):
+    checked = _check(root, [(f"{name}.png", "x", "train") for name in "abcdef"])
+    rows = np.arange(6)
+    require_unchanged(checked, rows)
+    (root / "b.png").write_bytes(b"another")
+    with pytest.raises(Refused, match=r"1 of 6 photos .* are changed: .*b\.png"):
+        require_unchanged(checked, rows)
+    require_unchanged(checked, np.array([0, 2]))
+    for name in "acde":
+        (root / f"{name}.png").unlink()
+    with pytest.raises(NotFound, match=r"4 of 6 photos .* are missing: .*a\.png, .*c\.png, .*d\.png, \.\.\."):
+        require_unchanged(checked, rows)
+
+
+def test_the_fingerprint_changes_with_content_label_and_split_only(root):
+    rows = [("a.png", "x", "train"), ("b.png", "y", "test")]
+    first = _check(root, rows).fingerprint
+    assert _check(root, rows[::-1]).fingerprint == first
+    assert _check(root, [("a.png", "z", "train"), rows[1]]).fingerprint != first
+    assert _check(root, [("a.png", "x", "validation"), rows[1]]).fingerprint != first
+    (root / "a.png").write_bytes((root / "f.png").read_bytes())
+    assert _check(root, rows).fingerprint != first
+
+
+def test_the_cache_holds_what_fits_and_decodes_the_rest(root):
+    paths = [root / f"{name}.png" for name in "abc"]
+    source = PhotoSource(paths, SPEC, cache_bytes=2 * 16 * 16 * 3)
+    first = [source.array(row) for row in range(3)]
+    for path in paths:
+        path.unlink()
+    assert np.array_equal(source.array(0), first[0])
+    assert np.array_equal(source.array(1), first[1])
+    with pytest.raises(FileNotFoundError):
+        source.array(2)
+
+
+def test_a_selection_keeps_the_pixels_that_are_there(root):
+    source = PhotoSource([root / f"{name}.png" for name in "abc"], SPEC)
+    expected = [source.array(row) for row in range(3)]
+    chosen = source.select(np.array([2, 0]))
+    (root / "a.png").unlink()
+    assert np.array_equal(chosen.array(0), expected[2])
+    assert np.array_equal(chosen.array(1), expected[0])
+
+
+def test_a_selection_gives_back_the_room_of_the_others(root):
+    source = PhotoSource([root / f"{name}.png" for name in "abc"], SPEC, cache_bytes=2 * 16 * 16 * 3)
+    source.array(0)
+    source.array(1)
+    chosen = source.select(np.array([1, 2]))
+    expected = chosen.array(1)
+    (root / "c.png").unlink()
+    assert np.array_equal(chosen.array(1), expected)
+
+
+def test_a_container_s_limit_counts(tmp_path):
+    machine = usable_memory(tmp_path)
+    assert machine > 2**20
+    (tmp_path / "memory.max").write_text("max\n")
+    assert usable_memory(tmp_path) == machine
+    (tmp_path / "memory.max").write_text("1048576\n")
+    assert usable_memory(tmp_path) == 2**20
+    (tmp_path / "memory.max").unlink()
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("2097152\n")
+    assert usable_memory(tmp_path) == 2**21

@@ -1,0 +1,126 @@
+"""The networks: Grad-CAM in the forward pass equals GradientTape's, pixels are scaled as the weights expect."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from classifier.errors import InvalidRequest, NotFound
+from trainer.networks.augmentation import build_augmentation
+from trainer.networks.backbones import ARCHITECTURES, backbone_core, build_backbone, set_trainable_layers
+from trainer.networks.gradcam import gradient_tape_heatmaps, relative_error, serving_model
+from trainer.networks.heads import build_head, classifier
+from trainer.run.config import NetworkConfig
+
+SMALL = {"inception_v3": 96, "xception": 96}
+"""Sides of the input; 64 where an architecture takes it."""
+
+
+@pytest.fixture(scope="module", params=list(ARCHITECTURES))
+def backbone(request):
+    keras.utils.set_random_seed(1)
+    side = SMALL.get(request.param, 64)
+    return build_backbone(NetworkConfig(request.param, "none", image_size=side))
+
+
+@pytest.mark.parametrize("hidden", [(), (16,), (24, 16)])
+def test_heatmaps_equal_those_of_gradient_tape(backbone, hidden):
+    keras.utils.set_random_seed(2)
+    head = build_head(backbone.output_shape[-1], 5, hidden)
+    photo = np.random.default_rng(3).integers(0, 256, backbone.input_shape[1:], dtype=np.uint8)
+    served = serving_model(backbone, head)(photo[None])
+    heatmaps = keras.ops.convert_to_numpy(served["heatmaps"])[0]
+    assert heatmaps.shape == (5, *backbone.output_shape[1:3])
+    assert heatmaps.max() > 0
+    assert relative_error(heatmaps, gradient_tape_heatmaps(backbone, head, photo)) < 1e-4
+    assert keras.ops.convert_to_numpy(served["probabilities"]).sum() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "preprocess"),
+    [
+        ("mobilenet", keras.applications.mobilenet.preprocess_input),
+        ("mobilenet_v2", keras.applications.mobilenet_v2.preprocess_input),
+        ("resnet50", keras.applications.resnet50.preprocess_input),
+        ("inception_v3", keras.applications.inception_v3.preprocess_input),
+        ("xception", keras.applications.xception.preprocess_input),
+    ],
+)
+def test_pixels_are_scaled_as_keras_applications_do(name, preprocess):
+    photo = np.random.default_rng(4).integers(0, 256, (1, 8, 8, 3), dtype=np.uint8)
+    image = keras.Input((8, 8, 3), dtype="uint8")
+    scaled = keras.Model(image, ARCHITECTURES[name].scaling(image))(photo)
+    expected = preprocess(photo.astype("float32"))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(scaled), expected, atol=2e-5)
+
+
+def test_weights_come_from_a_file(tmp_path):
+    shape = (64, 64, 3)
+    original = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=shape)
+    path = tmp_path / "mine.weights.h5"
+    original.save_weights(path)
+    backbone = build_backbone(NetworkConfig("mobilenet_v2", str(path), image_size=64))
+    for mine, theirs in zip(backbone_core(backbone).get_weights(), original.get_weights(), strict=True):
+        assert np.array_equal(mine, theirs)
+    with pytest.raises(InvalidRequest, match="do not fit mobilenet_v2"):
+        build_backbone(NetworkConfig("mobilenet_v2", str(path), image_size=64, alpha=0.5))
+    with pytest.raises(NotFound, match="Expected a weights file"):
+        build_backbone(NetworkConfig("mobilenet_v2", str(tmp_path / "none.h5"), image_size=64))
+
+
+def test_inception_can_be_cut_at_an_inner_layer(tmp_path):
+    whole = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(96, 96, 3))
+    cut = keras.Model(whole.input, whole.get_layer("mixed5").output)
+    path = tmp_path / "cut.weights.h5"
+    cut.save_weights(path)
+    backbone = build_backbone(NetworkConfig("inception_v3", str(path), image_size=96, backbone_layer="mixed5"))
+    assert backbone.output_shape[1:] == cut.output_shape[1:]
+    photo = np.random.default_rng(5).integers(0, 256, (1, 96, 96, 3), dtype=np.uint8)
+    np.testing.assert_allclose(backbone(photo), cut(photo / np.float32(127.5) - 1), atol=1e-4)
+    with pytest.raises(InvalidRequest, match="Expected an inner layer of inception_v3, such as mixed"):
+        build_backbone(NetworkConfig("inception_v3", "none", image_size=96, backbone_layer="mixed99"))
+
+
+def test_fine_tuning_leaves_lower_layers_and_batch_normalisation_alone(tmp_path):
+    original = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(64, 64, 3))
+    path = tmp_path / "mine.weights.h5"
+    original.save_weights(path)
+    backbone = build_backbone(NetworkConfig("mobilenet_v2", str(path), image_size=64))
+    head = build_head(backbone.output_shape[-1], 3)
+    count = set_trainable_layers(backbone, 4, scratch=False)
+    assert count == 4
+    core = backbone_core(backbone)
+    before = {layer.name: [w.copy() for w in layer.get_weights()] for layer in core.layers}
+    model = classifier(backbone, head, build_augmentation(1))
+    model.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    photos = np.random.default_rng(6).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
+    model.fit(photos, np.arange(8) % 3, verbose=0)
+    changed = [
+        layer.name
+        for layer in core.layers
+        if any(not np.array_equal(a, b) for a, b in zip(before[layer.name], layer.get_weights(), strict=True))
+    ]
+    with_weights = [
+        layer.name for layer in core.layers if layer.weights and not isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    assert changed == with_weights[-4:]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (NetworkConfig("vgg16"), "Expected one of base_cnn, mobilenet"),
+        (NetworkConfig("base_cnn", "imagenet"), "no ImageNet weights for base_cnn; use --weights none"),
+        (NetworkConfig("xception", "none", alpha=0.5), "--alpha is for mobilenet"),
+        (NetworkConfig("xception", "none", image_size=64), "xception cannot be built with --image-size 64"),
+        (NetworkConfig("mobilenet", "imagenet", alpha=0.33), "mobilenet cannot be built with .*--alpha 0.33"),
+    ],
+)
+def test_unusable_options_are_refused(config, message):
+    with pytest.raises(InvalidRequest, match=message):
+        build_backbone(config)
+    with pytest.raises(InvalidRequest, match="at most two hidden layers"):
+        build_head(8, 2, (4, 4, 4))
+    with pytest.raises(InvalidRequest, match="Expected hidden layers of 1 or more; received 4, 0"):
+        build_head(8, 2, (4, 0))

@@ -1,0 +1,244 @@
+"""The command `trainer`: its help, its errors, and one small run from photos to a bundle."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from classifier.errors import NotFound, PointerError
+from classifier.registry.bundle import read_bundle
+from tests.support import photo_sets
+from tests.support.processes import environment
+from trainer.data.source import PhotoSource
+from trainer.evaluation.served import run_model
+from trainer.export import bundle
+from trainer.main import app, main
+from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.run.folder import only_one, open_run, start_run
+
+TRAINER = Path(sys.executable).parent / "trainer"
+
+
+def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([TRAINER, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+
+
+def _evaluate(run: Path, capsys, *arguments: object) -> str:
+    app(["evaluate", str(run), *map(str, arguments)], standalone_mode=False)
+    return capsys.readouterr().out
+
+
+def test_every_command_and_option_has_help_and_an_example():
+    group = typer.main.get_command(app)
+    assert set(group.commands) == {"train", "tune", "export", "evaluate", "report", "datasets", "download", "samples"}
+    for name, command in group.commands.items():
+        assert "Example: trainer " in command.help, name
+        for parameter in command.params:
+            assert getattr(parameter, "help", None), f"{name} {parameter.name}"
+    shown = CliRunner().invoke(app, ["train", "--help"], terminal_width=80)
+    assert shown.exit_code == 0
+    assert max(map(len, shown.output.splitlines())) <= 80
+
+
+def test_help_does_not_import_keras():
+    code = "import sys; from trainer.main import app; assert not {'keras', 'tensorflow', 'pandas'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("evaluate", "nowhere"), "trainer: Expected a run folder with a config.json; nowhere has none."),
+        (("export", "nowhere"), "trainer: Expected a run folder with a config.json; nowhere has none."),
+        (("datasets", "--dataset", "food-101"), "trainer: Expected --data-dir with --dataset; received none."),
+        (("datasets", "--dataset", "mnist", "--data-dir", "."), "trainer: Expected one of food-101, dog-breed"),
+        # Before anything is trained or measured.
+        (
+            ("train", "--dataset", "mnist", "--data-dir", ".", "--run", "nowhere/run", "--strangers", "nowhere"),
+            "trainer: Expected a folder of photos at --strangers nowhere; there is none.",
+        ),
+        (
+            ("evaluate", "nowhere/run", "--strangers", "nowhere"),
+            "trainer: Expected a folder of photos at --strangers nowhere; there is none.",
+        ),
+    ],
+)
+def test_an_error_is_one_line(arguments, message):
+    done = _run(*arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith(message)
+    assert len(done.stderr.splitlines()) == 1
+    assert not done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "--dataset", "folder"), "Missing option"),
+        (("evaluate", "run", "--nonsense"), "No such option"),
+        (
+            ("train", "--dataset", "folder", "--data-dir", ".", "--run", "run", "--alpha", "0"),
+            "Invalid value for '--alpha'",
+        ),
+        (("train", "--dataset", "folder", "--data-dir", ".", "--run", "run", "--hidden", "-4"), "Expected --hidden"),
+        (("train", "--dataset", "folder", "--data-dir", ".", "--run", "run", "--hidden", "9,8,7"), "up to two widths"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["trainer", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert ended.value.code == 2
+    assert said.err.startswith("trainer: ")
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert not said.out
+
+
+def test_an_interruption_is_one_line(tmp_path):
+    with subprocess.Popen(
+        [TRAINER, "samples", tmp_path / "samples", "--photos-per-class", "3000"],
+        stderr=subprocess.PIPE,
+        text=True,
+        # What runs in the background of a shell ignores Ctrl-C, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        try:
+            while not any(tmp_path.rglob("*.jpg")):
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert said == "trainer: interrupted; a training, search or download goes on when the same command is run again.\n"
+
+
+def test_one_process_works_in_a_run(tmp_path):
+    run = start_run(tmp_path / "run", TrainingConfig(DataConfig("folder", "x"), NetworkConfig(), ScheduleConfig()))
+    train = ("train", "--dataset", "folder", "--data-dir", "other", "--run", run.path, "--overwrite")
+    with only_one(run.path, run.config):
+        for arguments in (train, ("export", run.path), ("report", run.path)):
+            done = _run(*arguments)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert done.stderr == (
+                f"trainer: Another `trainer` process works in {run.path}. Wait until it ends, or end it, or give "
+                "another --run folder.\n"
+            )
+    # Nothing was touched; and a process that has ended, however, is no longer in the way.
+    assert open_run(run.path)[1].data.data_dir == "x"
+    code = (
+        "import os, sys; from pathlib import Path; from trainer.run.folder import only_one\n"
+        "with only_one(Path(sys.argv[1]), Path(sys.argv[1], 'config.json')): os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, run.path], env=environment(), check=False)
+    assert killed.returncode == -signal.SIGKILL
+    with only_one(run.path, run.config):
+        start_run(run.path, open_run(run.path)[1], overwrite=True)
+    # Clearing the folder has left the lock where it is.
+    assert {path.name for path in run.path.iterdir()} == {"config.json", ".partial-lock"}
+
+
+def test_the_space_is_shown_without_a_folder(capsys):
+    asked = ["tune", "--dataset", "folder", "--data-dir", ".", "--architecture", "mobilenet"]
+    app([*asked, "--show-space"], standalone_mode=False)
+    assert "learning_rate" in capsys.readouterr().out
+    with pytest.raises(typer.BadParameter, match="Missing option '--run'"):
+        app(asked, standalone_mode=False)
+
+
+def test_a_bundle_that_a_crash_took_away_is_found_by_evaluate(tmp_path):
+    run = start_run(tmp_path / "run", TrainingConfig(DataConfig("folder", "x"), NetworkConfig(), ScheduleConfig()))
+    run.old_bundle.mkdir()
+    (run.old_bundle / "manifest.json").write_text("{}")
+    with pytest.raises(PointerError, match="manifest"):
+        app(["evaluate", str(run.path)], standalone_mode=False)
+    assert (run.bundle / "manifest.json").is_file()
+    assert not run.old_bundle.exists()
+
+
+def test_a_failed_start_leaves_no_run_that_cannot_be_mended(tmp_path):
+    arguments = ("--architecture", "base_cnn", "--weights", "none", "--data-dir")
+    done = _run("train", "--run", tmp_path / "run", "--dataset", "folder", *arguments, tmp_path / "none")
+    assert done.returncode == 1
+    assert done.stderr.startswith("trainer: Expected a folder at --data-dir")
+    other = _run("train", "--run", tmp_path / "run", "--dataset", "mnist", *arguments, tmp_path)
+    assert "Expected one of food-101" in other.stderr
+
+
+def test_datasets_shows_the_layouts_and_checks_one(tmp_path):
+    listed = _run("datasets")
+    assert all(name in listed.stdout for name in ("food-101", "dog-breed", "folder", "csv"))
+    assert max(map(len, listed.stdout.splitlines())) <= 80
+    root = photo_sets.folder(tmp_path)
+    (root / "apple" / "0.png").write_bytes(b"broken")
+    looked = _run("datasets", "--dataset", "folder", "--data-dir", root)
+    assert looked.returncode == 0, looked.stderr
+    assert "rejected: apple/0.png (" in looked.stdout
+    assert "3 classes, 29 photos, 1 rejected" in looked.stdout
+
+
+def test_a_small_run_ends_in_a_bundle_that_can_be_published(tmp_path, monkeypatch, capsys):
+    root = photo_sets.food_101(tmp_path / "photos")
+    run = tmp_path / "run"
+    arguments = (
+        "train", "--dataset", "food-101", "--data-dir", root, "--architecture", "base_cnn", "--weights", "none",
+        "--image-size", 32, "--hidden", "16", "--fine-tune-epochs", 2, "--no-report", "--run", run,
+    )  # fmt: skip
+    (root / "images/apple/0.jpg").unlink()
+    (root / "images/apple/0.jpg").mkdir()
+    done = _run(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert f"next: admin_cli publish {run}" in done.stdout
+    assert "Traceback" not in done.stderr
+    manifest = read_bundle(run / "bundle")
+    assert manifest.labels == ("apple", "leaf", "sky")
+    assert (manifest.input.width, manifest.input.height) == (32, 32)
+    assert manifest.metrics["heatmap_error"] < 1e-4
+    assert manifest.training["network"]["hidden"] == [16]
+    # No path of the machine that trained goes into what is published.
+    published = [run / "bundle/manifest.json", *(run / "bundle/report").iterdir()]
+    assert {"manifest.json", "rejected.csv", "log.csv"} <= {path.name for path in published}
+    assert not [path.name for path in published if str(tmp_path) in path.read_text()]
+    again = _run("evaluate", run, "--split", "validation", "--json", "--out", tmp_path / "tables")
+    assert json.loads(again.stdout) == manifest.metrics["validation"]
+    assert {path.name for path in (tmp_path / "tables").iterdir()} == {
+        "validation.json", "validation_per_class.csv", "validation_confusion_matrix.csv",
+        "validation_reliability.csv", "validation_predictions.csv",
+    }  # fmt: skip
+    # Of each photo one heatmap is kept, not a view of those of all classes.
+    source = PhotoSource([root / "images/sky/2000.jpg"], manifest.input)
+    ((_, heatmap),) = run_model((run / "bundle/model.tflite").read_bytes(), source, np.arange(1))
+    assert heatmap.base is None
+    # Photos that came since are not evaluated on; another data set is, and what it rejects is told.
+    for path in sorted((root / "images/leaf").glob("*.jpg"))[:3]:
+        (root / "images/leaf" / f"new{path.name}").write_bytes(path.read_bytes() + b"\0")
+    grown = _evaluate(run, capsys, "--dataset", "food-101", "--data-dir", root, "--out", tmp_path / "other")
+    assert "47 photos, 1 rejected, 3 in its folders but in no table" in grown
+    assert "images/apple/0.jpg" in (tmp_path / "other" / "rejected.csv").read_text()
+    test_photo = root / "images" / f"{(root / 'meta/test.txt').read_text().split()[0]}.jpg"
+    test_photo.rename(tmp_path / "moved.jpg")
+    with pytest.raises(NotFound, match=r"1 of 12 photos that the run was made with are missing"):
+        _evaluate(run, capsys)
+    (tmp_path / "moved.jpg").rename(test_photo)
+    # A backend that cannot export leaves the trained run, and says what is next.
+    monkeypatch.setattr(bundle, "backend", lambda: "jax")
+    trained = CliRunner().invoke(app, [*map(str, arguments)])
+    assert trained.exit_code == 0
+    assert f"next: KERAS_BACKEND=tensorflow trainer export {run}" in trained.output
+    refused = CliRunner().invoke(app, ["export", str(run)])
+    assert "Expected KERAS_BACKEND=tensorflow" in str(refused.exception)
+    other = _run(*arguments[:-2], "--dropout", 0.5, "--run", run)
+    assert other.returncode == 1
+    assert "network.dropout: 0.2, then 0.5" in other.stderr

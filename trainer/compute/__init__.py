@@ -1,0 +1,1 @@
+"""Devices, arithmetic and processes that share a training. May import `run`."""

@@ -1,0 +1,162 @@
+"""Prepares a run's photos: loads and checks them, and keeps the tables of those used and those left out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from classifier.errors import InvalidRequest, NotFound, Refused
+from classifier.registry.manifest import InputSpec
+from trainer.data.checks import CheckedPhotos, check_photos, fingerprint
+from trainer.data.loaders import list_photos
+from trainer.data.mirror import local_data_dir
+from trainer.data.source import PhotoSource
+from trainer.data.subsets import keep_classes
+from trainer.networks.backbones import input_spec
+from trainer.run.config import DataConfig, TrainingConfig
+from trainer.run.files import read_json, write_file, write_json
+from trainer.run.folder import RunFolder
+from trainer.run.progress import counting
+
+
+def prepare_photos(
+    config: TrainingConfig,
+    run: RunFolder,
+    console: Console,
+    *,
+    cache_bytes: int | None = None,
+    workers: int | None = None,
+) -> CheckedPhotos:
+    """Load and check the data set, and write the tables of what is used and what is not.
+
+    Raises:
+        Refused: the photos are not those that the run began with.
+        InvalidRequest: too many photos are rejected, or too few are left.
+    """
+    photos, not_listed = check_dataset(
+        config.data, input_spec(config.network), console, cache_bytes=cache_bytes, workers=workers
+    )
+    if run.summary.is_file() and read_json(run.summary)["fingerprint"] != photos.fingerprint:
+        raise Refused(
+            f"The photos in {config.data.data_dir} are not those that {run.path} was started with"
+            f"{_what_changed(run, photos)}. Put them back to resume it, or start a new run."
+        )
+    write_file(run.rejected, lambda path: photos.rejected.to_csv(path, index=False))
+    counts = photos.frame["split"].value_counts()
+    console.print(
+        f"{config.data.dataset}: {photos.frame['label'].nunique()} classes, {counts.get('train', 0)} train, "
+        f"{counts.get('validation', 0)} validation, {counts.get('test', 0)} test photos; "
+        f"{len(photos.rejected)} rejected"
+        + (f", see {run.rejected}" if len(photos.rejected) else "")
+        + (f"; {not_listed} in its folders but in no table" if not_listed else ""),
+        highlight=False,
+    )
+    _require_enough(photos, len(photos.frame) + len(photos.rejected), config.data.max_rejected, run)
+    write_file(run.data, lambda path: photos.frame.to_csv(path, index=False))
+    write_json(run.summary, _summary(config, photos, counts))
+    return photos
+
+
+def check_dataset(
+    config: DataConfig,
+    spec: InputSpec,
+    console: Console,
+    *,
+    classes: Collection[str] | None = None,
+    cache_bytes: int | None = None,
+    workers: int | None = None,
+) -> tuple[CheckedPhotos, int]:
+    """List and check a data set; return its photos, and how many more lie beside them that no table names.
+
+    What the layout left out is among the rejected. With `classes`, photos of other labels are passed over.
+    """
+    config = replace(config, data_dir=str(local_data_dir(config.data_dir, console)))
+    listing = list_photos(config)
+    if classes is not None:
+        listing = keep_classes(listing, classes)
+    with counting(console, "checking photos", len(listing.frame)) as step:
+        photos = check_photos(
+            listing.frame, Path(config.data_dir), spec, cache_bytes=cache_bytes, workers=workers, on_photo=step
+        )
+    columns = list(photos.rejected.columns)
+    rows = photos.rejected.to_numpy().tolist() + listing.left_out[columns].to_numpy().tolist()
+    rejected = pd.DataFrame(rows, columns=columns, dtype=object)
+    return replace(photos, rejected=rejected), listing.not_listed
+
+
+def load_photos(
+    run: RunFolder, config: TrainingConfig, spec: InputSpec, *, cache_bytes: int | None = None
+) -> CheckedPhotos:
+    """Return the photos that a run has already checked, not yet decoded again.
+
+    Raises:
+        NotFound: the run has not checked any yet.
+        Unavailable: they are in a bucket that cannot be reached.
+    """
+    if not run.data.is_file() or not run.rejected.is_file():
+        raise NotFound(f"Expected the tables of photos that `trainer train` keeps in {run.path}; they are missing.")
+    frame = pd.read_csv(run.data, dtype=str, keep_default_na=False)
+    folder = local_data_dir(config.data.data_dir)
+    source = PhotoSource([folder / path for path in frame["image_path"]], spec, cache_bytes=cache_bytes)
+    return CheckedPhotos(frame, pd.read_csv(run.rejected, dtype=str), source, fingerprint(frame))
+
+
+def _what_changed(run: RunFolder, photos: CheckedPhotos) -> str:
+    """Name the photos in which a data set differs from a run's table: ": 2 changed (a.jpg, b.jpg), 1 added (c.jpg)"."""
+    if not run.data.is_file():
+        return ""
+    before = pd.read_csv(run.data, dtype=str, keep_default_na=False).set_index("image_path")
+    after, rejected = photos.frame.set_index("image_path"), photos.rejected.set_index("image_path")["reason"]
+    both = before.index.intersection(after.index)
+    names: dict[str, list[str]] = {"changed": [], "in another class or split": []}
+    for path in both:
+        old, new = before.loc[path], after.loc[path]
+        if old["sha256"] != new["sha256"]:
+            names["changed"].append(path)
+        elif (old["label"], old["split"]) != (new["label"], new["split"]):
+            names["in another class or split"].append(path)
+    names["added"] = list(after.index.difference(before.index))
+    gone = before.index.difference(after.index)
+    names["unusable"] = [path for path in gone if path in rejected.index]
+    names["removed"] = [path for path in gone if path not in rejected.index]
+    parts = [
+        f"{len(paths)} {what} ({', '.join(paths[:3])}{', ...' if len(paths) > 3 else ''})"
+        for what, paths in names.items()
+        if paths
+    ]
+    return f": {', '.join(parts)}" if parts else ""
+
+
+def _require_enough(photos: CheckedPhotos, listed: int, max_rejected: float, run: RunFolder) -> None:
+    if len(photos.rejected) > max_rejected * listed:
+        reasons = photos.rejected["reason"].str.split(":").str[0].value_counts()
+        raise InvalidRequest(
+            f"{len(photos.rejected)} of {listed} photos are rejected ("
+            + ", ".join(f"{count} {reason}" for reason, count in reasons.head(3).items())
+            + f"); at most {max_rejected:.0%} are allowed. {run.rejected} lists them; "
+            "mend the data, or allow more with --max-rejected."
+        )
+    classes = photos.frame["label"].nunique()
+    if classes < 2:
+        raise InvalidRequest(f"Expected photos of at least two classes; received {classes}.")
+    for split in ("train", "validation", "test"):
+        missing = set(photos.frame["label"]) - set(photos.frame.loc[photos.frame["split"] == split, "label"])
+        if split == "train" and missing:
+            raise InvalidRequest(f"No training photo is left of: {', '.join(sorted(missing))}. See {run.rejected}.")
+        if not (photos.frame["split"] == split).any():
+            raise InvalidRequest(f"No {split} photo is left: each class needs at least three. See {run.rejected}.")
+
+
+def _summary(config: TrainingConfig, photos: CheckedPhotos, counts: pd.Series) -> dict[str, Any]:
+    return {
+        "dataset": config.data.dataset,
+        "fingerprint": photos.fingerprint,
+        "photos": {split: int(counts.get(split, 0)) for split in ("train", "validation", "test")},
+        "classes": int(photos.frame["label"].nunique()),
+        "rejected": len(photos.rejected),
+    }

@@ -1,0 +1,47 @@
+"""Photos of something else: read from any folder, and how well a served file tells them from photos of its classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from classifier.registry.manifest import MODEL_FILE, Manifest
+from trainer.data.ood_photos import read_strangers
+from trainer.data.source import PhotoSource
+from trainer.evaluation.served import Evaluation, evaluate
+from trainer.metrics.separation import separation
+from trainer.run.folder import RunFolder
+from trainer.run.progress import counting
+
+UNKNOWN = "unknown"
+
+
+def stranger_scores(
+    content: bytes, labels: tuple[str, ...], strangers: PhotoSource, console: Console
+) -> NDArray[np.float64]:
+    """Return the score that a served file gives each stranger, [photos]."""
+    rows = np.arange(len(strangers))
+    with counting(console, "scoring strangers", len(rows)) as step:
+        return familiarity(evaluate(content, labels, strangers, rows, np.zeros(len(rows), np.int32), step))
+
+
+def familiarity(evaluation: Evaluation) -> NDArray[np.float64]:
+    """Return the score of each photo, as it is served: where the file gives none, its largest probability."""
+    scores = evaluation.probabilities.max(axis=1) if evaluation.scores is None else evaluation.scores
+    return np.asarray(scores, np.float64)
+
+
+def measure_strangers(run: RunFolder, evaluation: Evaluation, folder: Path, console: Console) -> dict[str, float | int]:
+    """Return `separation` of a run's served file, between the evaluated photos and those below a folder.
+
+    Raises:
+        NotFound, InvalidRequest: as `read_strangers`.
+    """
+    manifest = Manifest.from_json((run.bundle / "manifest.json").read_bytes())
+    strangers = read_strangers(folder, manifest.input, console)
+    content = (run.bundle / MODEL_FILE).read_bytes()
+    scores = stranger_scores(content, manifest.labels, strangers, console)
+    return separation(familiarity(evaluation), scores, manifest.thresholds.get(UNKNOWN, 0.0))

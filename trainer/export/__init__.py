@@ -1,0 +1,1 @@
+"""The files that may be served, the choice among them, and the bundle. May import all but `search` and `report`."""

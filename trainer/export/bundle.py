@@ -1,0 +1,209 @@
+"""Makes a run's bundle: the chosen file with its figures, golden cases and tables, all described by a manifest."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from classifier.quiet import quiet
+from classifier.registry.bundle import entry_of_file
+from classifier.registry.manifest import MANIFEST_FILE, MODEL_FILE, FileEntry, Manifest
+from trainer.data.loaders import class_targets
+from trainer.data.ood_photos import read_strangers
+from trainer.data.sampling import calibration_rows, spread
+from trainer.evaluation.kept import keep_evaluations
+from trainer.evaluation.ood import UNKNOWN, familiarity, stranger_scores
+from trainer.evaluation.served import Evaluation, evaluate
+from trainer.export.choice import check_heatmaps, choose, measure_variants
+from trainer.export.golden import (
+    write_golden,
+)
+from trainer.export.litert import convert_all, with_fusible_relus
+from trainer.export.ood_selection import Look, fit_score
+from trainer.metrics.calibration import calibration_figures, fit_temperature
+from trainer.metrics.separation import separation, threshold
+from trainer.networks import heads
+from trainer.networks.backbones import input_spec
+from trainer.networks.gradcam import serving_model
+from trainer.run.config import TrainingConfig, VariantName
+from trainer.run.files import read_json, write_file
+from trainer.run.folder import RunFolder, clear_unfinished_bundle, remove_report, replace_bundle
+from trainer.run.progress import counting
+from trainer.training.checkpoints import TrainingState
+from trainer.training.train import Trained
+
+EXPORTING_BACKEND = "tensorflow"
+MEASURED_PHOTOS = 200
+GOLDEN_TOLERANCE = 0.05
+"""Largest difference of a probability: processors round quantised arithmetic differently."""
+TOOLS = ("keras", "tensorflow", "tensorflow-cpu", "ai-edge-litert", "numpy", "pillow")
+
+
+def make_bundle(
+    trained: Trained,
+    config: TrainingConfig,
+    run: RunFolder,
+    console: Console,
+    *,
+    tolerance: float = 0.005,
+    variant: VariantName | None = None,
+    strangers: Path | None = None,
+) -> Manifest:
+    """Export, measure, choose and evaluate a trained network, and write ``<run>/bundle``.
+
+    The bundle appears whole, or not at all; an earlier one is replaced.
+
+    Args:
+        trained: the network and its photos.
+        config: how it was trained.
+        run: the run's folder.
+        console: where progress is shown.
+        tolerance: how much lower than float32's the top-1 of the chosen file may be, as a share.
+        variant: the file to be served, whatever it measures; None chooses the fastest within the tolerance.
+        strangers: folder of photos of something else, by which the way to tell them is chosen (`ood_selection`).
+
+    Raises:
+        InvalidRequest: that variant cannot be made, or no stranger can be read.
+        NotFound: there is no folder of strangers.
+    """
+    frame, source = trained.photos.frame, trained.photos.source
+    rows = {split: np.flatnonzero(frame["split"] == split) for split in ("validation", "test")}
+    truth = class_targets(frame["label"], trained.labels, one_hot=False)
+    sample = spread(rows["validation"], MEASURED_PHOTOS)
+    others = read_strangers(strangers, input_spec(config.network), console) if strangers else None
+    look = Look(trained)
+    seen = look(source, rows["validation"], console, "logits of validation photos")
+    temperature = fit_temperature(seen.logits, truth[rows["validation"]])
+    scoring = fit_score(trained, look, (rows["validation"], seen), temperature, others, console)
+    with console.status("exporting to LiteRT"), quiet(tell_on_error=True):
+        served = serving_model(with_fusible_relus(trained.backbone), trained.head, temperature, scoring.outlier)
+        calibration = calibration_rows(list(frame["label"]), np.flatnonzero(frame["split"] == "train"))
+        contents, failures = convert_all(served, lambda: (source.array(int(row)) for row in calibration))
+        photos = [source.array(int(row)) for row in sample[:2]]
+        error = check_heatmaps(trained.backbone, trained.head, contents["float32"], photos)
+        variants, broken = measure_variants(contents, source, sample, truth[sample], os.cpu_count() or 1)
+    choice = choose(variants, failures | broken, tolerance, variant)
+    choice.show(console, len(sample))
+    chosen = choice.served
+    evaluations = {}
+    for split in ("validation", "test"):
+        with counting(console, f"evaluating {split} photos", len(rows[split])) as step:
+            evaluations[split] = evaluate(chosen.content, trained.labels, source, rows[split], truth[rows[split]], step)
+    keep_evaluations(run, chosen.content, trained.photos.fingerprint, evaluations)
+    scores = {split: familiarity(evaluation) for split, evaluation in evaluations.items()}
+    limit = threshold(scores["validation"])
+    unknown = {**scoring.figures, "passing": {split: _share(values >= limit) for split, values in scores.items()}}
+    if others is not None:
+        told = stranger_scores(chosen.content, trained.labels, others, console)
+        unknown["strangers"] = separation(scores["test"], told, limit)
+    clear_unfinished_bundle(run)
+    partial = run.new_bundle
+    partial.mkdir()
+    (partial / MODEL_FILE).write_bytes(chosen.content)
+    _plain_model(trained).save(partial / "model.keras")
+    golden = write_golden(partial, trained, rows["test"], chosen.content)
+    paths = {split: [str(frame.at[row, "image_path"]) for row in of_split] for split, of_split in rows.items()}
+    _write_report(partial / "report", run, evaluations, paths)
+    manifest = Manifest(
+        schema_version=1,
+        model=None,
+        version=None,
+        labels=trained.labels,
+        input=input_spec(config.network),
+        files=describe_files(partial),
+        metrics={split: evaluation.figures() for split, evaluation in evaluations.items()}
+        | {
+            "calibration": calibration_figures(
+                {split: (each.probabilities, each.truth) for split, each in evaluations.items()}, temperature
+            ),
+            "unknown": unknown,
+            "heatmap_error": error,
+            "variants_measured_on": len(sample),
+        },
+        golden=golden,
+        golden_tolerance=GOLDEN_TOLERANCE,
+        variant=chosen.name,
+        variants=choice.table(),
+        thresholds={UNKNOWN: limit},
+        tta=_tta(evaluations["test"].figures()),
+        training=_training(config, TrainingState(run)) | {"temperature": round(temperature, 6)},
+        data=read_json(run.summary),
+        parent_version=None,
+        created_by=None,
+        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        tools=tool_versions(),
+        extra={},
+    )
+    write_file(partial / MANIFEST_FILE, lambda path: path.write_bytes(manifest.to_json()))
+    # It tells of the former file.
+    remove_report(run)
+    replace_bundle(run)
+    return manifest
+
+
+def backend() -> str:
+    """Return what Keras runs on; the export needs `EXPORTING_BACKEND`."""
+    return str(keras.backend.backend())
+
+
+def describe_files(folder: Path) -> dict[str, FileEntry]:
+    """Return size and sha256 of every file below a folder but the manifest, by relative path."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST_FILE)
+    return {path.relative_to(folder).as_posix(): entry_of_file(path) for path in paths}
+
+
+def tool_versions() -> dict[str, str]:
+    """Return the versions of what made the bundle."""
+    versions = {"python": platform.python_version()}
+    for name in TOOLS:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _plain_model(trained: Trained) -> Any:
+    """Return the network without augmentation, for the next training to start from."""
+    return heads.classifier(trained.backbone, trained.head)
+
+
+def _write_report(
+    folder: Path, run: RunFolder, evaluations: dict[str, Evaluation], paths: dict[str, list[str]]
+) -> None:
+    folder.mkdir()
+    for split, evaluation in evaluations.items():
+        evaluation.write(folder, split, paths[split])
+    for path in (run.log, run.rejected):
+        shutil.copyfile(path, folder / path.name)
+
+
+def _tta(figures: Mapping[str, float | int]) -> dict[str, Any]:
+    """Return the manifest's account of test-time augmentation, measured on the test photos."""
+    gain = figures["tta_top_1"] - figures["top_1"]
+    return {"views": ["original", "mirrored"], "top_1": figures["tta_top_1"], "gain": round(gain, 6)}
+
+
+def _share(found: NDArray[np.bool_]) -> float:
+    return round(float(found.mean()), 6)
+
+
+def _training(config: TrainingConfig, state: TrainingState) -> dict[str, Any]:
+    """Return the configuration and the best epoch, without the paths of the machine that trained."""
+    plain = config.to_json()
+    for section, option in (("data", "data_dir"), ("data", "csv"), ("network", "weights")):
+        if plain[section][option]:
+            plain[section][option] = Path(plain[section][option]).name
+    best = {key: value for key, value in (state.best or {}).items() if key not in ("weights", "seeds")}
+    return {**plain, "best_epoch": best}

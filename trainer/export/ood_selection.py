@@ -1,0 +1,126 @@
+"""Fits the score of `networks.ood_score` to a trained network, and chooses its method, before the network is exported.
+
+Test photos have no part in it. Where photos of something else are given, the method that tells them best from the
+validation photos is taken. Without them, two kinds of substitutes are made: validation photos of classes left out in
+turn, which resemble what the network knows, and validation photos cut into tiles and shuffled, which have its colours
+and textures and show nothing. The method with the best mean of both AUROCs is taken.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from trainer.data.generator import PhotoSequence
+from trainer.data.loaders import class_targets
+from trainer.data.ood_photos import readable_rows
+from trainer.data.sampling import calibration_rows
+from trainer.data.source import PhotoSource
+from trainer.networks import ood_score
+from trainer.networks.ood_score import METHODS, Outlier
+from trainer.run.progress import counting
+from trainer.training.train import Trained
+
+FEATURE_PHOTOS = 4000
+"""Training photos that class means and subspace are made of, as many of each class."""
+SUBSTITUTES = 200
+"""Validation photos at most that are shuffled."""
+TILES = 7
+"""Each side is cut into so many."""
+
+
+class Seen(NamedTuple):
+    """What a network makes of photos."""
+
+    pooled: NDArray[np.float32]
+    """[photos, channels]"""
+    logits: NDArray[np.float32]
+    """[photos, classes], at temperature 1."""
+
+    def tempered(self, temperature: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return pooled features, and logits divided by the temperature."""
+        return self.pooled, self.logits / np.float32(temperature)
+
+
+class Scoring(NamedTuple):
+    """The score, and how it was chosen."""
+
+    outlier: Outlier
+    figures: dict[str, Any]
+    """For the manifest: the method, by what it was chosen, and each method's AUROCs."""
+
+
+class Look:
+    """A trained network as photos -> pooled features and logits, in float32."""
+
+    def __init__(self, trained: Trained) -> None:
+        image = keras.Input(trained.backbone.input_shape[1:], dtype="uint8", name="image")
+        pooled = keras.layers.GlobalAveragePooling2D(dtype="float32")(trained.backbone(image, training=False))
+        self._model = keras.Model(image, (pooled, trained.head(pooled, training=False)))
+
+    def __call__(self, source: Any, rows: NDArray[np.intp], console: Console, what: str) -> Seen:
+        """Look at some photos of a source."""
+        batches = PhotoSequence(source, rows, None, shuffle=False)
+        with counting(console, what, len(batches)) as step:
+            callback = keras.callbacks.LambdaCallback(on_predict_batch_end=lambda batch, logs: step())
+            pooled, logits = self._model.predict(batches, verbose=0, callbacks=[callback])
+        return Seen(np.asarray(pooled, np.float32), np.asarray(logits, np.float32))
+
+
+def fit_score(
+    trained: Trained,
+    look: Look,
+    validation: tuple[NDArray[np.intp], Seen],
+    temperature: float,
+    strangers: PhotoSource | None,
+    console: Console,
+) -> Scoring:
+    """Fit the score and choose its method.
+
+    Args:
+        trained: the network and its photos.
+        look: the same network.
+        validation: rows of the validation photos, and what the network makes of them.
+        temperature: what the logits are divided by when they are served.
+        strangers: photos of something else, if there are any.
+        console: where progress is shown.
+    """
+    frame, source = trained.photos.frame, trained.photos.source
+    truth = class_targets(frame["label"], trained.labels, one_hot=False)
+    rows, seen = validation
+    known = seen.tempered(temperature)
+    train = calibration_rows(list(frame["label"]), np.flatnonzero(frame["split"] == "train"), FEATURE_PHOTOS)
+    train = readable_rows(source, train)
+    if len(np.unique(truth[train])) == len(trained.labels):
+        features, targets = look(source, train, console, "features for the score").pooled, truth[train]
+    else:  # an export on a machine that no longer has the training photos
+        features, targets = seen.pooled, truth[rows]
+    outlier = ood_score.fit(ood_score.feature_space(features, targets), *known)
+    if strangers is not None:
+        others = look(strangers, np.arange(len(strangers)), console, "features of strangers")
+        found = {"strangers": ood_score.compare(outlier, known, others.tempered(temperature))}
+    else:
+        shuffled = _Shuffled(source)
+        chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(SUBSTITUTES, len(rows))).astype(int))]
+        others = look(shuffled, chosen, console, "features of shuffled photos")
+        found = {
+            "classes_left_out": ood_score.compare_left_out((features, targets), (*known, truth[rows])),
+            "shuffled_tiles": ood_score.compare(outlier, known, others.tempered(temperature)),
+        }
+    method = ood_score.best_method({name: float(np.mean([each[name] for each in found.values()])) for name in METHODS})
+    rounded = {by: {name: round(value, 4) for name, value in each.items()} for by, each in found.items()}
+    return Scoring(outlier.of(method), {"method": method, "chosen_by": rounded})
+
+
+class _Shuffled:
+    """A photo source whose photos are cut into tiles and shuffled."""
+
+    def __init__(self, source: PhotoSource) -> None:
+        self._source = source
+
+    def array(self, row: int) -> NDArray[np.uint8]:
+        return ood_score.shuffled_tiles(self._source.array(row), TILES, np.random.default_rng(row))

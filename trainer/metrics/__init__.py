@@ -1,0 +1,1 @@
+"""Figures computed from arrays: calibration, separation, intervals. Imports no other room."""

@@ -1,0 +1,1 @@
+"""Backbones, heads, heatmaps, augmentation and the out-of-distribution score. May import `compute` and `run`."""

@@ -1,0 +1,231 @@
+"""The networks: a backbone from uint8 photos to features, and a head from pooled features to logits.
+
+Every network here is features -> global average pooling -> dense layers, which is what makes Grad-CAM part of the
+forward pass (see `trainer.networks.gradcam`). The backbone and the head are models of their own, joined by
+`heads.classifier`: the head alone is trained on cached features, both together are fine-tuned, and both are exported.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import layers
+
+from classifier.errors import InvalidRequest, NotFound, Unavailable
+from classifier.registry.manifest import InputSpec
+from trainer.compute.strategy import arithmetic
+from trainer.run.config import NetworkConfig, Precision
+
+BACKBONE = "backbone"
+BASE_CNN_BLOCKS = ((32, 1), (64, 2), (96, 2), (128, 2))
+"""Width and number of convolutions of each block."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One kind of backbone, with the input size and the training schedule that suit it."""
+
+    name: str
+    input_size: int
+    scaling: Callable[[Any], Any]
+    """From uint8 pixels (0..255, RGB) to what its weights expect."""
+    build: Callable[[NetworkConfig, tuple[int, int, int]], keras.Model]
+    pretrained: bool = True
+    """Whether weights for it exist; otherwise it is trained from scratch."""
+    fine_tune_layers: int = 30
+    fine_tune_epochs: int = 12
+    fine_tune_learning_rate: float = 1e-4
+    zoom: float = 0.3
+    """Share of a side that augmentation may cut off."""
+
+
+def architecture(name: str) -> Architecture:
+    """Return the named architecture.
+
+    Raises:
+        InvalidRequest: there is none of that name.
+    """
+    if name not in ARCHITECTURES:
+        raise InvalidRequest(f"Expected one of {', '.join(ARCHITECTURES)}; received --architecture {name!r}.")
+    return ARCHITECTURES[name]
+
+
+def build_backbone(
+    config: NetworkConfig, *, load_weights: bool = True, precision: Precision = "float32"
+) -> keras.Model:
+    """Return the model ``backbone``: uint8 [n, H, W, 3] -> float32 features [n, h, w, channels], weights loaded.
+
+    `load_weights` is False where a checkpoint follows that has them all: neither file nor download is needed then.
+    `precision` is that of the layers' arithmetic; the weights are float32 and the same in any.
+
+    `set_trainable_layers` keeps batch normalisation of pretrained weights frozen and so in inference mode: a few
+    photos a batch would only spoil its statistics. From scratch it follows the training phase.
+
+    Raises:
+        InvalidRequest: the weights or the size do not fit the architecture, or there is no such inner layer.
+        NotFound: the weights file is missing.
+        Unavailable: ImageNet weights were asked for and could not be downloaded.
+    """
+    kind = architecture(config.architecture)
+    if not kind.pretrained and config.weights == "imagenet":
+        raise InvalidRequest(f"There are no ImageNet weights for {kind.name}; use --weights none.")
+    if config.alpha != 1.0 and config.architecture not in ("mobilenet", "mobilenet_v2"):
+        raise InvalidRequest(f"--alpha is for mobilenet and mobilenet_v2; received it with {kind.name}.")
+    side = config.image_size or kind.input_size
+    try:
+        with arithmetic(precision):
+            core = kind.build(config if load_weights else replace(config, weights="none"), (side, side, 3))
+    except ValueError as error:
+        raise InvalidRequest(
+            f"{kind.name} cannot be built with --image-size {side}, --alpha {config.alpha} and --weights "
+            f"{config.weights}: {' '.join(str(error).split())}"
+        ) from error
+    if config.backbone_layer is not None:
+        core = _cut(core, config.backbone_layer)
+    if load_weights and config.weights not in ("imagenet", "none"):
+        _load_weights(core, Path(config.weights), config)
+    image = keras.Input((side, side, 3), dtype="uint8", name="image")
+    scaled = kind.scaling(image)
+    features = core(scaled)
+    return keras.Model(image, features, name=BACKBONE)
+
+
+def from_scratch(config: NetworkConfig) -> bool:
+    """Return whether the backbone starts from random weights, so that training a head on it frozen is pointless."""
+    return config.weights == "none"
+
+
+def backbone_core(backbone: keras.Model) -> keras.Model:
+    """Return the network inside the backbone: its layers without the input and the pixel scaling."""
+    core: keras.Model = next(layer for layer in backbone.layers if isinstance(layer, keras.Model))
+    return core
+
+
+def set_trainable_layers(backbone: keras.Model, last: int, *, scratch: bool) -> int:
+    """Let the last layers of the backbone be trained (-1: all) and freeze the rest; return how many are trained.
+
+    Only layers with weights count. Of a pretrained backbone, batch normalisation stays frozen.
+    """
+    core = backbone_core(backbone)
+    backbone.trainable = True
+    chosen = [
+        layer
+        for layer in core.layers
+        if layer.weights and (scratch or not isinstance(layer, layers.BatchNormalization))
+    ]
+    chosen = chosen if last < 0 else chosen[len(chosen) - last :] if last else []
+    wanted = set(map(id, chosen))
+    for layer in core.layers:
+        layer.trainable = id(layer) in wanted
+    return len(chosen)
+
+
+def _cut(core: keras.Model, name: str) -> keras.Model:
+    names = [layer.name for layer in core.layers]
+    if name not in names:
+        close = ", ".join([n for n in names if n.startswith(name.rstrip("0123456789"))][:12] or names[-12:])
+        raise InvalidRequest(f"Expected an inner layer of {core.name}, such as {close}; received {name!r}.")
+    return keras.Model(core.input, core.get_layer(name).output, name=core.name)
+
+
+def _load_weights(core: keras.Model, path: Path, config: NetworkConfig) -> None:
+    if not path.is_file():
+        raise NotFound(f"Expected a weights file at {path}; there is none.")
+    try:
+        with warnings.catch_warnings():
+            # Keras only warns when it leaves a layer as it was; half a network's weights are none.
+            warnings.simplefilter("error", UserWarning)
+            core.load_weights(path)
+    except (ValueError, OSError, KeyError, UserWarning) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InvalidRequest(
+            f"The weights in {path} do not fit {config.architecture} (alpha {config.alpha}, "
+            f"backbone layer {config.backbone_layer or 'the last'}): {first}. "
+            "Expected are weights without the top layers, with --alpha and --backbone-layer as they were saved."
+        ) from error
+
+
+def _application(builder: str, **arguments: Any) -> Callable[[NetworkConfig, tuple[int, int, int]], keras.Model]:
+    def build(config: NetworkConfig, shape: tuple[int, int, int]) -> keras.Model:
+        weights = "imagenet" if config.weights == "imagenet" else None
+        extra = {"alpha": config.alpha} if builder.startswith("MobileNet") else {}
+        try:
+            return getattr(keras.applications, builder)(
+                include_top=False, weights=weights, input_shape=shape, **extra, **arguments
+            )
+        except Exception as error:
+            # keras.utils.get_file raises a bare Exception when a download fails.
+            if weights and type(error) is Exception:
+                raise Unavailable(
+                    f"The ImageNet weights of {config.architecture} could not be downloaded ({error}). "
+                    "Give a weights file instead: --weights FILE."
+                ) from error
+            raise
+
+    return build
+
+
+def _base_cnn(config: NetworkConfig, shape: tuple[int, int, int]) -> keras.Model:
+    """Return a small network for training from scratch: a strided stem and three blocks, down to 1/8 of the side."""
+    decay = keras.regularizers.L2(1e-4)
+    image = keras.Input(shape)
+    x = image
+    for block, (width, convolutions) in enumerate(BASE_CNN_BLOCKS, start=1):
+        for part in range(1, convolutions + 1):
+            size, stride = (5, 2) if block == 1 else (3, 1)
+            name = f"block{block}_{part}"
+            x = layers.Conv2D(width, size, stride, padding="same", use_bias=False, kernel_regularizer=decay, name=name)(
+                x
+            )
+            x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
+            x = layers.ReLU(name=f"{name}_relu")(x)
+        if block < 3:
+            x = layers.MaxPooling2D(name=f"block{block}_pool")(x)
+            x = layers.SpatialDropout2D(0.05, name=f"block{block}_dropout")(x)
+    return keras.Model(image, x, name="base_cnn")
+
+
+def _symmetric(image: Any) -> Any:
+    """Scale 0..255 to -1..1."""
+    return layers.Rescaling(1 / 127.5, offset=-1.0, name="scaling")(image)
+
+
+def _caffe(image: Any) -> Any:
+    """Subtract ImageNet's channel means in BGR order, as the original ResNet weights expect."""
+    swap = layers.Conv2D(3, 1, use_bias=True, trainable=False, name="scaling", dtype="float32")
+    scaled = swap(layers.Rescaling(1.0, name="to_float")(image))
+    rgb_to_bgr = keras.ops.convert_to_numpy(keras.ops.flip(keras.ops.eye(3), axis=1))[None, None]
+    swap.set_weights([rgb_to_bgr, keras.ops.convert_to_numpy([-103.939, -116.779, -123.68]).astype("float32")])
+    return scaled
+
+
+ARCHITECTURES = {
+    kind.name: kind
+    for kind in (
+        Architecture(
+            "base_cnn", 96, _symmetric, _base_cnn, pretrained=False,
+            fine_tune_layers=-1, fine_tune_epochs=45, fine_tune_learning_rate=2e-3, zoom=0.0,
+        ),
+        Architecture("mobilenet", 224, _symmetric, _application("MobileNet")),
+        Architecture("mobilenet_v2", 224, _symmetric, _application("MobileNetV2")),
+        Architecture("resnet50", 224, _caffe, _application("ResNet50")),
+        Architecture(
+            "inception_v3", 299, _symmetric, _application("InceptionV3"),
+            fine_tune_epochs=10, fine_tune_learning_rate=2e-4,
+        ),
+        Architecture("xception", 299, _symmetric, _application("Xception")),
+    )
+}  # fmt: skip
+
+
+def input_spec(config: NetworkConfig) -> InputSpec:
+    """Return the size and resize rule of a network's input."""
+    from trainer.networks import backbones
+
+    side = config.image_size or backbones.architecture(config.architecture).input_size
+    return InputSpec(width=side, height=side, resize=config.resize)

@@ -1,0 +1,207 @@
+"""A score of how much a photo is like those that the network was trained on, computed inside the served file.
+
+It is made of one or two signals, each of which is low for photos of something else, for a reason of its own:
+
+- ``probability``: the largest probability (Hendrycks and Gimpel 2017), the baseline.
+- ``energy``: log sum exp of the logits (Liu et al. 2020). Good at things that resemble the classes.
+- ``similarity``: cosine between the pooled features and the nearest class mean. Good at things of another kind.
+- ``residual``: minus the squared length of what the features have outside of the training photos' principal subspace,
+  the feature part of ViM (Wang et al. 2022).
+
+A signal s becomes z = (s - median) / (third - first quartile), both of validation photos; the score is the logistic
+function of z, or of the mean of two: 0.5 for the median photo, near 0 for strangers, and thresholds stay within 0..1.
+The same `signal` is used to fit, to choose and to export.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+from numpy.typing import NDArray
+
+from trainer.metrics.separation import auroc
+
+Array = NDArray[np.floating[Any]]
+
+METHODS: dict[str, tuple[str, ...]] = {
+    "energy+similarity": ("energy", "similarity"),
+    "energy+residual": ("energy", "residual"),
+    "similarity": ("similarity",),
+    "residual": ("residual",),
+    "energy": ("energy",),
+    "probability": ("probability",),
+}
+"""Candidates by name, preferred ones first: where two tell strangers equally well, the first is taken."""
+COMPONENTS = 64
+"""Principal components at most: with more the subspace explains photos of anything."""
+SAME = 0.01
+"""AUROCs closer than this count as equal: about the standard error on a hundred photos."""
+EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """Where the training photos lie among the pooled features."""
+
+    class_means: Array
+    """Unit vectors, [classes, channels]."""
+    centre: Array
+    """Mean of all training photos, [channels]."""
+    components: Array
+    """Their principal components, orthonormal, [channels, components]."""
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """How the score is computed."""
+
+    method: str
+    """A key of `METHODS`."""
+    space: FeatureSpace
+    scales: Mapping[str, tuple[float, float]]
+    """Median and interquartile range of each signal on validation photos."""
+
+    def scores(self, pooled: Any, logits: Any) -> Any:
+        """Return the scores [n, 1] of pooled features [n, channels] and tempered logits [n, classes]."""
+        parts = [
+            (signal(name, pooled, logits, self.space) - self.scales[name][0]) / self.scales[name][1]
+            for name in METHODS[self.method]
+        ]
+        return ops.sigmoid(sum(parts[1:], parts[0]) / len(parts))
+
+    def of(self, method: str) -> Outlier:
+        """Return the same by another method."""
+        return replace(self, method=method)
+
+
+@keras.saving.register_keras_serializable(package="pointer")
+class OutlierScore(layers.Layer):  # type: ignore[misc]
+    """Pooled features [n, channels] and tempered logits [n, classes] -> scores [n, 1]."""
+
+    def __init__(self, outlier: Outlier, **kwargs: Any) -> None:
+        super().__init__(trainable=False, dtype="float32", **kwargs)
+        self._outlier = outlier
+
+    def call(self, pooled: Any, logits: Any) -> Any:
+        """Return the scores."""
+        return self._outlier.scores(pooled, logits)
+
+
+def signal(name: str, pooled: Any, logits: Any, space: FeatureSpace) -> Any:
+    """Return one signal [n, 1] as a float32 tensor: higher for photos that are like the training photos."""
+    pooled, logits = ops.cast(pooled, "float32"), ops.cast(logits, "float32")
+    if name == "probability":
+        return ops.max(ops.softmax(logits), axis=-1, keepdims=True)
+    if name == "energy":
+        return ops.logsumexp(logits, axis=-1, keepdims=True)
+    if name == "similarity":
+        length = ops.sqrt(ops.sum(ops.square(pooled), axis=-1, keepdims=True)) + EPSILON
+        cosines = ops.matmul(pooled / length, _constant(space.class_means.T))
+        return ops.max(cosines, axis=-1, keepdims=True)
+    centred = pooled - _constant(space.centre)
+    inside = ops.matmul(centred, _constant(space.components))
+    return ops.sum(ops.square(inside), axis=-1, keepdims=True) - ops.sum(ops.square(centred), axis=-1, keepdims=True)
+
+
+def feature_space(pooled: Array, truth: NDArray[np.int32], components: int = COMPONENTS) -> FeatureSpace:
+    """Describe the pooled features [photos, channels] of training photos; classes are those in `truth`."""
+    pooled = pooled.astype(np.float64)
+    means = np.stack([pooled[truth == number].mean(axis=0) for number in np.unique(truth)])
+    centre = pooled.mean(axis=0)
+    centred = pooled - centre
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    # Half of the photos at least must be left to tell what lies outside.
+    kept = max(1, min(components, len(pooled) // 2, pooled.shape[1] // 2))
+    lengths = np.linalg.norm(means, axis=1, keepdims=True) + EPSILON
+    return FeatureSpace(means / lengths, centre, vectors[:, ::-1][:, :kept])
+
+
+def fit(space: FeatureSpace, pooled: Array, logits: Array, method: str = next(iter(METHODS))) -> Outlier:
+    """Return the score whose scales are those of validation photos.
+
+    Args:
+        space: of the training photos.
+        pooled: features of validation photos, [photos, channels].
+        logits: their tempered logits, [photos, classes].
+        method: a key of `METHODS`.
+    """
+    scales = {}
+    for name in sorted({name for names in METHODS.values() for name in names}):
+        low, middle, high = np.quantile(np.asarray(signal(name, pooled, logits, space), np.float64), (0.25, 0.5, 0.75))
+        scales[name] = (float(middle), float(max(high - low, EPSILON)))
+    return Outlier(method, space, scales)
+
+
+def compare(outlier: Outlier, known: tuple[Array, Array], strangers: tuple[Array, Array]) -> dict[str, float]:
+    """Return the AUROC of each method.
+
+    Args:
+        outlier: the fitted score.
+        known: pooled features and tempered logits of photos of the classes.
+        strangers: those of other photos.
+    """
+    return {
+        method: auroc(
+            np.asarray(outlier.of(method).scores(*known), np.float64),
+            np.asarray(outlier.of(method).scores(*strangers), np.float64),
+        )
+        for method in METHODS
+    }
+
+
+def compare_left_out(
+    train: tuple[Array, NDArray[np.int32]], validation: tuple[Array, Array, NDArray[np.int32]]
+) -> dict[str, float]:
+    """Return the mean AUROC of each method where classes in turn are the strangers.
+
+    Nothing is trained anew: the classes left out are left out of class means, subspace and logits. At most ten parts
+    of the classes are left out, one after another.
+
+    Args:
+        train: pooled features [photos, channels] and class numbers.
+        validation: pooled features, tempered logits and class numbers.
+    """
+    features, truth = train
+    pooled, logits, labels = validation
+    classes = np.unique(labels)
+    found = []
+    for part in np.array_split(classes, min(10, len(classes))):
+        kept = np.setdiff1d(np.unique(truth), part)
+        known = ~np.isin(labels, part)
+        if not known.any() or not len(kept):
+            continue
+        inside = np.isin(truth, kept)
+        space = feature_space(features[inside], truth[inside])
+        rest = logits[:, kept]
+        found.append(
+            compare(
+                fit(space, pooled[known], rest[known]), (pooled[known], rest[known]), (pooled[~known], rest[~known])
+            )
+        )
+    return {method: float(np.mean([each[method] for each in found])) if found else 0.5 for method in METHODS}
+
+
+def shuffled_tiles(photo: NDArray[np.uint8], tiles: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return a photo [H, W, 3] of the same colours and textures that shows nothing: cut into tiles and shuffled."""
+    height, width = photo.shape[0] // tiles, photo.shape[1] // tiles
+    shuffled = photo.copy()
+    places = [(row * height, column * width) for row in range(tiles) for column in range(tiles)]
+    for (top, left), number in zip(places, rng.permutation(len(places)), strict=True):
+        y, x = places[int(number)]
+        shuffled[top : top + height, left : left + width] = photo[y : y + height, x : x + width]
+    return shuffled
+
+
+def best_method(aurocs: Mapping[str, float]) -> str:
+    """Return the method with the highest AUROC; of equals (see `SAME`) the preferred one."""
+    highest = max(aurocs.values())
+    return next(method for method in METHODS if aurocs[method] >= highest - SAME)
+
+
+def _constant(values: Array) -> Any:
+    return ops.convert_to_tensor(np.asarray(values, np.float32))

@@ -1,0 +1,266 @@
+"""A run's folder: what is in it, written so that it can be read, and the run resumed, after a crash at any moment.
+
+    config.json      what was asked for
+    data.csv         the photos used: image_path, label, split, sha256
+    rejected.csv     the photos left out, each with its reason
+    data.json        fingerprint and counts
+    features.npz     pooled features of the frozen backbone
+    state.json       phase, epoch, best so far, history; names the checkpoints that belong to it
+    checkpoints/     weights: the last epoch's (with the optimizer's state) and the best one's
+    log.csv          a line an epoch
+    bundle/          what `admin_cli publish` takes; complete when its manifest.json is there
+    report/          report.html and model_card.md with their figures and tables, and the evaluations they are made of
+
+Every file is written by `trainer.run.files`. The process that works in the folder holds a lock on .partial-lock.
+Other files in the folder are left alone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from classifier.errors import Conflict, InvalidSetting, NotFound, Refused
+from trainer.run.config import TrainingConfig
+from trainer.run.files import PARTIAL, read_json, write_json
+
+LOCK = f"{PARTIAL}lock"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """What was asked for."""
+        return self.path / "config.json"
+
+    @property
+    def data(self) -> Path:
+        """The photos used."""
+        return self.path / "data.csv"
+
+    @property
+    def rejected(self) -> Path:
+        """The photos left out."""
+        return self.path / "rejected.csv"
+
+    @property
+    def summary(self) -> Path:
+        """Fingerprint and counts of the photos."""
+        return self.path / "data.json"
+
+    @property
+    def features(self) -> Path:
+        """Cached features."""
+        return self.path / "features.npz"
+
+    @property
+    def state(self) -> Path:
+        """How far the training is."""
+        return self.path / "state.json"
+
+    @property
+    def log(self) -> Path:
+        """A line an epoch."""
+        return self.path / "log.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of weights."""
+        return self.path / "checkpoints"
+
+    @property
+    def bundle(self) -> Path:
+        """What is published."""
+        return self.path / "bundle"
+
+    @property
+    def report(self) -> Path:
+        """Page, figures and tables for people."""
+        return self.path / "report"
+
+    @property
+    def report_options(self) -> Path:
+        """What was chosen for the last report."""
+        return self.report / "options.json"
+
+    @property
+    def evaluations(self) -> Path:
+        """What was measured of the served file."""
+        return self.report / "evaluations.npz"
+
+    @property
+    def new_bundle(self) -> Path:
+        """A bundle that is being made."""
+        return self.path / "bundle.partial"
+
+    @property
+    def old_bundle(self) -> Path:
+        """The former bundle while it is being replaced."""
+        return self.path / "bundle.old"
+
+    def has_begun(self) -> bool:
+        """Return whether its photos were accepted: from then on its configuration stays."""
+        return self.summary.exists() or self.state.exists()
+
+
+def start_run(path: Path, config: TrainingConfig, *, overwrite: bool = False) -> RunFolder:
+    """Return a new run's folder, or the folder of the same run that was interrupted.
+
+    A configuration that failed before its photos were accepted is replaced by the next one.
+
+    Args:
+        path: the folder.
+        config: what is asked for.
+        overwrite: remove what an earlier run left there, whatever its configuration; other files stay.
+
+    Raises:
+        Refused: the folder holds a run with another configuration, or something that is not a run.
+    """
+    run = RunFolder(path)
+    if run.config.is_file():
+        differences = _read_config(run).differences(config)
+        if not overwrite and not differences:
+            return run
+        if not overwrite and run.has_begun():
+            raise Refused(
+                f"{path} holds a run with another configuration ({'; '.join(differences)}). "
+                "Give another --run folder, the same options to resume it, or --overwrite to start again."
+            )
+        if overwrite:
+            _clear(run)
+        # A crash while a run was cleared may have left them: of another network, but of the same photos.
+        run.features.unlink(missing_ok=True)
+    else:
+        require_own(path, run.config)
+    write_json(run.config, config.to_json())
+    return run
+
+
+def join_run(path: Path, config: TrainingConfig) -> RunFolder:
+    """Return the folder of a run that another process, with which this one trains, has started.
+
+    Raises:
+        NotFound: it has none in this folder.
+        Refused: it has one with another configuration.
+    """
+    run = RunFolder(path)
+    if not run.config.is_file():
+        raise NotFound(
+            f"Expected the run that process 0 has started in {path}; there is none. All processes share one --run "
+            "folder."
+        )
+    differences = _read_config(run).differences(config)
+    if differences:
+        raise Refused(f"Process 0 trains with another configuration ({'; '.join(differences)}): give the same options.")
+    return run
+
+
+@contextmanager
+def only_one(path: Path, marker: Path, otherwise: str = "or give another --run folder") -> Iterator[None]:
+    """Keep a second process from working in the same folder; one that was killed does not.
+
+    Enter it before anything is written there.
+
+    Args:
+        path: the folder, which is made.
+        marker: a file that shows that the folder is of the right kind.
+        otherwise: what can be done but to wait.
+
+    Raises:
+        Conflict: one works there already.
+        Refused: the folder holds something else.
+    """
+    require_own(path, marker)
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Conflict(
+                f"Another `trainer` process works in {path}. Wait until it ends, or end it, {otherwise}."
+            ) from error
+        yield
+
+
+def require_own(path: Path, marker: Path) -> None:
+    """Refuse a folder that holds other files, and not the marker of what it should be.
+
+    Raises:
+        Refused: it does.
+    """
+    if marker.is_file() or not path.exists():
+        return
+    if not path.is_dir() or any(not file.name.startswith(PARTIAL) for file in path.iterdir()):
+        raise Refused(f"Expected an empty or new folder for --run; {path} holds other files.")
+
+
+def open_run(path: Path) -> tuple[RunFolder, TrainingConfig]:
+    """Return an existing run and its configuration.
+
+    Raises:
+        NotFound: there is no run in that folder.
+    """
+    run = RunFolder(path)
+    if not run.config.is_file():
+        raise NotFound(f"Expected a run folder with a config.json; {path} has none. `trainer train` makes one.")
+    return run, _read_config(run)
+
+
+def remove_report(run: RunFolder) -> None:
+    """Remove a report of a former bundle, but for the choices that the next one repeats and the kept evaluations."""
+    for entry in run.report.iterdir() if run.report.is_dir() else ():
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry not in (run.report_options, run.evaluations):
+            entry.unlink()
+
+
+def replace_bundle(run: RunFolder) -> None:
+    """Put the new bundle in the place of the former one; after a crash, `clear_unfinished_bundle` mends the rest."""
+    if run.bundle.exists():
+        run.bundle.rename(run.old_bundle)
+    run.new_bundle.rename(run.bundle)
+    shutil.rmtree(run.old_bundle, ignore_errors=True)
+
+
+def clear_unfinished_bundle(run: RunFolder) -> None:
+    """Take back the former bundle where a crash came between it and the new one; remove what else a crash left."""
+    if run.old_bundle.exists() and not run.bundle.exists():
+        run.old_bundle.rename(run.bundle)
+    for folder in (run.old_bundle, run.new_bundle):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read_config(run: RunFolder) -> TrainingConfig:
+    try:
+        return TrainingConfig.from_json(read_json(run.config))
+    except InvalidSetting as error:
+        raise Refused(f"{run.config} is not a run's configuration. {error} Give another --run folder.") from error
+
+
+def _clear(run: RunFolder) -> None:
+    """Remove what a run owns, its state first and but for its configuration: a crash leaves a run that starts anew."""
+    partial = sorted(file for file in run.path.glob(f"{PARTIAL}*") if file.name != LOCK)
+    for file in (run.state, run.summary, run.data, run.rejected, run.features, run.log, *partial):
+        file.unlink(missing_ok=True)
+    for folder in (run.bundle, run.new_bundle, run.old_bundle, run.checkpoints):
+        shutil.rmtree(folder, ignore_errors=True)
+    _clear_report(run)
+
+
+def _clear_report(run: RunFolder) -> None:
+    """Remove the report, but not the choices: photos that were left out of it stay out of the next one."""
+    remove_report(run)
+    run.evaluations.unlink(missing_ok=True)
+    if run.report_options.is_file():
+        # Another network has other layers.
+        write_json(run.report_options, {**read_json(run.report_options), "layers": []})

@@ -1,0 +1,77 @@
+"""The photos of a run as batches and targets, by split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.compute.strategy import Strategy
+from trainer.data.checks import CheckedPhotos
+from trainer.data.generator import PhotoSequence
+from trainer.data.loaders import class_targets
+from trainer.run.config import ScheduleConfig
+
+PREDICTED_BATCH = 32
+
+
+class Batches:
+    """The photos of a run as batches for training and predicting.
+
+    Args:
+        photos: those of all splits.
+        labels: their order numbers the classes.
+        schedule: how batches are made for training.
+        workers: threads that make them ahead; None means one a CPU.
+        strategy: how they are shared out over devices.
+    """
+
+    def __init__(
+        self,
+        photos: CheckedPhotos,
+        labels: tuple[str, ...],
+        schedule: ScheduleConfig,
+        workers: int | None,
+        strategy: Strategy,
+    ) -> None:
+        self.photos, self.labels, self.schedule = photos, labels, schedule
+        self.workers, self.strategy = workers, strategy
+        split = photos.frame["split"].to_numpy()
+        self._numbers = class_targets(photos.frame["label"], labels, one_hot=False)
+        self.rows = {name: np.flatnonzero(split == name) for name in ("train", "validation")}
+
+    def truth(self, split: str) -> NDArray[np.int32]:
+        """Return the class numbers of a split, [photos]."""
+        return self._numbers[self.rows[split]]
+
+    def targets(self, *, soft: bool) -> NDArray[Any]:
+        """Return the targets of the training photos: class numbers [photos], or one-hot rows if `soft`."""
+        if not soft:
+            return self.truth("train")
+        return np.eye(len(self.labels), dtype=np.float32)[self.truth("train")]
+
+    def shuffled(self) -> keras.utils.PyDataset:
+        """Return batches of training photos and targets, in an order of each epoch's own."""
+        schedule = self.schedule
+        return self.strategy.shared(
+            PhotoSequence(
+                self.photos.source, self.rows["train"], self.targets(soft=soft_targets(schedule)),
+                batch_size=schedule.batch_size, seed=schedule.seed, mixup=schedule.mixup, workers=self.workers,
+            )
+        )  # fmt: skip
+
+    def photos_only(self, split: str) -> keras.utils.PyDataset:
+        """Return batches of a split's photos, in order; those behind the last photo only fill a batch up."""
+        return self.strategy.shared(
+            PhotoSequence(
+                self.photos.source, self.rows[split], None,
+                batch_size=PREDICTED_BATCH, shuffle=False, workers=self.workers,
+            )
+        )  # fmt: skip
+
+
+def soft_targets(schedule: ScheduleConfig) -> bool:
+    """Return whether a photo's target is a share of each class, not the number of one."""
+    return schedule.label_smoothing > 0 or schedule.mixup > 0

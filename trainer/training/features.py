@@ -1,0 +1,170 @@
+"""Pooled features of the frozen backbone: computed once a run, of photos and of augmented views of them, and kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from classifier.errors import InvalidRequest
+from trainer.compute.strategy import Strategy
+from trainer.data.source import usable_memory
+from trainer.networks.augmentation import Always
+from trainer.run.files import write_file
+from trainer.run.folder import RunFolder
+from trainer.run.progress import counting
+from trainer.training.batches import Batches
+
+FULL_PRECISION_BYTES = 2**30
+"""Above this, training photos' features are kept as float16: half the memory, and a rounding far below their noise."""
+MEMORY_SHARE = 4
+"""They may take this part of the usable memory: one in four."""
+RELATIVE_PENALTY = 140.0
+"""What `usual_head_decay` takes for features of variance 1, times the number of photos."""
+LARGE_SAMPLE = 10_000
+"""How many features are enough for their variance."""
+
+Features = dict[str, NDArray[np.floating[Any]]]
+
+
+def cached_features(
+    run: RunFolder,
+    backbone: keras.Model,
+    data: Batches,
+    console: Console,
+    *,
+    views: int = 1,
+    augmentation: keras.Model | None = None,
+) -> Features:
+    """Return features of the training and validation photos, from the run's folder if they are there already.
+
+    Args:
+        run: the run's folder.
+        backbone: the frozen backbone.
+        data: the photos.
+        console: where progress is shown.
+        views: of each training photo: the photo itself and augmented ones.
+        augmentation: what makes the others.
+
+    Returns:
+        ``train`` [views * photos, channels], view by view, float32, or float16 where there are many; and ``validation``
+        [photos, channels], of the photos themselves.
+
+    Raises:
+        InvalidRequest: they would take too much memory.
+    """
+    shape = (views, len(data.rows["train"]), backbone.output_shape[-1])
+    kind = training_dtype(shape, usable_memory())
+    if run.features.is_file():
+        with np.load(run.features) as saved:
+            made = {name: str(saved[name]) for name in ("fingerprint", "views") if name in saved}
+            if made == {"fingerprint": data.photos.fingerprint, "views": str(views)}:
+                return {split: saved[split] for split in data.rows}
+    plain = pooling_model(backbone, data.strategy)
+    augmented = pooling_model(backbone, data.strategy, augmentation) if views > 1 else None
+    train = np.empty(shape, kind)
+    for view in range(views):
+        what = "features of train photos" + (f", view {view + 1} of {views}" if views > 1 else "")
+        with _shown(console, what, data, "train") as (batches, step):
+            train[view] = pooled_features(augmented if view else plain, batches, step)[: shape[1]]
+    with _shown(console, "features of validation photos", data, "validation") as (batches, step):
+        validation = pooled_features(plain, batches, step)[: len(data.rows["validation"])]
+    features: Features = {"train": train.reshape(-1, shape[2]), "validation": validation}
+    arrays: dict[str, Any] = {"fingerprint": np.array(data.photos.fingerprint), "views": np.array(views), **features}
+    if data.strategy.workers.chief:
+        write_file(run.features, lambda path: np.savez(path, **arrays))
+    return features
+
+
+def pooling_model(backbone: keras.Model, strategy: Strategy, augmentation: keras.Model | None = None) -> keras.Model:
+    """Return photos [n, H, W, 3] -> pooled features [n, channels]; with `augmentation`, of changed photos each time."""
+    changes = [] if augmentation is None else [Always(augmentation)]
+    with strategy.scope():
+        return strategy.gathered(
+            keras.Sequential([*changes, backbone, keras.layers.GlobalAveragePooling2D(dtype="float32")])
+        )
+
+
+def pooled_features(
+    model: keras.Model, batches: keras.utils.PyDataset, on_batch: Callable[[], None] = lambda: None
+) -> NDArray[np.float32]:
+    """Return the features [photos, channels] that `pooling_model` gives batches of photos, in their order."""
+    callback = keras.callbacks.LambdaCallback(on_predict_batch_end=lambda batch, logs: on_batch())
+    return np.asarray(model.predict(batches, verbose=0, callbacks=[callback]), np.float32)
+
+
+def usual_head_decay(features: NDArray[np.floating[Any]], photos: int) -> float:
+    """Return the L2 of a head's kernels that suits features [n, channels] of so many photos.
+
+    It grows with the features' mean variance, so that a network whose features are small is not penalised more than one
+    whose features are large: the same as features scaled to a common size under one penalty.
+    """
+    # From all over: the photos are sorted by path, which often means by class.
+    sample = features[:: -(-len(features) // LARGE_SAMPLE)]
+    variance = sample.astype(np.float32).var(axis=0).mean()
+    return RELATIVE_PENALTY * float(variance) / photos
+
+
+def training_dtype(shape: tuple[int, ...], memory: int) -> type[np.floating[Any]]:
+    """Return the type that features of training photos are kept in.
+
+    Args:
+        shape: of all of them.
+        memory: usable bytes.
+
+    Raises:
+        InvalidRequest: they would take more than their part of the memory even so.
+    """
+    values = math.prod(shape)
+    if values * 4 <= FULL_PRECISION_BYTES:
+        return np.float32
+    if values * 2 > memory // MEMORY_SHARE:
+        raise InvalidRequest(
+            f"Expected the features of the training photos to fit into {memory // MEMORY_SHARE / 1e9:.1f} GB of "
+            f"memory; --head-views {shape[0]} takes {values * 2 / 1e9:.1f} GB. Ask for fewer views or photos."
+        )
+    return np.float16
+
+
+class FeatureSequence(keras.utils.PyDataset):  # type: ignore[misc]
+    """Batches of features [batch, channels] as float32 with their targets, in an order of each epoch's own.
+
+    It follows from the seed and the epoch's number alone, as that of `PhotoSequence`.
+
+    Args:
+        features: of every view of every photo, view by view.
+        targets: one a photo.
+        batch_size: how many views a batch.
+        seed: of the order.
+    """
+
+    def __init__(
+        self, features: NDArray[np.floating[Any]], targets: NDArray[Any], *, batch_size: int, seed: int
+    ) -> None:
+        super().__init__()
+        self.features, self.targets, self.batch_size, self.seed = features, targets, batch_size, seed
+        self.start_epoch(0)
+
+    def __len__(self) -> int:
+        return -(-len(self.features) // self.batch_size)
+
+    def __getitem__(self, batch: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        rows = self._order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        return self.features[rows].astype(np.float32), self.targets[rows % len(self.targets)]
+
+    def start_epoch(self, epoch: int) -> None:
+        """Take the order of the given epoch, counted from 0."""
+        self._order = np.random.default_rng([self.seed, epoch]).permutation(len(self.features))
+
+
+@contextmanager
+def _shown(console: Console, what: str, data: Batches, split: str) -> Iterator[tuple[keras.utils.PyDataset, Any]]:
+    batches = data.photos_only(split)
+    with data.strategy.scope(), counting(console, what, len(batches)) as step:
+        yield batches, step

@@ -1,0 +1,195 @@
+"""The two phases of a training: a head on the frozen backbone's features, then the upper layers together with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from rich.console import Console
+
+from trainer.compute.strategy import Strategy
+from trainer.networks import backbones, heads
+from trainer.networks.augmentation import build_augmentation
+from trainer.run.config import ScheduleConfig, TrainingConfig
+from trainer.training import optimizers
+from trainer.training.batches import Batches, soft_targets
+from trainer.training.checkpoints import Keeper, TrainingState, Validation, merit
+from trainer.training.features import Features, FeatureSequence
+from trainer.training.progress import TrainingProgress
+
+HEAD_PHASE, FINE_TUNING_PHASE, TRAINING_PHASE = "head", "fine-tuning", "training"
+HEAD_LEARNING_RATE = 3e-4
+"""Of Adam."""
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The parts that are trained; all share their weights."""
+
+    backbone: keras.Model
+    head: keras.Model
+    plain: keras.Model
+    """Both together: from photos to logits, without augmentation."""
+
+
+def train_head(
+    schedule: ScheduleConfig,
+    state: TrainingState,
+    networks: Networks,
+    features: Features,
+    data: Batches,
+    console: Console,
+) -> None:
+    """Train the head on cached features, and give it the weights of its best epoch on the validation photos."""
+    head, strategy = networks.head, data.strategy
+    state.resume(HEAD_PHASE, head)
+    alone = strategy.on_one_device(head)
+    soft = soft_targets(schedule)
+    training = FeatureSequence(
+        features["train"], data.targets(soft=soft), batch_size=schedule.batch_size, seed=schedule.seed
+    )
+    optimizer = optimizers.build_optimizer(schedule.optimizer, head_rate(schedule))
+    _compile(alone, optimizer, strategy, soft=soft, label_smoothing=schedule.label_smoothing)
+    keeper = Keeper(state, HEAD_PHASE, schedule.patience, alone, resumable=False)
+    validation = Validation(keras.Model(alone.input, alone.output), features["validation"], data.truth("validation"))
+    progress = TrainingProgress(console, HEAD_PHASE, schedule.head_epochs, len(features["train"]), lines=False)
+    try:
+        alone.fit(
+            training,
+            epochs=schedule.head_epochs, shuffle=False, verbose=0,
+            callbacks=[in_order(training), validation, keeper, progress],
+        )  # fmt: skip
+    finally:
+        progress.close()
+    finish_head(state, networks)
+    best = state.best or {}
+    console.print(
+        f"head: {len(state.history)} epochs on cached features, best epoch {best['epoch']}: "
+        f"val loss {best['val_log_loss']:.3f} acc {best['val_accuracy']:.3f}",
+        highlight=False,
+    )
+
+
+def finish_head(state: TrainingState, networks: Networks) -> None:
+    """Give the head its best weights and record that its phase is complete."""
+    state.load_best(networks.head)
+    state.keep_whole(networks.plain)
+    state.finish(HEAD_PHASE)
+
+
+def train_backbone(
+    config: TrainingConfig,
+    phase: str,
+    state: TrainingState,
+    networks: Networks,
+    data: Batches,
+    console: Console,
+) -> None:
+    """Train the backbone's last layers, or all of them from scratch, and the head; call it in the strategy's scope."""
+    schedule, kind = config.schedule, backbones.architecture(config.network.architecture)
+    scratch = backbones.from_scratch(config.network)
+    epochs = chosen(schedule.fine_tune_epochs, kind.fine_tune_epochs)
+    if epochs == 0:
+        state.finish(phase)
+        return
+    wanted = -1 if scratch else chosen(schedule.fine_tune_layers, kind.fine_tune_layers)
+    count = backbones.set_trainable_layers(networks.backbone, wanted, scratch=scratch)
+    training = data.shuffled()
+    augmentation = None
+    if schedule.augment:
+        augmentation = build_augmentation(schedule.seed, schedule.augmentation_strength, kind.zoom)
+    whole = heads.classifier(networks.backbone, networks.head, augmentation)
+    optimizer = _fine_tuning_optimizer(config, whole, networks.backbone, epochs * len(training), epochs)
+    _compile(
+        whole, data.strategy.optimizer(optimizer), data.strategy,
+        soft=soft_targets(schedule), label_smoothing=schedule.label_smoothing,
+    )  # fmt: skip
+    done = state.resume(phase, whole)
+    console.print(
+        f"{phase}: {count} layers of {config.network.architecture} and the head, at most {epochs} epochs"
+        + (f", resuming after epoch {done}" if done else ""),
+        highlight=False,
+    )
+    strategy = data.strategy
+    asked = strategy.gathered(networks.plain)
+    validation = Validation(asked, data.photos_only("validation"), data.truth("validation"), strategy.workers)
+    best = min((-merit(entry) for entry in state.history if entry["phase"] == phase), default=float("inf"))
+    progress = TrainingProgress(console, phase, epochs, len(data.rows["train"]), first_epoch=done, best=best)
+    keeper = Keeper(state, phase, schedule.patience, networks.plain, resumable=True)
+    stopped = state.epochs_without_gain(phase) >= schedule.patience
+    try:
+        if done < epochs and not stopped:
+            whole.fit(
+                training,
+                initial_epoch=done, epochs=epochs, shuffle=False, verbose=0,
+                callbacks=[in_order(training), validation, keeper, progress],
+            )  # fmt: skip
+    finally:
+        progress.close()
+    state.finish(phase)
+
+
+def loss_of(*, soft: bool, label_smoothing: float) -> keras.losses.Loss:
+    """Return the loss of logits: of class numbers, or of shares of the classes if `soft`."""
+    if soft:
+        return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing)
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def head_rate(schedule: ScheduleConfig) -> float:
+    """Return the head's learning rate."""
+    usual = HEAD_LEARNING_RATE * optimizers.RATE_FACTORS[schedule.optimizer]
+    return float(chosen(schedule.head_learning_rate, usual))
+
+
+def in_order(training: Any) -> keras.callbacks.Callback:
+    """Return what sets the order at the start of each epoch, from the epoch's number.
+
+    Keras looks into a data set before the first epoch, which would count as one, and its own shuffling of batches
+    (shuffle=True) draws from a state that is lost when a run is killed.
+    """
+    return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: training.start_epoch(epoch))
+
+
+def chosen(value: Any, default: Any) -> Any:
+    """Return what was asked for, or else the default."""
+    return default if value is None else value
+
+
+def _fine_tuning_optimizer(
+    config: TrainingConfig, whole: keras.Model, backbone: keras.Model, steps: int, epochs: int
+) -> keras.optimizers.Optimizer:
+    schedule, kind = config.schedule, backbones.architecture(config.network.architecture)
+    usual = kind.fine_tune_learning_rate * optimizers.RATE_FACTORS[schedule.optimizer]
+    rates = optimizers.learning_rates(
+        chosen(schedule.fine_tune_learning_rate, usual), epochs, steps // epochs,
+        warm_up=True, schedule=schedule.learning_rate_schedule,
+    )  # fmt: skip
+    scales = optimizers.rate_scales(whole, backbone, schedule.layer_decay)
+    return optimizers.build_optimizer(schedule.optimizer, rates, scales, schedule.average_epochs * (steps // epochs))
+
+
+def _compile(
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    strategy: Strategy,
+    *,
+    soft: bool,
+    label_smoothing: float,
+) -> None:
+    metrics = keras.metrics
+    accuracy, log_loss = metrics.SparseCategoricalAccuracy, metrics.SparseCategoricalCrossentropy
+    if soft:
+        accuracy, log_loss = metrics.CategoricalAccuracy, metrics.CategoricalCrossentropy
+    model.compile(
+        optimizer,
+        loss=loss_of(soft=soft, label_smoothing=label_smoothing),
+        # Weighted, because photos that only fill a batch up for several devices have the weight 0.
+        weighted_metrics=[
+            accuracy(name="accuracy"),
+            # The loss that Keras reports includes L2 terms; this one is comparable between phases and networks.
+            log_loss(from_logits=True, name="log_loss"),
+        ],
+        jit_compile=strategy.jit_compile(),
+    )

@@ -1,0 +1,232 @@
+"""Trains a network in two phases: a head on the frozen backbone's cached features, then the upper layers with it.
+
+A network from scratch has one phase, in which everything is trained. The best epoch on the validation photos over
+both phases is the result: fine-tuning can never make it worse.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from rich.console import Console
+
+from classifier.errors import InvalidRequest, Refused
+from trainer.compute.strategy import Strategy, configure
+from trainer.data.checks import CheckedPhotos, require_unchanged
+from trainer.data.preparation import load_photos, prepare_photos
+from trainer.networks import backbones, heads
+from trainer.networks.augmentation import build_augmentation
+from trainer.networks.backbones import input_spec
+from trainer.run.config import NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.run.folder import RunFolder
+from trainer.training.batches import Batches
+from trainer.training.checkpoints import TrainingDivergedError, TrainingState
+from trainer.training.features import Features, cached_features, usual_head_decay
+from trainer.training.phases import (
+    FINE_TUNING_PHASE,
+    HEAD_PHASE,
+    TRAINING_PHASE,
+    Networks,
+    finish_head,
+    train_backbone,
+    train_head,
+)
+
+SCRATCH_HEAD_DECAY = 1e-4
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network with the photos that it was trained on."""
+
+    backbone: keras.Model
+    head: keras.Model
+    labels: tuple[str, ...]
+    photos: CheckedPhotos
+
+
+def train(
+    config: TrainingConfig,
+    run: RunFolder,
+    console: Console,
+    *,
+    photos: CheckedPhotos | None = None,
+    cache_bytes: int | None = None,
+    workers: int | None = None,
+) -> Trained:
+    """Train as configured, or go on where the run was interrupted, and return the best network.
+
+    Args:
+        config: what to train, on what, and how.
+        run: the run's folder, from `trainer.run.folder.start_run`.
+        console: where progress is shown.
+        photos: where they are prepared already.
+        cache_bytes: how many bytes of decoded photos are kept in memory.
+        workers: threads that decode.
+
+    Raises:
+        PointerError: the data or the options cannot be used; the message says why.
+        TrainingDivergedError: the loss is no longer a number. What was best until then can be exported.
+    """
+    _require_epochs(config)
+    require_effect(config)
+    strategy = configure(config.compute)
+    with strategy.workers.together():
+        return _train(config, run, console, strategy, photos, cache_bytes, workers)
+
+
+def _train(
+    config: TrainingConfig,
+    run: RunFolder,
+    console: Console,
+    strategy: Strategy,
+    photos: CheckedPhotos | None,
+    cache_bytes: int | None,
+    workers: int | None,
+) -> Trained:
+    scratch = backbones.from_scratch(config.network)
+    if not strategy.workers.chief:
+        console = Console(file=io.StringIO())
+    keras.utils.set_random_seed(config.schedule.seed)
+    state = TrainingState(run, strategy.workers)
+    headless = not scratch and HEAD_PHASE not in state.finished
+    # Before the photos: what is wrong with the options is said at once. Behind the head's phase, a checkpoint follows.
+    with strategy.scope():
+        backbone = backbones.build_backbone(
+            config.network, load_weights=HEAD_PHASE not in state.finished, precision=config.compute.precision
+        )
+    photos = photos or _photos(config, run, console, strategy, cache_bytes, workers)
+    labels = tuple(sorted(photos.frame["label"].unique()))
+    data = Batches(photos, labels, config.schedule, workers, strategy)
+    features = _features(config, run, backbone, data, console) if headless else {}
+    if state.head_decay is None:
+        state.head_decay = _head_decay(config.schedule, features, len(data.rows["train"]))
+    with strategy.scope():
+        head = heads.build_head(
+            backbone.output_shape[-1], len(labels), config.network.hidden, config.network.dropout, state.head_decay
+        )
+        networks = Networks(backbone, head, heads.classifier(backbone, head))
+    phase = TRAINING_PHASE if scratch else FINE_TUNING_PHASE
+    try:
+        if headless:
+            train_head(config.schedule, state, networks, features, data, console)
+        if phase not in state.finished:
+            if phase == FINE_TUNING_PHASE:
+                state.load_best(networks.plain)
+            with strategy.scope():
+                train_backbone(config, phase, state, networks, data, console)
+    except TrainingDivergedError as error:
+        if state.best is None:
+            raise
+        if not scratch and HEAD_PHASE not in state.finished:
+            finish_head(state, networks)
+        state.finish(phase)
+        raise TrainingDivergedError(f"{error} `trainer export {run.path}` makes a bundle of the best.") from error
+    if not strategy.plain:
+        return Trained(*_best(state, config.network, len(labels)), labels, photos)
+    state.load_best(networks.plain)
+    return Trained(backbone, head, labels, photos)
+
+
+def require_effect(config: TrainingConfig) -> None:
+    """Refuse options that would change nothing.
+
+    Raises:
+        InvalidRequest: another option leaves one without effect; the message names both.
+    """
+    schedule = config.schedule
+    fine_tuning = {
+        "--mixup": schedule.mixup > 0,
+        "--layer-decay": schedule.layer_decay < 1,
+        "--average-epochs": schedule.average_epochs > 0,
+        "--learning-rate-schedule": schedule.learning_rate_schedule != "cosine",
+        "--fine-tune-learning-rate": schedule.fine_tune_learning_rate is not None,
+        "--fine-tune-layers": schedule.fine_tune_layers is not None,
+    }
+    head = {
+        "--head-views": schedule.head_views > 1,
+        "--head-learning-rate": schedule.head_learning_rate is not None,
+        "--fine-tune-layers": schedule.fine_tune_layers is not None,
+    }
+    augmentation = {
+        "--head-views": schedule.head_views > 1,
+        "--augmentation-strength": schedule.augmentation_strength != 1,
+    }
+    for reason, holds, options in (
+        ("--weights none", backbones.from_scratch(config.network), head),
+        ("--fine-tune-epochs 0", schedule.fine_tune_epochs == 0, fine_tuning),
+        ("--no-augment", not schedule.augment, augmentation),
+    ):
+        useless = [option for option, given in options.items() if given]
+        if holds and useless:
+            raise InvalidRequest(f"{reason} leaves {' and '.join(useless)} without effect: leave one of them out.")
+
+
+def load_trained(run: RunFolder, config: TrainingConfig) -> Trained:
+    """Return the best network of a run whose training is complete.
+
+    Raises:
+        Refused: it is not, or photos of its validation and test splits have changed.
+        NotFound: some of those are missing.
+    """
+    state = TrainingState(run)
+    last = TRAINING_PHASE if backbones.from_scratch(config.network) else FINE_TUNING_PHASE
+    if last not in state.finished:
+        raise Refused(
+            f"The training in {run.path} is not complete; run its `trainer train` command again to resume it."
+        )
+    photos = load_photos(run, config, input_spec(config.network))
+    require_unchanged(photos, np.flatnonzero(photos.frame["split"] != "train"))
+    labels = tuple(sorted(photos.frame["label"].unique()))
+    return Trained(*_best(state, config.network, len(labels)), labels, photos)
+
+
+def _best(state: TrainingState, config: NetworkConfig, classes: int) -> tuple[keras.Model, keras.Model]:
+    """Return backbone and head of the best epoch as they are exported: float32, on one device."""
+    backbone = backbones.build_backbone(config, load_weights=False)
+    head = heads.build_head(backbone.output_shape[-1], classes, config.hidden, config.dropout)
+    state.load_best(heads.classifier(backbone, head))
+    return backbone, head
+
+
+def _require_epochs(config: TrainingConfig) -> None:
+    if backbones.from_scratch(config.network) and config.schedule.fine_tune_epochs == 0:
+        raise InvalidRequest(
+            "With --weights none, everything is learnt in fine-tuning: --fine-tune-epochs has to be 1 or more."
+        )
+
+
+def _photos(
+    config: TrainingConfig,
+    run: RunFolder,
+    console: Console,
+    strategy: Strategy,
+    cache_bytes: int | None,
+    workers: int | None,
+) -> CheckedPhotos:
+    """Return the photos, which the chief prepares; another process takes the same ones, from its own data folder."""
+    if strategy.workers.chief:
+        photos = prepare_photos(config, run, console, cache_bytes=cache_bytes, workers=workers)
+        strategy.workers.meet()
+        return photos
+    strategy.workers.meet()
+    photos = load_photos(run, config, input_spec(config.network), cache_bytes=cache_bytes)
+    require_unchanged(photos, np.arange(len(photos.frame)))
+    return photos
+
+
+def _features(
+    config: TrainingConfig, run: RunFolder, backbone: keras.Model, data: Batches, console: Console
+) -> Features:
+    schedule, kind = config.schedule, backbones.architecture(config.network.architecture)
+    augmentation = build_augmentation(schedule.seed, schedule.augmentation_strength, kind.zoom)
+    return cached_features(run, backbone, data, console, views=schedule.head_views, augmentation=augmentation)
+
+
+def _head_decay(schedule: ScheduleConfig, features: Features, photos: int) -> float:
+    if schedule.head_decay is not None:
+        return schedule.head_decay
+    return usual_head_decay(features["train"], photos) if features else SCRATCH_HEAD_DECAY
