@@ -50,10 +50,11 @@ test: $(INSTALLED) ## Run the tests, a file at a time on each CPU
 test-real: $(INSTALLED) ## Train on the real photos of POINTER_DATA and compare with the README (minutes)
 	$(BIN)/pytest -m real_data -rs
 
-check: $(INSTALLED) ## Lint, check the format and the types
+check: $(INSTALLED) ## Lint, check the format, the types and the floors of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 check-web: $(NODE_INSTALLED) ## Check the page against the TypeScript types, and those against openapi.yaml
 	@$(WITH_NODE) node_modules/.bin/openapi-typescript functions/openapi.yaml --output clients/typescript/pointer.d.ts --check || \

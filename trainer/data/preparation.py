@@ -17,7 +17,6 @@ from trainer.data.loaders import list_photos
 from trainer.data.mirror import local_data_dir
 from trainer.data.source import PhotoSource
 from trainer.data.subsets import keep_classes
-from trainer.networks.backbones import input_spec
 from trainer.run.config import DataConfig, TrainingConfig
 from trainer.run.files import read_json, write_file, write_json
 from trainer.run.folder import RunFolder
@@ -26,21 +25,20 @@ from trainer.run.progress import counting
 
 def prepare_photos(
     config: TrainingConfig,
+    spec: InputSpec,
     run: RunFolder,
     console: Console,
     *,
     cache_bytes: int | None = None,
     workers: int | None = None,
 ) -> CheckedPhotos:
-    """Load and check the data set, and write the tables of what is used and what is not.
+    """Load and check the data set as `spec` wants its photos, and write the tables of what is used and what is not.
 
     Raises:
         Refused: the photos are not those that the run began with.
         InvalidRequest: too many photos are rejected, or too few are left.
     """
-    photos, not_listed = check_dataset(
-        config.data, input_spec(config.network), console, cache_bytes=cache_bytes, workers=workers
-    )
+    photos, not_listed = check_dataset(config.data, spec, console, cache_bytes=cache_bytes, workers=workers)
     if run.summary.is_file() and read_json(run.summary)["fingerprint"] != photos.fingerprint:
         raise Refused(
             f"The photos in {config.data.data_dir} are not those that {run.path} was started with"

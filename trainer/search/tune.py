@@ -86,7 +86,12 @@ def tune(
         folder = start_search(path, config, space, options.kind, overwrite=options.overwrite)
         search = Search(config, folder, space, options)
         photos = prepare_photos(
-            config, search.folder.photos, console, cache_bytes=options.cache_bytes, workers=options.workers
+            config,
+            input_spec(config.network),
+            search.folder.photos,
+            console,
+            cache_bytes=options.cache_bytes,
+            workers=options.workers,
         )
         runner = _runner(search, photos, role, console)
         lines = TrialLines(console, space, search.folder)

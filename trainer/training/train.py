@@ -208,12 +208,13 @@ def _photos(
     workers: int | None,
 ) -> CheckedPhotos:
     """Return the photos, which the chief prepares; another process takes the same ones, from its own data folder."""
+    spec = input_spec(config.network)
     if strategy.workers.chief:
-        photos = prepare_photos(config, run, console, cache_bytes=cache_bytes, workers=workers)
+        photos = prepare_photos(config, spec, run, console, cache_bytes=cache_bytes, workers=workers)
         strategy.workers.meet()
         return photos
     strategy.workers.meet()
-    photos = load_photos(run, config, input_spec(config.network), cache_bytes=cache_bytes)
+    photos = load_photos(run, config, spec, cache_bytes=cache_bytes)
     require_unchanged(photos, np.arange(len(photos.frame)))
     return photos
 

@@ -48,6 +48,7 @@ from trainer.data.checks import check_photos
 from trainer.data.loaders import load
 from trainer.data.preparation import prepare_photos
 from trainer.export import bundle
+from trainer.networks.backbones import input_spec
 from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
 from trainer.run.files import write_file
 from trainer.run.folder import RunFolder, open_run, start_run
@@ -85,7 +86,7 @@ def _config(dataset: str, root: Path) -> TrainingConfig:
 
 
 def _prepare(config: TrainingConfig, run: Path) -> pd.DataFrame:
-    return prepare_photos(config, start_run(run, config), Console(file=io.StringIO())).frame
+    return prepare_photos(config, input_spec(config.network), start_run(run, config), Console(file=io.StringIO())).frame
 
 
 def _training(root: Path, run: Path, *more: object) -> list[object]:

@@ -29,6 +29,7 @@ from trainer.data.loaders import list_photos
 from trainer.data.mirror import OWN_FOLDER, StoredObject, local_data_dir, mirror
 from trainer.data.preparation import load_photos, prepare_photos
 from trainer.main import app
+from trainer.networks.backbones import input_spec
 from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
 from trainer.run.folder import open_run, start_run
 
@@ -330,7 +331,7 @@ def test_a_run_keeps_the_bucket_s_address_and_finds_its_photos_again(bucket, tmp
     )
     run = start_run(tmp_path / "run", config)
     console = Console(file=io.StringIO())
-    prepare_photos(config, run, console)
+    prepare_photos(config, input_spec(config.network), run, console)
     shutil.rmtree(tmp_path / "mirror")
     again, kept = open_run(tmp_path / "run")
     assert kept.data.data_dir == bucket.url
@@ -338,7 +339,7 @@ def test_a_run_keeps_the_bucket_s_address_and_finds_its_photos_again(bucket, tmp
     require_unchanged(photos, np.arange(len(photos.frame)))
     bucket.write("train/sky000.jpg", (root / "train/sky001.jpg").read_bytes() + b"0")
     with pytest.raises(Refused, match=r"1 changed \(train/sky000\.jpg\)"):
-        prepare_photos(config, run, console)
+        prepare_photos(config, input_spec(config.network), run, console)
 
 
 def test_a_url_that_names_no_folder_of_photos_is_refused(tmp_path):

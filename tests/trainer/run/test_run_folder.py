@@ -10,6 +10,7 @@ import pytest
 from classifier.errors import InvalidRequest, Refused
 from tests.support import photo_sets
 from trainer.data.preparation import prepare_photos
+from trainer.networks.backbones import input_spec
 from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
 from trainer.run.folder import RunFolder, clear_unfinished_bundle, open_run, replace_bundle, start_run
 from trainer.training import train
@@ -31,7 +32,7 @@ def config(photos) -> TrainingConfig:
 
 def test_a_run_folder_is_not_taken_for_another_run(config, tmp_path, console):
     run = start_run(tmp_path / "run", config)
-    prepare_photos(config, run, console)
+    prepare_photos(config, input_spec(config.network), run, console)
     other = replace(config, network=replace(config.network, dropout=0.5))
     with pytest.raises(Refused, match=r"another configuration \(network\.dropout: 0\.2, then 0\.5\)"):
         start_run(tmp_path / "run", other)
@@ -56,7 +57,7 @@ def test_a_configuration_that_failed_is_replaced(config, tmp_path, console):
 
 def test_overwriting_removes_what_a_run_owns_and_nothing_else(config, tmp_path, console):
     run = start_run(tmp_path / "run", config)
-    prepare_photos(config, run, console)
+    prepare_photos(config, input_spec(config.network), run, console)
     owned = ["state.json", "features.npz", "log.csv", "checkpoints/x.h5", "bundle/report/a", "bundle.partial/b"]
     for name in [*owned, "bundle.old/c", ".partial-state.json", "thesis.txt", "notes/mine.txt"]:
         (run.path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ from trainer.data.loaders import class_targets
 from trainer.data.preparation import prepare_photos
 from trainer.export.golden import golden_photo
 from trainer.networks import backbones, heads
+from trainer.networks.backbones import input_spec
 from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
 from trainer.run.folder import open_run, start_run
 from trainer.training import phases, train
@@ -212,10 +213,10 @@ def test_photos_that_changed_since_are_noticed(tmp_path):
     config = _scratch(root)
     run = start_run(tmp_path / "run", config)
     console = Console(file=io.StringIO())
-    prepare_photos(config, run, console)
+    prepare_photos(config, input_spec(config.network), run, console)
     photo_sets.write_photo(root / "images/apple/0.jpg", (1, 2, 3), 99)
     with pytest.raises(Refused, match="are not those that"):
-        prepare_photos(config, run, console)
+        prepare_photos(config, input_spec(config.network), run, console)
 
 
 def test_rejected_photos_are_a_file_and_a_line(tmp_path):
@@ -225,17 +226,17 @@ def test_rejected_photos_are_a_file_and_a_line(tmp_path):
     (root / "images/leaf/1003.jpg").unlink()
     said = io.StringIO()
     run = start_run(tmp_path / "run", config)
-    prepare_photos(config, run, Console(file=said, width=200))
+    prepare_photos(config, input_spec(config.network), run, Console(file=said, width=200))
     table = pd.read_csv(run.rejected)
     assert table["image_path"].tolist() == ["images/apple/3.jpg", "images/leaf/1003.jpg"]
     assert table["reason"].tolist()[1] == "missing"
     assert f"2 rejected, see {run.rejected}" in said.getvalue()
     (root / "images/apple/extra.jpg").write_bytes(b"in no table")
-    prepare_photos(config, run, Console(file=said, width=200))
+    prepare_photos(config, input_spec(config.network), run, Console(file=said, width=200))
     assert f"see {run.rejected}; 1 in its folders but in no table" in said.getvalue()
     strict = replace(config, data=replace(config.data, max_rejected=0.01))
     with pytest.raises(InvalidRequest, match=r"2 of 48 photos are rejected \(1 unreadable, 1 missing\)"):
-        prepare_photos(strict, start_run(tmp_path / "strict", strict), Console(file=said))
+        prepare_photos(strict, input_spec(strict.network), start_run(tmp_path / "strict", strict), Console(file=said))
 
 
 def test_a_class_without_training_photos_stops_the_run(tmp_path):
@@ -245,7 +246,9 @@ def test_a_class_without_training_photos_stops_the_run(tmp_path):
     config = _scratch(root)
     loose = replace(config, data=replace(config.data, max_rejected=1.0))
     with pytest.raises(InvalidRequest, match="No training photo is left of: apple"):
-        prepare_photos(loose, start_run(tmp_path / "run", loose), Console(file=io.StringIO()))
+        prepare_photos(
+            loose, input_spec(loose.network), start_run(tmp_path / "run", loose), Console(file=io.StringIO())
+        )
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_best(photos, pretrained, tmp_path):
