@@ -192,9 +192,6 @@ def test_a_file_of_no_picture_that_is_read_is_named(plain):
 MEASURE = """
 import re, sys
 from pathlib import Path
-from classifier.registry.manifest import InputSpec
-from classifier.photo.memory import cost_of_tiles
-from classifier import heif
 from classifier.photo.preprocessing import decode
 
 def status(name):
