@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tests.support.surroundings  # noqa: F401 - first: what is imported behind it reads the environment
+
+# isort: split
 import io
 import subprocess
 import sys
