@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from classifier.errors import NotFound
+from classifier.registry.catalogue import version_name
+from classifier.registry.channels import PRODUCTION, Pointer
 from classifier.registry.rules import Registry
 from classifier.storage.opening import open_store
 
@@ -17,7 +20,10 @@ StoreOption = Annotated[
 ModelOption = Annotated[str, typer.Option("--model", envvar="MODEL_NAME", help="The model's name in the store.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 WhoOption = Annotated[str, typer.Option("--who", envvar="POINTER_WHO", help="Recorded. Default: the user's name.")]
-VersionArgument = Annotated[str, typer.Argument(help="Such as v7.")]
+VersionArgument = Annotated[str, typer.Argument(help="Such as v7, or production.")]
+NEWEST = 20
+"""How many a list shows unless more are asked for."""
+LimitOption = Annotated[int | None, typer.Option("--limit", help=f"How many of the newest. Default: {NEWEST}.", min=1)]
 
 DEFAULT_STORE = ".model-store"
 DEFAULT_MODEL = "food"
@@ -26,6 +32,33 @@ DEFAULT_MODEL = "food"
 def open_registry(store: str, model: str) -> Registry:
     """Return the registry of one model in one store."""
     return Registry(open_store(store), model)
+
+
+def version_of(registry: Registry, text: str) -> str:
+    """Return the version that a user names as v7, V7, 7 or production.
+
+    Raises:
+        NotFound: nothing is promoted, or there is no such model.
+    """
+    if text.strip().lower() != PRODUCTION:
+        return version_name(text)
+    return serving(registry).version
+
+
+def serving(registry: Registry) -> Pointer:
+    """Return what production serves.
+
+    Raises:
+        NotFound: nothing is promoted, or there is no such model.
+    """
+    channels = registry.channels(newest=0)
+    if channels.production is None:
+        registry.expect_model()
+        raise NotFound(
+            f"No version of {registry.model} is promoted in {registry.store.url}. "
+            "`admin_cli promote v1` promotes the first."
+        )
+    return channels.production
 
 
 def name_of(who: str) -> str:

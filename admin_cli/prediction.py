@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from admin_cli.options import DEFAULT_MODEL, DEFAULT_STORE, JsonOption, ModelOption, StoreOption
+from admin_cli.options import DEFAULT_MODEL, DEFAULT_STORE, JsonOption, ModelOption, StoreOption, open_registry
 from admin_cli.output import percent, print_json, print_table, print_text
 from classifier.errors import Corrupt, InvalidRequest, NotFound, NotReady, PointerError, Unavailable
 from classifier.quiet import quiet
@@ -111,20 +111,20 @@ def _write(path: Path, content: bytes) -> None:
 def _run_here(store: str, model: str, content: bytes, query: Query) -> dict[str, Any]:
     """Predict with the function's own parts and settings, in this process; its log goes nowhere."""
     from classifier import logs
-    from classifier.photo.limits import Limits
-    from classifier.photo.memory import Memory
     from classifier.serving.instance import Server
-    from classifier.serving.prediction import predict
+    from classifier.serving.predictor import Predictor
     from classifier.serving.reply_body import body_of
     from classifier.settings import Settings
 
     settings = Settings.from_env({**os.environ, "MODEL_STORE": store, "MODEL_NAME": model})
-    memory = Memory(settings.max_image_memory, wait=settings.wait)
-    limits = Limits(settings.max_image_bytes, settings.max_image_pixels, memory)
-    with quiet(), logs.written_to(io.StringIO()):
-        loaded = Server(settings, fall_back=False).current()
-        prediction = predict(loaded, content, query, limits)
-    return body_of(prediction, loaded, settings.model_name)
+    predictor = Predictor(settings, Server(settings, fall_back=False))
+    try:
+        with quiet(), logs.written_to(io.StringIO()):
+            answer = predictor(content, query)
+    except NotReady:
+        open_registry(store, model).expect_model()
+        raise
+    return body_of(answer.prediction, answer.loaded, settings.model_name)
 
 
 def _ask(url: str, content: bytes, query: Query) -> dict[str, Any]:

@@ -12,17 +12,22 @@ import typer
 from admin_cli.options import (
     DEFAULT_MODEL,
     DEFAULT_STORE,
+    NEWEST,
     JsonOption,
+    LimitOption,
     ModelOption,
     StoreOption,
     VersionArgument,
     WhoOption,
     name_of,
     open_registry,
+    serving,
+    version_of,
 )
 from admin_cli.output import NOTHING, day, figure, megabytes, minute, percent, print_json, print_table, print_text
 from admin_cli.replay import replay
 from classifier.errors import NotFound
+from classifier.registry.channels import PRODUCTION
 from classifier.registry.manifest import MODEL_FILE, Manifest
 from classifier.registry.rules import VersionSummary
 
@@ -51,23 +56,28 @@ def publish(
 def list_versions(
     store: StoreOption = DEFAULT_STORE,
     model: ModelOption = DEFAULT_MODEL,
-    include_incomplete: Annotated[bool, typer.Option("--all", help="Also numbers claimed but not finished.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All versions, and also numbers claimed but not finished.")
+    ] = False,
+    limit: LimitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the versions; a star marks the one that production serves.
+    """List the newest versions; a star marks what production serves.
 
-    Example: admin_cli list
+    Example: admin_cli list --limit 50
     """
     registry = open_registry(store, model)
-    summaries = registry.versions(include_incomplete=include_incomplete)
-    pointer = registry.channels().production
-    serving = pointer.version if pointer else None
+    listing, channels = registry.newest_versions(
+        limit or (None if everything else NEWEST), include_incomplete=everything
+    )
+    summaries = listing.versions
+    served = channels.production.version if channels.production else None
     if as_json:
         rows = [
             {
                 "version": summary.version,
                 "complete": summary.complete,
-                "production": summary.version == serving,
+                "production": summary.version == served,
                 "problem": summary.problem,
                 **(_facts(summary.manifest) if summary.manifest else {}),
             }
@@ -80,9 +90,14 @@ def list_versions(
         return
     print_table(
         ("version", "created", "network", "variant", "labels", "top-1", "MB", "by"),
-        (_line(summary, serving) for summary in summaries),
+        (_line(summary, served) for summary in summaries),
         right=("labels", "top-1", "MB"),
     )
+    if listing.older:
+        typer.echo("")
+        shown = served is None or any(summary.version == served for summary in summaries)
+        production = "" if shown else f"; production serves {served}"
+        print_text(f"the newest {len(summaries)} of {listing.claimed:,}{production}; --all shows all")
     problems = [(summary.version, summary.problem) for summary in summaries if summary.problem]
     if problems:
         typer.echo("")
@@ -90,7 +105,7 @@ def list_versions(
 
 
 def show(
-    version: Annotated[str, typer.Argument(help="Such as v7, or production.")] = "production",
+    version: VersionArgument = PRODUCTION,
     store: StoreOption = DEFAULT_STORE,
     model: ModelOption = DEFAULT_MODEL,
     as_json: JsonOption = False,
@@ -100,13 +115,11 @@ def show(
     Example: admin_cli show v7
     """
     registry = open_registry(store, model)
-    if version == "production":
-        pointer = registry.channels().production
-        if pointer is None:
-            raise NotFound(f"No version of {model} is promoted in {store}. `admin_cli promote v1` promotes the first.")
+    if version.strip().lower() == PRODUCTION:
+        pointer = serving(registry)
         manifest, sha256 = registry.manifest_at(pointer), pointer.manifest_sha256
     else:
-        manifest, sha256 = registry.manifest(version)
+        manifest, sha256 = registry.manifest(version_of(registry, version))
     if as_json:
         print_json({**json.loads(manifest.to_json()), "manifest_sha256": sha256})
         return
@@ -166,6 +179,7 @@ def verify(
     Example: admin_cli verify v7
     """
     registry = open_registry(store, model)
+    version = version_of(registry, version)
     files = registry.verify(version, replay=replay)
     cases = len(registry.manifest(version)[0].golden)
     if as_json:
@@ -181,9 +195,9 @@ def verify(
     print_text(f"{version}: {len(files)} files as published, {cases} golden cases repeat")
 
 
-def _line(summary: VersionSummary, serving: str | None) -> tuple[str, ...]:
+def _line(summary: VersionSummary, served: str | None) -> tuple[str, ...]:
     """Return a version's cells in the list."""
-    version = _marked(summary.version, summary.version == serving)
+    version = _marked(summary.version, summary.version == served)
     if summary.manifest is None:
         return (version, *[NOTHING] * 7)
     facts = _facts(summary.manifest)

@@ -16,6 +16,7 @@
     ├── Unauthenticated       who calls could not be established: send valid tokens
     ├── RateLimited           this caller asked too often: try again in ``retry_after`` seconds
     ├── Unavailable           the store cannot be reached: try again later
+    │   ├── MissingStore        there is no such bucket: an operator has to act
     │   └── AccessUnavailable   what tokens are checked against cannot be reached: try again later
     ├── Overloaded            too many requests at once: try again in ``retry_after`` seconds
     └── InvalidSetting        an environment variable or option has a value that cannot be used
@@ -111,6 +112,10 @@ class RateLimited(PointerError):
 
 class Unavailable(PointerError):
     """The store cannot be reached."""
+
+
+class MissingStore(Unavailable):
+    """The bucket that a store is in does not exist; whoever asks a function can only try again later."""
 
 
 class AccessUnavailable(Unavailable):

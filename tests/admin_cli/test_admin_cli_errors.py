@@ -39,6 +39,10 @@ def promoted(cli: Cli, tiny_bundle: Path, tmp_path: Path) -> Path:
         ["predict", "photo.png", "--url", "ftp://127.0.0.1"],
         ["list", "--store", "s3://bucket"],
         ["list", "--store", "gs://"],
+        ["list", "--store", "gs:/bucket"],
+        ["show", "--store", "gs//bucket"],
+        ["promote", "v1", "--store", "gcs://bucket"],
+        ["list", "--limit", "0"],
         ["list", "--model", "../food"],
     ],
 )
@@ -64,14 +68,25 @@ def test_a_setting_that_cannot_be_used_is_2(cli: Cli, photo: Path) -> None:
 
 def test_not_found_is_3(cli: Cli, tiny_bundle: Path, tmp_path: Path, photo: Path) -> None:
     assert "`trainer train`" in cli("publish", tmp_path / "nothing").failed(3)
-    assert "admin_cli promote v1" in cli("show").failed(3)
-    assert "nothing is published yet" in cli("show", "v1").failed(3)
-    assert "admin_cli publish" in cli("predict", photo).failed(3)
+    reading = (["list"], ["history"], ["show"], ["show", "v1"], ["verify", "v1"], ["promote", "v1"], ["rollback"],
+               ["predict", photo], ["promote", "production"])  # fmt: skip
+    for command in reading:
+        assert "the folder does not exist. `admin_cli publish RUN` makes it" in cli(*command).failed(3)
+        assert not (tmp_path / "store").exists()
     cli("publish", tiny_bundle).well()
+    assert "admin_cli promote v1" in cli("show").failed(3)
+    for command in reading:
+        message = cli(*command, MODEL_NAME="soups").failed(3)
+        assert message == f"Expected one of the models food of {tmp_path / 'store'}; received 'soups'."
     for command in (["show"], ["verify"], ["promote"]):
         assert "Expected one of v1; received 'v9'" in cli(*command, "v9").failed(3)
     assert str(tmp_path / "none.jpg") in cli("predict", tmp_path / "none.jpg").failed(3)
     assert process("show", "v9", MODEL_STORE=tmp_path / "store").failed(3)
+
+
+def test_a_bucket_that_does_not_exist_is_3(cli: Cli, emulator: str) -> None:
+    message = cli("list", MODEL_STORE="gs://no-such-bucket/models", STORAGE_EMULATOR_HOST=emulator).failed(3)
+    assert "there is no bucket 'no-such-bucket'" in message
 
 
 def test_conflict_is_4(cli: Cli, promoted: Path) -> None:
@@ -96,10 +111,13 @@ def test_refused_is_5(cli: Cli, promoted: Path, tiny_bundle: Path) -> None:
 def test_a_corrupted_file_is_5_and_is_named(cli: Cli, promoted: Path, photo: Path) -> None:
     expected = cli("show", "--json").json()["files"]["model.tflite"]["sha256"]
     found = hashlib.sha256(damage(promoted, "v2").read_bytes()).hexdigest()
-    for command in (["verify", "v2"], ["promote", "v2"], ["predict", photo]):
-        message = cli(*command).failed(5)
+    for command in (["verify", "v2"], ["predict", photo], ["rollback"], ["promote", "v2"]):
+        done = cli(*command)
+        if command == ["rollback"]:
+            continue  # what serves already is not promoted
+        message = done.failed(5)
         assert all(part in message for part in ("v2", "model.tflite", expected, found, str(promoted))), message
-    assert len(cli("history", "--json").json()) == 2
+    assert len(cli("history", "--json").json()) == 3
 
 
 def test_a_promoted_version_that_is_gone_is_5(cli: Cli, promoted: Path) -> None:

@@ -88,8 +88,8 @@ def test_every_command_and_option_has_help() -> None:
     commands = group.commands  # type: ignore[attr-defined]
     assert list(commands) == COMMANDS
     for name, command in commands.items():
-        described, example = command.help.split("\n\n")
-        assert described
+        *described, example = command.help.split("\n\n")
+        assert all(described)
         called, *arguments = shlex.split(example.removeprefix("Example: admin_cli "))
         assert called == name
         command.make_context(name, arguments)  # raises on what the command would not take

@@ -37,7 +37,9 @@ def publish(registry: Registry, bundle: Path, times: int = 1) -> Manifest:
 
 
 def promote(registry: Registry, version: str, **options: Any) -> HistoryEntry:
-    return registry.promote(version, **{"who": "kim", "reason": "", "replay": replay_bytes, **options})
+    entry = registry.promote(version, **{"who": "kim", "reason": "", "replay": replay_bytes, **options})
+    assert entry is not None, f"{version} serves already"
+    return entry
 
 
 def rollback(registry: Registry, **options: Any) -> HistoryEntry:

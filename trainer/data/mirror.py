@@ -57,7 +57,7 @@ def local_data_dir(data_dir: str, console: Console | None = None) -> Path:
     Raises:
         PointerError: see `mirror`.
     """
-    if not data_dir.startswith("gs://"):
+    if bucket_of(data_dir) is None:
         return Path(data_dir)
     console = console or Console(stderr=True)
     mirrored = mirror(data_dir, Path(os.environ.get(MIRROR_VARIABLE) or DEFAULT_MIRROR), console)

@@ -8,7 +8,7 @@ from typing import Any
 
 from classifier.errors import InvalidManifest
 from classifier.registry import fields
-from classifier.registry.versions import VERSION
+from classifier.registry.catalogue import VERSION
 
 CHANNELS_FILE = "channels.json"
 SCHEMA_VERSION = 1
@@ -73,10 +73,17 @@ class Channels:
     history: tuple[HistoryEntry, ...] = ()
     """Oldest first."""
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+    older: int = 0
+    """Entries before those of `history` that were not looked at; with any, it cannot be written."""
 
     @classmethod
-    def from_json(cls, data: bytes, generation: int) -> Channels:
+    def from_json(cls, data: bytes, generation: int, *, newest: int | None = None) -> Channels:
         """Read a ``channels.json``.
+
+        Args:
+            data: its content.
+            generation: see `Channels.generation`.
+            newest: how many entries of the history to look at, which may have thousands; None for all.
 
         Raises:
             InvalidManifest: with the name of the field at fault, such as "production.version".
@@ -89,17 +96,21 @@ class Channels:
                 "A newer release wrote it: update this one.",
                 field="schema_version",
             )
+        older = 0 if newest is None else max(0, top.count("history") - newest)
         return cls(
             generation,
             _pointer(top.object_or_none("production")),
             _pointer(top.object_or_none("canary")),
             _pointer(top.object_or_none("shadow")),
-            tuple(_entry(entry) for entry in top.objects("history")),
+            tuple(_entry(entry) for entry in top.objects("history", start=older)),
             top.rest(),
+            older,
         )
 
     def to_json(self) -> bytes:
         """Write a ``channels.json``; the generation is the store's and is not in it."""
+        if self.older:
+            raise ValueError(f"{self.older} entries of the history were not read and would be lost")
         return fields.write_json(
             {
                 "schema_version": SCHEMA_VERSION,
@@ -133,12 +144,11 @@ class Channels:
             if entry.channel != PRODUCTION or entry.action not in (PROMOTE, ROLLBACK):
                 continue
             pointer = Pointer(entry.to_version, entry.manifest_sha256 or "")
-            versions = [each.version for each in stack]
-            if entry.action == ROLLBACK and pointer.version in versions[:-1]:
+            if entry.action == ROLLBACK and any(each.version == pointer.version for each in stack[:-1]):
                 stack.pop()
                 while stack[-1].version != pointer.version:
                     stack.pop()
-            elif versions[-1:] != [pointer.version]:
+            elif not stack or stack[-1].version != pointer.version:
                 stack.append(pointer)
         return stack
 

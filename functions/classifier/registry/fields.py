@@ -139,10 +139,14 @@ class Object:
         """Return an object whose fields are to be read, or None where it is null or missing."""
         return None if self._get(name, None) is None else self.object(name)
 
-    def objects(self, name: str) -> Iterator[Object]:
-        """Yield a list's objects; none where it is missing."""
-        for index, value in enumerate(self._list(name, [])):
+    def objects(self, name: str, *, start: int = 0) -> Iterator[Object]:
+        """Yield a list's objects from `start` on; none where it is missing."""
+        for index, value in enumerate(self._list(name, [])[start:], start):
             yield self._object(f"{name}.{index}", value)
+
+    def count(self, name: str) -> int:
+        """Return how many values a list has; 0 where it is missing."""
+        return len(self._list(name, []))
 
     def _get(self, name: str, default: Any) -> Any:
         self._known.add(name)

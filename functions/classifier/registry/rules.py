@@ -10,18 +10,24 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from classifier.errors import Conflict, Corrupt, InvalidRequest, NotFound, PreconditionFailed, Refused, Unavailable
 from classifier.registry.bundle import entry_of, read_bundle, read_bundle_file
+from classifier.registry.catalogue import expect_model
 from classifier.registry.channels import CHANNELS_FILE, PRODUCTION, PROMOTE, ROLLBACK, Channels, HistoryEntry, Pointer
 from classifier.registry.manifest import MANIFEST_FILE, Manifest
-from classifier.registry.versions import ATTEMPTS, CheckedFile, Replay, Versions, VersionSummary, now
+from classifier.registry.versions import ATTEMPTS, CheckedFile, Listing, Replay, Versions, VersionSummary, now
 from classifier.storage.names import check_model_name
 from classifier.storage.protocol import MUST_NOT_EXIST, ObjectStore
 
-__all__ = ["CheckedFile", "Registry", "Replay", "VersionSummary"]
+__all__ = ["CheckedFile", "Listing", "Registry", "Replay", "VersionSummary"]
+
+
+class _ServesAlready(Exception):
+    """Production serves what was to be promoted."""
 
 
 class Registry:
@@ -64,6 +70,29 @@ class Registry:
         """Return all versions, sorted by number. One that cannot be used says so in `problem`."""
         return self._versions.summaries(include_incomplete=include_incomplete)
 
+    def newest_versions(self, limit: int | None, *, include_incomplete: bool = False) -> tuple[Listing, Channels]:
+        """Return the newest versions (all for None) and what serves, in few round trips; see `versions`.
+
+        The channels have no history.
+
+        Raises:
+            NotFound: the store holds nothing of this model; says which models it holds.
+        """
+        with ThreadPoolExecutor(1) as pool:
+            channels = pool.submit(self.channels, newest=0)
+            listing = self._versions.newest(limit, include_incomplete=include_incomplete)
+        if not listing.claimed and not channels.result().generation:
+            self.expect_model()
+        return listing, channels.result()
+
+    def expect_model(self) -> None:
+        """Do nothing where the store holds anything of this model.
+
+        Raises:
+            NotFound: it does not; says which models it holds.
+        """
+        expect_model(self.store, self.model)
+
     def manifest(self, version: str) -> tuple[Manifest, str]:
         """Return a version's manifest and the SHA-256 of its bytes.
 
@@ -104,8 +133,11 @@ class Registry:
         """
         return self._versions.read_file(manifest, name)
 
-    def channels(self) -> Channels:
+    def channels(self, *, newest: int | None = None) -> Channels:
         """Return what is served now and the history; empty when nothing was ever promoted.
+
+        Args:
+            newest: how many entries of the history to look at; None for all.
 
         Raises:
             InvalidManifest: it cannot be used.
@@ -114,7 +146,7 @@ class Registry:
             content = self.store.read(self._channels_path)
         except NotFound:
             return Channels()
-        return Channels.from_json(content.data, content.generation)
+        return Channels.from_json(content.data, content.generation, newest=newest)
 
     def channels_if_changed(self, generation: int) -> Channels | None:
         """Return the channels, or None while they still have this generation, which is cheaper to ask.
@@ -130,7 +162,7 @@ class Registry:
 
     def promote(
         self, version: str, *, who: str, reason: str, replay: Replay, expect: str | None = None
-    ) -> HistoryEntry:
+    ) -> HistoryEntry | None:
         """Verify a version, replay its golden cases and make it what production serves.
 
         Args:
@@ -139,6 +171,9 @@ class Registry:
             reason: for the history.
             replay: replays the golden cases.
             expect: the version that production has to serve at that moment; None for any or none.
+
+        Returns:
+            The new entry of the history; None where production serves this version already: nothing was written.
 
         Raises:
             NotFound: not a published version.
@@ -155,9 +190,22 @@ class Registry:
                     "`admin_cli history` shows who changed it."
                 )
 
-        check(self.channels())
-        verified = self._versions.verified(version, replay)
-        return self._point(Pointer(version, verified.manifest_sha256), PROMOTE, who, reason, check)
+        def check_again(channels: Channels) -> None:
+            check(channels)
+            if _same(channels.production, target):
+                raise _ServesAlready
+
+        channels = self.channels()
+        check(channels)
+        if channels.production and channels.production.version == version:
+            target = Pointer(version, self._versions.manifest(version)[1])
+            if _same(channels.production, target):
+                return None
+        target = Pointer(version, self._versions.verified(version, replay).manifest_sha256)
+        try:
+            return self._point(target, PROMOTE, who, reason, check_again)
+        except _ServesAlready:
+            return None
 
     def rollback(self, *, who: str, reason: str, replay: Replay, to: str | None = None) -> HistoryEntry:
         """Make production serve what it served before the last promotion, or an earlier version `to`.
@@ -170,6 +218,8 @@ class Registry:
         """
         _expect_somebody(who)
         before = self.channels()
+        if not before.generation:
+            self.expect_model()
         target = _rollback_target(before, to)
         verified = self._versions.verified(target, replay)
 
@@ -240,6 +290,10 @@ class Registry:
             return _entry(self.channels(), identity)
         except Unavailable:
             return None
+
+
+def _same(one: Pointer | None, other: Pointer) -> bool:
+    return one is not None and (one.version, one.manifest_sha256) == (other.version, other.manifest_sha256)
 
 
 def _entry(channels: Channels, identity: str) -> HistoryEntry | None:

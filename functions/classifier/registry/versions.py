@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mimetypes
-import re
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from typing import BinaryIO, cast
 from classifier.errors import Conflict, Corrupt, InvalidManifest, NotFound, PreconditionFailed, Unavailable
 from classifier.registry import fields
 from classifier.registry.bundle import Hasher, difference, entry_of
+from classifier.registry.catalogue import PARALLEL_LOOKS, VERSION, VERSIONS_FOLDER, claimed, expect_model
 from classifier.registry.manifest import CLAIM_FILE, MANIFEST_FILE, MODEL_FILE, FileEntry, Manifest
 from classifier.storage.protocol import MUST_NOT_EXIST, ObjectStore
 
@@ -25,7 +25,6 @@ ATTEMPTS = 50
 """How many rivals may be faster before a change is given up."""
 PARALLEL_READS = 8
 NAMED_VERSIONS = 10
-VERSION = re.compile(r"v[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,17 @@ class VersionSummary:
     manifest: Manifest | None
     problem: str | None
     """What is wrong with it as far as a listing shows; contents are not compared."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The newest versions, sorted by number."""
+
+    versions: list[VersionSummary]
+    older: bool
+    """Whether there are others."""
+    claimed: int
+    """How many numbers were taken, finished or not."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,7 @@ class Versions:
     def __init__(self, store: ObjectStore, model: str) -> None:
         self._store = store
         self._model = model
-        self._prefix = f"{model}/versions/"
+        self._prefix = f"{model}/{VERSIONS_FOLDER}/"
 
     def summaries(self, *, include_incomplete: bool) -> list[VersionSummary]:
         """Return all versions, sorted by number. One that cannot be used says so in `problem`."""
@@ -73,11 +83,29 @@ class Versions:
         with ThreadPoolExecutor(PARALLEL_READS) as pool:
             return list(pool.map(lambda version: self._summary(version, stored[version]), chosen))
 
+    def newest(self, limit: int | None, *, include_incomplete: bool) -> Listing:
+        """Return the newest versions, reading nothing of the others; all for None."""
+        if limit is None:
+            summaries = self.summaries(include_incomplete=include_incomplete)
+            return Listing(summaries, False, len(summaries))
+        numbers = claimed(self._store, self._model)
+        waiting = numbers[::-1]
+        found: list[VersionSummary] = []
+        with ThreadPoolExecutor(min(PARALLEL_LOOKS, 2 * limit)) as pool:
+            while waiting and len(found) < limit:
+                batch, waiting = waiting[: limit - len(found)], waiting[limit - len(found) :]
+                sizes = [pool.submit(self._sizes, version) for version in batch]
+                manifests = [pool.submit(self._read_manifest, version) for version in batch]
+                for version, files, manifest in zip(batch, sizes, manifests, strict=True):
+                    if MANIFEST_FILE in files.result() or (include_incomplete and files.result()):
+                        found.append(self._summary(version, files.result(), manifest.result))
+        return Listing(found[::-1], bool(waiting), len(numbers))
+
     def manifest(self, version: str) -> tuple[Manifest, str]:
         """Return a version's manifest and the SHA-256 of its bytes.
 
         Raises:
-            NotFound: not a published version; says which there are.
+            NotFound: not a published version; says which there are, or which models.
             InvalidManifest: it cannot be used.
         """
         try:
@@ -85,16 +113,18 @@ class Versions:
                 return self._read_manifest(version)
         except NotFound:
             pass
-        stored = self._stored()
-        published = [each for each in stored if MANIFEST_FILE in stored[each]]
+        listing = self.newest(NAMED_VERSIONS, include_incomplete=False)
+        if not listing.claimed:
+            expect_model(self._store, self._model)
+        published = [each.version for each in listing.versions]
         if not published:
             raise NotFound(
                 f"Expected a published version of {self._model} in {self._store.url}; received {version!r}, "
                 "and nothing is published yet. `admin_cli publish` publishes the first."
             )
-        more = "…, " if len(published) > NAMED_VERSIONS else ""
+        more = "…, " if listing.older else ""
         raise NotFound(
-            f"Expected one of {more}{', '.join(published[-NAMED_VERSIONS:])}; received {version!r}. "
+            f"Expected one of {more}{', '.join(published)}; received {version!r}. "
             "`admin_cli list` shows what is published."
         )
 
@@ -161,7 +191,7 @@ class Versions:
         data = fields.write_json(claim, CLAIM_FILE)
         number = 0
         for _ in range(ATTEMPTS):
-            number = max([number, *(int(version[1:]) for version in self._stored())]) + 1
+            number = max([number, *(int(version[1:]) for version in claimed(self._store, self._model))]) + 1
             try:
                 self.create(f"v{number}", CLAIM_FILE, data, entry_of(data))
             except PreconditionFailed:
@@ -195,6 +225,11 @@ class Versions:
     def _path(self, version: str | None, name: str) -> str:
         return f"{self._prefix}{version}/{name}"
 
+    def _sizes(self, version: str) -> dict[str, int]:
+        """Return a version's files and their sizes in bytes."""
+        prefix = self._path(version, "")
+        return {item.name.removeprefix(prefix): item.size for item in self._store.list(prefix)}
+
     def _stored(self) -> dict[str, dict[str, int]]:
         """Return every claimed number's files and their sizes in bytes, sorted by number."""
         found: dict[str, dict[str, int]] = {}
@@ -204,11 +239,20 @@ class Versions:
                 found.setdefault(version, {})[name] = item.size
         return {version: found[version] for version in sorted(found, key=lambda each: int(each[1:]))}
 
-    def _summary(self, version: str, sizes: dict[str, int]) -> VersionSummary:
+    def _summary(
+        self, version: str, sizes: dict[str, int], read: Callable[[], tuple[Manifest, str]] | None = None
+    ) -> VersionSummary:
+        """Return a version's line.
+
+        Args:
+            version: which.
+            sizes: its files and their sizes in bytes.
+            read: gives its manifest; by default it is read now.
+        """
         if MANIFEST_FILE not in sizes:
             return VersionSummary(version, False, None, self._claimed_by(version))
         try:
-            manifest, _ = self._read_manifest(version)
+            manifest, _ = read() if read else self._read_manifest(version)
         except (Corrupt, NotFound) as error:
             return VersionSummary(version, True, None, str(error))
         wrong = [name for name, entry in sorted(manifest.files.items()) if sizes.get(name) != entry.bytes]

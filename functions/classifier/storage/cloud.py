@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from classifier.errors import NotFound, PreconditionFailed, Unavailable
+from classifier.errors import MissingStore, NotFound, PreconditionFailed, Unavailable
 from classifier.storage.names import check_name, check_prefix
 from classifier.storage.protocol import Content, StoredObject, open_source
 
@@ -20,6 +20,8 @@ UPLOAD_CHUNK = 8 << 20
 SLOWEST_UPLOAD = 200_000
 """Bytes a second. A request's time limit covers the sending of its whole body, so it grows with the body."""
 LONGEST_TRANSFER = 3600.0
+CONNECTIONS = 64
+"""That are kept open, at most."""
 
 
 class CloudStore:
@@ -97,6 +99,23 @@ class CloudStore:
             ]
         return iter(sorted(found, key=lambda item: item.name))
 
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        """See `ObjectStore.folders`."""
+        check_prefix(prefix)
+        start = self._prefix + prefix
+        with self._reaching():
+            listing = self._connected().list_blobs(
+                self._bucket_name,
+                prefix=start,
+                delimiter="/",
+                fields="prefixes,nextPageToken",
+                timeout=self._timeout,
+                retry=self._retry(),
+            )
+            for _ in listing:  # the prefixes come with the pages
+                pass
+            return iter(sorted(found.removeprefix(start).rstrip("/") for found in listing.prefixes))
+
     def download(self, name: str, file: BinaryIO) -> int:
         """See `ObjectStore.download`."""
         return self._fetch(name, file)
@@ -142,12 +161,16 @@ class CloudStore:
         with self._client_lock:
             if self._client is None:
                 from google.cloud import storage
+                from requests.adapters import HTTPAdapter
 
                 # Else a thread asks for the bucket's metadata, for tracing that nobody switched on: a request more,
                 # and an audit-log error where only objects may be read (googleapis/google-cloud-python#17650).
                 os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
                 # No project: nothing here needs one, and looking for it asks the metadata server.
                 self._client = storage.Client(project=None)
+                # As many connections as reads at once; its own ten would warn of the eleventh.
+                for scheme in ("https://", "http://"):
+                    self._client._http.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
             return self._client
 
     def _retry(self, *, since: Callable[[], float] | None = None) -> Any:
@@ -188,7 +211,7 @@ class CloudStore:
             raise PreconditionFailed(f"Expected {name} in {self.url} to have another generation.") from error
         except api.NotFound as error:
             if name is None or writing or "The specified bucket does not exist" in str(error):
-                raise Unavailable(
+                raise MissingStore(
                     f"The store {self.url} cannot be used: there is no bucket {self._bucket_name!r}. "
                     "Create it, or mend the store's name."
                 ) from error

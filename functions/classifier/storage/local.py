@@ -85,6 +85,20 @@ class LocalStore:
                         found.append(StoredObject(name, status.st_size, _generation_of(status)))
         return iter(sorted(found, key=lambda item: item.name))
 
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        """See `ObjectStore.folders`."""
+        check_prefix(prefix)
+        with self._reaching():
+            self._expect_folder()
+            if not self.folder.is_dir():
+                raise NotFound(f"There is no store at {self.url}: the folder does not exist.")
+            try:
+                with os.scandir(self.folder / prefix) as entries:
+                    found = [entry.name for entry in entries if entry.is_dir()]
+            except (FileNotFoundError, NotADirectoryError):
+                found = []
+        return iter(sorted(name for name in found if prefix or name != TEMPORARY_FOLDER))
+
     def download(self, name: str, file: BinaryIO) -> int:
         """See `ObjectStore.download`."""
         with self._opened(name) as (source, generation):

@@ -12,6 +12,10 @@ MAX_NAME_BYTES = 1024
 MAX_SEGMENT_BYTES = 255
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+_SCHEMES = "gs|gcs|s3[an]?|az|azure|abfss?|wasbs?|hdfs|file|https?|ftp"
+_ADDRESS = re.compile(rf"[a-z][a-z0-9+.-]+:[/\\]|://|(?:{_SCHEMES})(?:[:;,]|//|\\\\)", re.IGNORECASE)
+"""How a text begins that is meant as an address, with or without its colon and both slashes."""
+_GOOGLE = re.compile(r"(?:gs|gcs)[:;,]*[/\\]*(?=[a-z0-9])", re.IGNORECASE)
 
 
 def check_name(name: str) -> None:
@@ -54,13 +58,18 @@ def check_prefix(prefix: str) -> None:
         check_name(folder)
 
 
+def is_model_name(name: str) -> bool:
+    """Say whether a model can have this name."""
+    return _MODEL_NAME.fullmatch(name) is not None
+
+
 def check_model_name(name: str) -> None:
     """Refuse a model's name that could not be a folder's.
 
     Raises:
         InvalidSetting: with the rule.
     """
-    if not _MODEL_NAME.fullmatch(name):
+    if not is_model_name(name):
         raise InvalidSetting(
             f"Expected a model's name to be at most 100 letters, digits, '.', '_' and '-'; received {name[:200]!r}."
         )
@@ -73,8 +82,10 @@ def bucket_of(url: str) -> tuple[str, str] | None:
         InvalidSetting: neither ``gs://bucket/prefix`` nor a folder.
     """
     if not url.startswith("gs://"):
-        if not url or "\0" in url or "://" in url:
-            raise InvalidSetting(f"Expected a store to be gs://bucket/prefix or a folder; received {url!r}.")
+        if not url or "\0" in url or "://" in url or _ADDRESS.match(url):
+            raise InvalidSetting(
+                f"Expected a store to be gs://bucket/prefix or a folder; received {url!r}.{_meant(url)}"
+            )
         return None
     bucket, _, prefix = url.removeprefix("gs://").partition("/")
     prefix = prefix.strip("/")
@@ -86,3 +97,12 @@ def bucket_of(url: str) -> tuple[str, str] | None:
     if not _BUCKET.fullmatch(bucket):
         raise InvalidSetting(f"Expected a store to be gs://bucket/prefix with a valid bucket name; received {url!r}.")
     return bucket, prefix
+
+
+def _meant(url: str) -> str:
+    """Return what a mistyped address may have been meant as, as sentences behind the message."""
+    if not _ADDRESS.match(url):
+        return ""
+    google = _GOOGLE.match(url)
+    meant = f"Perhaps gs://{url[google.end() :]} is meant" if google else "Models are kept in Cloud Storage or a folder"
+    return f" {meant}; a folder of that name is ./{url}."

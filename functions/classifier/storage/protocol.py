@@ -83,6 +83,18 @@ class ObjectStore(Protocol):
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         """Yield the objects whose names start with this, sorted by name."""
 
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        """Yield the names of the folders directly under a prefix, sorted: "v1" for ``food/versions/v1/model.keras``.
+
+        Objects are not looked at, however many there are in them. A folder on a disk may have none.
+
+        Args:
+            prefix: "" or a folder's name with a slash at its end.
+
+        Raises:
+            NotFound: the store is a folder that does not exist.
+        """
+
     def download(self, name: str, file: BinaryIO) -> int:
         """Stream an object into an open file, in chunks, and return its generation.
 

@@ -55,14 +55,34 @@ class TestPromote:
         assert sorted(entry) == ["action", "channel", "from", "id", "manifest_sha256", "reason", "time", "to", "who"]
         assert (entry["from"], entry["to"], entry["manifest_sha256"]) == (None, "v1", sha256)
 
-    def test_promoting_what_serves_is_recorded(self, registry: Registry, bundle: Path) -> None:
+    def test_promoting_what_serves_writes_nothing_and_verifies_nothing(self, registry: Registry, bundle: Path) -> None:
+        publish(registry, bundle, 2)
+        promote(registry, "v1")
+        before = registry.channels()
+        assert registry.promote("v1", who="kim", reason="", replay=_refuse) is None
+        assert registry.promote("v1", who="kim", reason="", replay=_refuse, expect="v1") is None
+        assert registry.channels() == before
+        with pytest.raises(Conflict, match="it serves v1"):
+            promote(registry, "v1", expect="v2")
+
+    def test_a_rival_who_promotes_the_same_first_is_enough(self, registry: Registry, bundle: Path) -> None:
+        def rival(manifest: Manifest, read_file: Callable[[str], bytes]) -> None:
+            promote(registry, "v1", who="lee")
+
         publish(registry, bundle)
-        promote(registry, "v1")
-        promote(registry, "v1")
-        assert [(each.from_version, each.to_version) for each in registry.channels().history] == [
-            (None, "v1"),
-            ("v1", "v1"),
-        ]
+        assert registry.promote("v1", who="kim", reason="", replay=rival) is None
+        assert [entry.who for entry in registry.channels().history] == ["lee"]
+
+    def test_a_version_of_another_manifest_than_was_promoted_is_promoted_again(
+        self, local: Registry, bundle: Path
+    ) -> None:
+        publish(local, bundle)
+        promote(local, "v1")
+        path = "food/versions/v1/manifest.json"
+        local.store.write(path, local.store.read(path).data + b"\n")
+        entry = promote(local, "v1")
+        assert (entry.from_version, entry.to_version) == ("v1", "v1")
+        assert local.channels().production.manifest_sha256 == local.manifest("v1")[1]
 
     def test_other_channels_and_unknown_fields_survive(self, local: Registry, bundle: Path) -> None:
         publish(local, bundle, 2)
@@ -140,7 +160,7 @@ class TestPromote:
         code = (
             "from pathlib import Path\n"
             "from classifier.registry.rules import Registry\n"
-            "from classifier.storage.protocol import LocalStore\n"
+            "from classifier.storage.local import LocalStore\n"
             "registry = Registry(LocalStore(Path(sys.argv[1])), 'food')\n"
             "wait()\n"
             "replay = lambda manifest, read_file: None\n"
@@ -167,6 +187,10 @@ class TestPromote:
         assert len(registry.channels().history) == 2
 
 
+def _refuse(manifest: Manifest, read_file: Callable[[str], bytes]) -> None:
+    raise AssertionError("nothing is to be replayed")
+
+
 def expect_one_chain(registry: Registry, identities: list[str]) -> None:
     """The history holds each change once, each from where the one before went to, and the pointer is the last."""
     channels = registry.channels()
@@ -181,9 +205,11 @@ def expect_one_chain(registry: Registry, identities: list[str]) -> None:
 
 class TestRollback:
     def test_there_is_nothing_to_go_back_to(self, registry: Registry, bundle: Path) -> None:
-        with pytest.raises(Refused, match="there is none"):
+        with pytest.raises(NotFound, match="There is no"):
             rollback(registry)
         publish(registry, bundle)
+        with pytest.raises(Refused, match="there is none"):
+            rollback(registry)
         promote(registry, "v1")
         with pytest.raises(Refused, match=r"there is none.*admin_cli promote"):
             rollback(registry)
@@ -263,10 +289,29 @@ class TestChannels:
         assert first is not None
         assert first.generation > 0
         assert registry.channels_if_changed(first.generation) is None
-        promote(registry, "v1")
+        publish(registry, bundle)
+        promote(registry, "v2")
         second = registry.channels_if_changed(first.generation)
         assert second is not None
         assert len(second.history) == 2
+
+    def test_only_the_newest_entries_are_looked_at_where_no_more_are_asked_for(
+        self, local: Registry, bundle: Path
+    ) -> None:
+        publish(local, bundle, 3)
+        for version in ("v1", "v2", "v3"):
+            promote(local, version)
+        whole = local.channels()
+        document = json.loads(local.store.read("food/channels.json").data)
+        document["history"][0] = "broken"
+        local.store.write("food/channels.json", json.dumps(document).encode())
+        newest = local.channels(newest=2)
+        assert (newest.history, newest.older, newest.production) == (whole.history[1:], 1, whole.production)
+        assert local.channels(newest=0).older == 3
+        with pytest.raises(InvalidManifest, match=r"history\.0"):
+            local.channels(newest=3)
+        with pytest.raises(ValueError, match="would be lost"):
+            newest.to_json()
 
     def test_a_broken_pointer_is_refused_and_not_overwritten(self, local: Registry, bundle: Path) -> None:
         publish(local, bundle)

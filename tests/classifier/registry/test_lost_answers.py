@@ -46,6 +46,9 @@ class UnreliableStore:
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         return self.store.list(prefix)
 
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        return self.store.folders(prefix)
+
     def download(self, name: str, file: BinaryIO) -> int:
         return self.store.download(name, file)
 

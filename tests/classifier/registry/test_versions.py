@@ -138,9 +138,58 @@ class TestPublish:
 
 class TestList:
     def test_nothing_is_published(self, registry: Registry) -> None:
-        assert registry.versions(include_incomplete=True) == []
+        registry.store.write("food/versions/v1/claim.json", b"{}")
+        assert registry.versions() == []
         with pytest.raises(NotFound, match=r"'v1'.*nothing is published yet.*admin_cli publish"):
             registry.manifest("v1")
+
+    def test_a_model_that_is_not_there_is_told_with_those_that_are(self, registry: Registry, bundle: Path) -> None:
+        def ask(registry: Registry) -> str:
+            assert registry.versions(include_incomplete=True) == []
+            told = []
+            for use in (lambda: registry.manifest("v1"), lambda: registry.newest_versions(20), registry.expect_model):
+                with pytest.raises(NotFound) as caught:
+                    use()
+                told.append(str(caught.value))
+            assert len(set(told)) == 1
+            return told[0]
+
+        local = isinstance(registry.store, LocalStore)
+        assert ask(registry).startswith(f"There is no {'store at' if local else 'model in'} {registry.store.url}")
+        registry.store.write("uploads/cat.jpg", b"no model")
+        assert ask(registry).startswith(f"There is no model in {registry.store.url}. `admin_cli publish RUN`")
+        publish(Registry(registry.store, "soups"), bundle)
+        publish(Registry(registry.store, "dogs"), bundle)
+        assert f"Expected one of the models dogs, soups of {registry.store.url}; received 'food'" in ask(registry)
+        publish(registry, bundle)
+        registry.expect_model()
+
+    def test_the_newest_are_found_behind_incomplete_ones(self, registry: Registry, bundle: Path) -> None:
+        publish(registry, bundle, 3)
+        promote(registry, "v1")
+        for number in range(4, 30, 3):
+            registry.store.write(f"food/versions/v{number}/claim.json", b"{}")
+        publish(registry, bundle)
+
+        def newest(limit: int | None, **options: bool) -> tuple[list[str], bool]:
+            listing, channels = registry.newest_versions(limit, **options)
+            assert channels.production is not None and channels.production.version == "v1"
+            return [each.version for each in listing.versions], listing.older
+
+        assert newest(1) == (["v29"], True)
+        assert newest(2) == (["v3", "v29"], True)
+        assert newest(2, include_incomplete=True) == (["v28", "v29"], True)
+        assert newest(9) == newest(None) == (["v1", "v2", "v3", "v29"], False)
+        assert registry.newest_versions(4)[0].versions == registry.versions()
+
+    def test_no_others_are_read(self, local: Registry, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        publish(local, bundle, 5)
+        read: list[str] = []
+        for name in ("read", "list"):
+            monkeypatch.setattr(local.store, name, _noting(read, getattr(local.store, name)))
+        local.newest_versions(2)
+        assert {name.split("/")[2] for name in read if "versions" in name} == {"v4", "v5"}
+        assert len(read) == 5  # the channels, and of each of two versions its manifest and its files' names
 
     def test_incomplete_claims_are_listed_only_on_request(self, registry: Registry, bundle: Path) -> None:
         publish(registry, bundle)
@@ -233,3 +282,11 @@ class TestFiles:
         local.store.write("food/versions/v1/manifest.json", forged.to_json())
         with pytest.raises(Corrupt, match=r"manifest\.json was promoted with the SHA-256"):
             local.verify("v1", replay=replay_bytes)
+
+
+def _noting(names: list[str], method: Callable[[str], Any]) -> Callable[[str], Any]:
+    def noted(name: str) -> Any:
+        names.append(name)
+        return method(name)
+
+    return noted

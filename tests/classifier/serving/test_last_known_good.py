@@ -223,7 +223,7 @@ def test_nothing_is_read_again_while_nothing_can_be_served(
     assert [line["tries"] for line in lines(capsys)] == [1]
 
 
-@pytest.mark.parametrize("change", ["promote", "rollback", "promote again"])
+@pytest.mark.parametrize("change", ["promote", "rollback", "promote back"])
 def test_a_change_of_the_pointer_is_followed_at_once(
     store: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
@@ -239,8 +239,9 @@ def test_a_change_of_the_pointer_is_followed_at_once(
         rollback(store)
     else:
         file.write_bytes((tiny_bundle / "model.tflite").read_bytes())
-        Registry(LocalStore(store), MODEL).promote("v2", who="tester", reason="mended", replay=golden.replay)
-    expected = {"promote": "v3", "rollback": "v1", "promote again": "v2"}[change]
+        for version in ("v1", "v2"):
+            Registry(LocalStore(store), MODEL).promote(version, who="tester", reason="mended", replay=golden.replay)
+    expected = {"promote": "v3", "rollback": "v1", "promote back": "v2"}[change]
     until(lambda: running.current().fallback is None)
     assert running.current().pointer.version == expected
     assert running.loads == (1 if change == "rollback" else 2)

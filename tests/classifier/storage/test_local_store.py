@@ -20,7 +20,7 @@ class TestLocalStore:
     RIVAL = (
         "from pathlib import Path\n"
         "from classifier.errors import PreconditionFailed\n"
-        "from classifier.storage.protocol import LocalStore\n"
+        "from classifier.storage.local import LocalStore\n"
         "folder, number, generation = sys.argv[1:]\n"
         "store = LocalStore(Path(folder))\n"
         "wait()\n"

@@ -190,7 +190,47 @@ def test_open_store_takes_a_bucket_or_a_folder(tmp_path: Path, monkeypatch: pyte
     assert (tmp_path / "models/x").read_bytes() == b"x"
 
 
-@pytest.mark.parametrize("url", ["", "gs://", "gs://A", "gs://bucket/../x", "s3://bucket/x", "http://host/x", "a\0"])
-def test_open_store_refuses_anything_else(url: str) -> None:
+def test_folders_are_told_by_their_names(store: ObjectStore) -> None:
+    for name in ("versions/v10/a", "versions/v2/b/c", "versions/note", "channels.json"):
+        store.write(f"food/{name}", b"x")
+    store.write("z/a", b"x")
+    store.write("top", b"x")
+    assert list(store.folders()) == ["food", "z"]
+    assert list(store.folders("food/")) == ["versions"]
+    assert list(store.folders("food/versions/")) == ["v10", "v2"]
+    for empty in ("z/", "none/", "food/channels.json/", "fo/"):
+        assert list(store.folders(empty)) == []
+    with pytest.raises(InvalidRequest):
+        store.folders("../")
+
+
+def test_a_folder_that_does_not_exist_is_no_store(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=f"There is no store at {tmp_path}/none: the folder does not exist"):
+        LocalStore(tmp_path / "none").folders()
+
+
+@pytest.mark.parametrize("url", ["", "gs://", "gs://A", "gs://bucket/../x", "a\0"])
+def test_a_store_is_a_bucket_or_a_folder(url: str) -> None:
     with pytest.raises(InvalidSetting, match="gs://bucket/prefix"):
         open_store(url)
+
+
+@pytest.mark.parametrize("url", ["gs:/bucket/x", "gs:bucket/x", "gs//bucket/x", "GS://bucket/x", "gcs://bucket/x",
+                                 "gcs:/bucket/x", "gs;//bucket/x", "gs:\\\\bucket/x", "gs:///bucket/x"])  # fmt: skip
+def test_a_mistyped_address_is_no_folder_and_is_told_what_was_meant(url: str) -> None:
+    with pytest.raises(InvalidSetting, match="gs://bucket/"):
+        open_store(url)
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/x", "s3:/bucket", "s3//bucket", "http://host/x", "https:/host", "az:x",
+                                 "file:///srv/models", "abfss://x@y/z", "odd+scheme:/x"])  # fmt: skip
+def test_an_address_of_something_else_is_no_folder(url: str) -> None:
+    with pytest.raises(InvalidSetting, match=r"Cloud Storage or a folder; a folder of that name is \./"):
+        open_store(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["models", "./gs:/bucket", "/gs//bucket", "gs", "gs/bucket", "a:b", "c:/models", "s3x:a"]
+)
+def test_a_folder_may_have_any_other_name(url: str) -> None:
+    assert isinstance(open_store(url), LocalStore)
