@@ -17,8 +17,8 @@ prepareFunctionsUpload(process.argv[2], process.argv[2] + "/functions", config, 
 """
 STRAY = (
     ".env", ".env.local", ".env.demo-pointer", ".secret.local", "__pycache__/main.cpython-311.pyc",
-    "classifier/__pycache__/app.cpython-311.pyc", "classifier/app.pyc", ".mypy_cache/a.json", ".ruff_cache/a",
-    ".pytest_cache/v/a", ".model-store/food/channels.json", "firebase-debug.log", "classifier/x.log",
+    "classifier/endpoints/__pycache__/app.cpython-311.pyc", "classifier/endpoints/app.pyc", ".mypy_cache/a.json",
+    ".ruff_cache/a", ".pytest_cache/v/a", ".model-store/food/channels.json", "firebase-debug.log", "classifier/x.log",
 )  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def test_exactly_the_deployed_files_are_uploaded(tmp_path: Path) -> None:
         packed.unlink()
     source = ROOT / "functions"
     meant = {"main.py", "openapi.yaml", "requirements.txt"}
-    meant |= {path.relative_to(source).as_posix() for path in (source / "classifier").glob("*.py")}
+    meant |= {path.relative_to(source).as_posix() for path in (source / "classifier").rglob("*.py")}
     meant |= {f"web/{path.name}" for path in (source / "web").iterdir()}
     assert names == meant
 

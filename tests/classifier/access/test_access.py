@@ -17,7 +17,6 @@ import jwt
 import pytest
 import requests
 
-from classifier.endpoints import app as app_module
 from classifier.endpoints import unread
 from classifier.endpoints.app import create_app
 from classifier.settings import Settings
@@ -298,7 +297,7 @@ def test_a_large_upload_without_a_token_gets_its_answer_and_the_connection_serve
 
 
 def test_a_refused_upload_that_never_ends_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app_module, "DISCARDED_WITHIN", 0.05)
+    monkeypatch.setattr(unread, "DISCARDED_WITHIN", 0.05)
     ours, theirs = socket.socketpair()
     with ours, theirs, ours.makefile("rb") as body:
         theirs.sendall(b"some of it")
@@ -307,7 +306,7 @@ def test_a_refused_upload_that_never_ends_is_cut_off(monkeypatch: pytest.MonkeyP
 
 
 def test_a_refused_upload_that_is_too_long_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app_module, "DISCARDED_AT_MOST", 100_000)
+    monkeypatch.setattr(unread, "DISCARDED_AT_MOST", 100_000)
     ours, theirs = socket.socketpair()
     with ours, theirs, ours.makefile("rb") as body:
 

@@ -17,7 +17,7 @@ import yaml
 from firebase_admin import _token_gen, _user_mgt, app_check
 from flask.testing import FlaskClient
 
-from classifier.access import admission
+from classifier.access import tokens
 from classifier.endpoints.app import create_app
 from classifier.settings import Settings
 from tests.support.serving import FUNCTIONS, MODEL, closed_port, serve
@@ -159,7 +159,7 @@ def test_unreachable_keys_are_neither_a_refusal_nor_an_open_door(
 def test_a_key_server_that_does_not_answer(
     published: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rule: str
 ) -> None:
-    monkeypatch.setattr(admission, "LOOKUP_TIMEOUT", 0.1)
+    monkeypatch.setattr(tokens, "LOOKUP_TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         point_to(f"http://127.0.0.1:{silent.getsockname()[1]}", monkeypatch)
         client = client_for(published, access=rule)

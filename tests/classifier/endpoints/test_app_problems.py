@@ -312,7 +312,7 @@ def test_a_fault_of_ours_is_logged_whole_and_told_without_internals(
     (line,) = capsys.readouterr().out.splitlines()
     entry = json.loads(line)
     assert (entry["severity"], entry["request_id"]) == ("ERROR", reply.headers["X-Request-Id"])
-    assert "IndexError" in entry["error"] and "predictions.py" in entry["stack_trace"]
+    assert "IndexError" in entry["error"] and "prediction.py" in entry["stack_trace"]
 
 
 def test_json_of_very_many_values_is_not_parsed(client: FlaskClient) -> None:

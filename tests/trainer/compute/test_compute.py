@@ -177,7 +177,7 @@ def test_mixed_precision_trains_the_network_that_float32_serves(photos, weights,
         return built(backbone, head, augmentation)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backbones, "classifier", seen)
+        patch.setattr(heads, "classifier", seen)
         trained = train.train(config, run, Console(file=io.StringIO()))
     # Trained in the precision that was asked for, given back in float32.
     assert policies == [{precision}, {precision}, {"float32"}]

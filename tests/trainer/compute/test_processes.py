@@ -10,6 +10,7 @@ import pytest
 from classifier.errors import InvalidSetting, Unavailable
 from tests.support import photo_sets
 from trainer.compute import processes, strategy
+from trainer.compute.processes import Workers, read_workers
 from trainer.data.generator import PhotoSequence
 from trainer.data.source import PhotoSource
 from trainer.networks.backbones import input_spec
@@ -38,7 +39,7 @@ def test_a_filled_up_batch_has_the_mean_of_its_photos(photos, count, devices):
 
 
 def test_a_lost_process_is_one_line_and_other_errors_stay_what_they_are():
-    place = processes.Workers(1, 2)
+    place = Workers(1, 2)
     with (
         pytest.raises(Unavailable, match=r"Process 1 of 2 has lost another one.*the training goes on\."),
         place.together(),
@@ -66,7 +67,7 @@ def test_each_process_reads_its_own_share_of_a_batch(photos, count, processes):
     shares = []
     for number in range(processes):
         read.append(set())
-        shares.append(strategy.EvenBatches(plain, devices, processes.Workers(number, processes))[0])
+        shares.append(strategy.EvenBatches(plain, devices, Workers(number, processes))[0])
     for part, parts in zip(whole, zip(*shares, strict=True), strict=True):
         assert len({len(each) for each in parts}) == 1
         assert np.array_equal(np.concatenate(parts), part)
@@ -75,8 +76,8 @@ def test_each_process_reads_its_own_share_of_a_batch(photos, count, processes):
 
 def test_the_place_among_the_processes_comes_from_keras_settings(monkeypatch):
     settings = dict(zip(processes.SETTINGS, ("10.0.0.5:8476", "3", "2"), strict=True))
-    assert processes.read_workers(settings) == processes.Workers(2, 3)
-    assert not processes.read_workers(settings).chief
+    assert read_workers(settings) == Workers(2, 3)
+    assert not read_workers(settings).chief
     for change, message in (
         ({"KERAS_DISTRIBUTION_PROCESS_ID": ""}, "expects KERAS_DISTRIBUTION_PROCESS_ID in the environment"),
         ({"KERAS_DISTRIBUTION_PROCESS_ID": "3"}, "PROCESS_ID from 0 to 2; received '3'"),
@@ -85,7 +86,7 @@ def test_the_place_among_the_processes_comes_from_keras_settings(monkeypatch):
         ({"KERAS_DISTRIBUTION_JOB_ADDRESSES": "a:1,b:2"}, "Expected one address or 3"),
     ):
         with pytest.raises(InvalidSetting, match=message):
-            processes.read_workers({**settings, **change})
+            read_workers({**settings, **change})
     # TensorFlow cannot: Keras 3 does not fit a model under its strategy for several workers.
     for name, value in settings.items():
         monkeypatch.setenv(name, value)

@@ -249,10 +249,10 @@ KILLED = """
 import io, os, signal, sys
 from pathlib import Path
 from rich.console import Console
-from classifier import cloud_store
-from trainer import mirror
+from classifier.storage import cloud
+from trainer.data import mirror
 
-class Killed(cloud_store.CloudStore):
+class Killed(cloud.CloudStore):
     done = 0
     def download(self, name, file):
         if Killed.done == 5:
@@ -263,7 +263,7 @@ class Killed(cloud_store.CloudStore):
         return super().download(name, file)
 
 mirror.WORKERS = 1
-cloud_store.CloudStore = Killed
+cloud.CloudStore = Killed
 mirror.mirror(sys.argv[1], Path(sys.argv[2]), Console(file=io.StringIO()))
 """
 

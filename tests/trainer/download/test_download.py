@@ -263,7 +263,7 @@ def test_killed_at_every_step_nothing_looks_complete_and_the_next_call_ends_it(s
     template.mkdir()
     remote = server.remote()
     arguments = (remote.url, str(remote.size), remote.sha256, "{store}/food")
-    left = kill_everywhere("small_download:main", template, tmp_path / "copies", *arguments)
+    left = kill_everywhere("tests.support.small_download:main", template, tmp_path / "copies", *arguments)
     assert len(left) > 15
     complete = [(folder / "food").exists() for folder in left]
     assert complete == sorted(complete) and complete[-1] and not complete[0]
