@@ -17,6 +17,7 @@ from flask import Flask
 from rich.console import Console
 
 from classifier.storage.cloud import CloudStore
+from classifier.storage.json_api import JsonApiStore
 from classifier.storage.local import LocalStore
 from classifier.storage.protocol import ObjectStore
 from tests.support.app_client import client, published  # noqa: F401  # fixtures
@@ -70,7 +71,16 @@ def cloud_store(emulator: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clou
     store.close()
 
 
-@pytest.fixture(params=["local", "cloud"])
+@pytest.fixture
+def json_api_store(emulator: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[JsonApiStore]:
+    """The same by plain requests."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", emulator)
+    store = JsonApiStore(BUCKET, f"test/{uuid.uuid4().hex}")
+    yield store
+    store.close()
+
+
+@pytest.fixture(params=["local", "cloud", "json_api"])
 def store(request: pytest.FixtureRequest) -> ObjectStore:
     """Each kind of store in turn, empty."""
     return request.getfixturevalue(f"{request.param}_store")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from classifier.errors import InvalidRequest, InvalidSetting
 from classifier.storage.names import bucket_of, check_model_name, check_name
+from classifier.storage.opening import JSON_API, storage_client
 
 MIB = 2**20
 MEMORIES = ("512", "1024", "2048", "4096")
@@ -33,6 +34,8 @@ class Settings:
     """MODEL_NAME: which of the store's models is served."""
     pointer_ttl: float = 30.0
     """POINTER_TTL: seconds between two looks at the pointer."""
+    storage_client: str = JSON_API
+    """STORAGE_CLIENT: what reads and writes buckets, ``json-api`` or ``google-cloud-storage``."""
     access: str = "public"
     """ACCESS: who may call."""
     access_claim: str = ""
@@ -103,6 +106,7 @@ class Settings:
             model_store=_store(env, "MODEL_STORE", ".model-store"),
             model_name=_name(env, "MODEL_NAME", "food"),
             pointer_ttl=_seconds(env, "POINTER_TTL", 30.0),
+            storage_client=storage_client(env),
             access=access,
             access_claim=_claim(env, "ACCESS_CLAIM"),
             access_check_revoked=_switch(env, "ACCESS_CHECK_REVOKED"),

@@ -29,7 +29,7 @@ from classifier.serving.predictor import Predictor, log_fields
 from classifier.serving.query import Query
 from classifier.serving.reply_body import body_of
 from classifier.settings import Settings
-from classifier.storage.cloud import CloudStore
+from classifier.storage.opening import open_bucket
 from classifier.storage.protocol import MUST_NOT_EXIST, ObjectStore
 
 RESULT_ENDING = ".labels.json"
@@ -62,7 +62,7 @@ class Labeller:
         settings: Settings,
         predictor: Predictor | None = None,
         *,
-        open_bucket: Callable[[str], ObjectStore] = CloudStore,
+        open_bucket: Callable[[str], ObjectStore] = open_bucket,
     ) -> None:
         self._settings = settings
         self._predictor = predictor or Predictor(settings)

@@ -1,4 +1,4 @@
-"""`CloudStore`: an `ObjectStore` in a Cloud Storage bucket, under a prefix."""
+"""`CloudStore`: an `ObjectStore` in a Cloud Storage bucket, by the library google-cloud-storage."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from classifier.errors import MissingStore, NotFound, PreconditionFailed, Unavailable
+from classifier.errors import NotFound, PreconditionFailed, Unavailable
 from classifier.storage.names import check_name, check_prefix
 from classifier.storage.protocol import Content, StoredObject, open_source
+from classifier.storage.unreachable import no_bucket, unreachable
 
 UPLOAD_CHUNK = 8 << 20
 """Bytes sent in one request; a multiple of 256 KiB, as resumable uploads need."""
@@ -211,10 +212,7 @@ class CloudStore:
             raise PreconditionFailed(f"Expected {name} in {self.url} to have another generation.") from error
         except api.NotFound as error:
             if name is None or writing or "The specified bucket does not exist" in str(error):
-                raise MissingStore(
-                    f"The store {self.url} cannot be used: there is no bucket {self._bucket_name!r}. "
-                    "Create it, or mend the store's name."
-                ) from error
+                raise no_bucket(self.url, self._bucket_name) from error
             raise NotFound(f"Expected an object {name!r} in {self.url}; there is none.") from error
         except (
             api.GoogleAPIError,
@@ -227,11 +225,7 @@ class CloudStore:
             ConnectionError,
             TimeoutError,
         ) as error:
-            raise Unavailable(
-                f"The store {self.url} cannot be reached: {_reason(error)} "
-                "Check the network, the bucket's name and the credentials "
-                "(`gcloud auth application-default login` renews them)."
-            ) from error
+            raise unreachable(self.url, error) from error
 
 
 class _Progress(io.RawIOBase):
@@ -251,12 +245,3 @@ class _Progress(io.RawIOBase):
     def since(self) -> float:
         """Seconds."""
         return time.monotonic() - self._last
-
-
-def _reason(error: Exception) -> str:
-    """One line that ends a sentence: the innermost reason of a client's error."""
-    cause: object = getattr(error, "cause", None) or error
-    if isinstance(cause, Exception) and cause.args:
-        cause = getattr(cause.args[0], "reason", None) or cause
-    text = " ".join(str(cause).split())[:300] or type(cause).__name__
-    return text if text.endswith((".", "!")) else f"{text}."

@@ -1,4 +1,4 @@
-"""Named objects with generations: the `ObjectStore` protocol, `open_store`, and `LocalStore` on a folder."""
+"""Named objects with generations: `ObjectStore`, the protocol that every store keeps."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import pytest
 
 from classifier.errors import InvalidRequest, InvalidSetting, NotFound, PreconditionFailed
 from classifier.storage.cloud import CloudStore
+from classifier.storage.json_api import JsonApiStore
 from classifier.storage.local import LocalStore
 from classifier.storage.opening import open_store
 from classifier.storage.protocol import MUST_NOT_EXIST, ObjectStore, StoredObject
@@ -179,7 +180,15 @@ def test_unsafe_prefixes_are_refused(store: ObjectStore, prefix: str) -> None:
 
 
 def test_open_store_takes_a_bucket_or_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(open_store("gs://some-bucket/models/"), CloudStore)
+    assert isinstance(open_store("gs://some-bucket/models/"), JsonApiStore)
+    with monkeypatch.context() as patch:
+        patch.setenv("STORAGE_CLIENT", "google-cloud-storage")
+        assert isinstance(open_store("gs://some-bucket/models/"), CloudStore)
+        patch.setenv("STORAGE_CLIENT", "boto")
+        with pytest.raises(
+            InvalidSetting, match=r"STORAGE_CLIENT to be json-api or google-cloud-storage; received 'boto'"
+        ):
+            open_store("gs://some-bucket")
     assert open_store("gs://some-bucket/models/").url == "gs://some-bucket/models"
     assert open_store("gs://some-bucket").url == "gs://some-bucket"
     folder = open_store(str(tmp_path / "models"))

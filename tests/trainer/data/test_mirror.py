@@ -249,10 +249,10 @@ KILLED = """
 import io, os, signal, sys
 from pathlib import Path
 from rich.console import Console
-from classifier.storage import cloud
+from classifier.storage import json_api
 from trainer.data import mirror
 
-class Killed(cloud.CloudStore):
+class Killed(json_api.JsonApiStore):
     done = 0
     def download(self, name, file):
         if Killed.done == 5:
@@ -263,7 +263,7 @@ class Killed(cloud.CloudStore):
         return super().download(name, file)
 
 mirror.WORKERS = 1
-cloud.CloudStore = Killed
+json_api.JsonApiStore = Killed
 mirror.mirror(sys.argv[1], Path(sys.argv[2]), Console(file=io.StringIO()))
 """
 
