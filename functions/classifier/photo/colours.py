@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from PIL import Image
 
@@ -9,16 +11,26 @@ from classifier.errors import InvalidImage
 from classifier.photo.costs import STRIP_PIXELS
 
 
-def rgb_reduced(image: Image.Image, factor: int) -> Image.Image:
-    """Convert to RGB and average blocks of factor x factor pixels."""
+def reduced(image: Image.Image, factor: int, kept: str | None = None) -> Image.Image:
+    """Average blocks of factor x factor pixels, in RGB, or in the image's own mode where that is ``kept``."""
+    if image.mode != kept or kept == "L":
+        return rgb_reduced(image, factor)
+    return image if factor == 1 else image.reduce(factor)
+
+
+def rgb_reduced(
+    image: Image.Image, factor: int, convert: Callable[[Image.Image], Image.Image] | None = None
+) -> Image.Image:
+    """Convert to RGB, by default with `rgb`, and average blocks of factor x factor pixels."""
+    convert = convert or rgb
     width, height = image.size
     if width * height <= STRIP_PIXELS or (image.mode == "RGB" and "transparency" not in image.info):
-        image = rgb(image)
+        image = convert(image)
         return image if factor == 1 else image.reduce(factor)
     reduced = Image.new("RGB", (-(-width // factor), -(-height // factor)))
     rows = factor * max(1, STRIP_PIXELS // (width * factor))
     for top in range(0, height, rows):
-        strip = rgb(image.crop((0, top, width, min(top + rows, height))))
+        strip = convert(image.crop((0, top, width, min(top + rows, height))))
         reduced.paste(strip if factor == 1 else strip.reduce(factor), (0, top // factor))
     return reduced
 

@@ -1,7 +1,8 @@
-"""What a photo file says about itself, read without Pillow: format, orientation, and the bytes without metadata.
+"""What a photo file says about itself, read without Pillow: format, orientation, profile, the bytes without metadata.
 
 Pillow reads EXIF, XMP, comments and text chunks while it opens a file. Damaged ones make it warn or give up though the
-pixels are fine, and some can be made to inflate to gigabytes. Here only what the pixels need is passed on.
+pixels are fine, and some can be made to inflate to gigabytes. Here only what the pixels need is passed on. A profile of
+the colours goes another way, which `classifier.photo.profiles` guards.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Iterator
-from contextlib import suppress
 from typing import NamedTuple
 
 from classifier.errors import InvalidImage
 from classifier.photo.heic.container import Picture, is_heic, read_picture
+from classifier.photo.metadata import Notes
+from classifier.photo.orientation import BYTE_ORDERS
+from classifier.photo.tiff import read_tiff
 
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "AVIF", "HEIC", "BMP", "TIFF")
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
@@ -27,17 +29,6 @@ _NEXT_MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
 MAX_PARTS = 100_000
 """Segments or chunks in one file; a photo has dozens, the largest PNGs some thousands."""
 
-ORIENTATION = 0x0112
-COMPRESSION = 0x0103
-WIDTH, LENGTH, TILE_WIDTH, TILE_LENGTH = 256, 257, 322, 323
-FAX = (2, 3, 4)
-EXIF_HEADER = b"Exif\0\0"
-BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
-TIFF_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-TIFF_BYTE_STRINGS = (1, 2, 7)
-_LAYOUT = {*range(256, 260), 262, 266, 273, *range(277, 280), 284, 317, 320, *range(322, 326), 332, 338, 339}
-_JPEG_IN_TIFF = {347, *range(512, 516), 519, 520, 521, *range(529, 533)}
-TIFF_PIXEL_TAGS = _LAYOUT | _JPEG_IN_TIFF
 PNG_PIXEL_CHUNKS = frozenset((b"IHDR", b"PLTE", b"IDAT", b"IEND"))
 PNG_GREY, PNG_RGB = 0, 2
 
@@ -56,6 +47,8 @@ class PhotoFile(NamedTuple):
     """Whether it is a JPEG of several scans, whose coefficients the decoder keeps whole."""
     picture: Picture | None = None
     """What `classifier.photo.heic.decoder` is to decode; HEIC only."""
+    profile: bytes | None = None
+    """The embedded ICC profile, as it was found; WebP and AVIF leave it to their decoder."""
 
 
 def read(data: bytes) -> PhotoFile:
@@ -78,13 +71,15 @@ def read(data: bytes) -> PhotoFile:
         heic = is_heic(data)
         if heic:
             picture = read_picture(data)
-            return PhotoFile("HEIC", data, picture.orientation, picture.canvas, picture=picture)
+            orientation, profile = picture.orientation, picture.profile
+            return PhotoFile("HEIC", data, orientation, picture.canvas, picture=picture, profile=profile)
         if heic is False:
             return PhotoFile("AVIF", _without_avif_exif(data))
         if data.startswith(b"BM"):
             return PhotoFile("BMP", data)
         if data[:4] in BYTE_ORDERS:
-            return _read_tiff(data)
+            tiff = read_tiff(data)
+            return PhotoFile("TIFF", tiff.data, tiff.orientation, tiff.size, profile=tiff.profile)
     except (struct.error, IndexError) as error:
         raise InvalidImage(
             f"The photo is damaged or cut short; received {len(data):,} bytes. Send the whole file again."
@@ -93,49 +88,10 @@ def read(data: bytes) -> PhotoFile:
     raise InvalidImage(f"Expected a photo as {expected}; received something else ({len(data):,} bytes).")
 
 
-def exif_orientation(exif: bytes) -> int:
-    """Return EXIF's orientation, 1..8; 1 (upright) where it is missing or the block is damaged."""
-    tiff = exif.removeprefix(EXIF_HEADER)
-    order = BYTE_ORDERS.get(tiff[:4])
-    if order is None:
-        return 1
-    with suppress(struct.error):  # a damaged block says nothing about the pixels
-        for entry in _directory(tiff, order):
-            if entry.tag == ORIENTATION:
-                return _orientation(entry, order)
-    return 1
-
-
-class _Entry(NamedTuple):
-    tag: int
-    type: int
-    values: int  # how many
-    raw: bytes  # all 12 bytes, the value or its offset in the last 4
-
-
-def _directory(tiff: bytes, order: str) -> Iterator[_Entry]:
-    """Yield the entries of a TIFF's first directory; struct.error where the bytes end before it does."""
-    (at,) = struct.unpack_from(f"{order}L", tiff, 4)
-    (count,) = struct.unpack_from(f"{order}H", tiff, at)
-    for index in range(count):
-        start = at + 2 + 12 * index
-        tag, kind, values = struct.unpack_from(f"{order}HHL4x", tiff, start)
-        yield _Entry(tag, kind, values, tiff[start : start + 12])
-
-
-def _orientation(entry: _Entry, order: str) -> int:
-    value = _number(entry, order)
-    return value if 1 <= value <= 8 else 1
-
-
-def _number(entry: _Entry, order: str) -> int:
-    (value,) = struct.unpack_from(f"{order}{'L' if entry.type == 4 else 'H'}", entry.raw, 8)
-    return int(value)
-
-
 def _read_jpeg(data: bytes) -> PhotoFile:
     """Keep the tables, the frame and the scans; of the application segments only JFIF's and Adobe's (colour space)."""
-    view, kept, at, orientation = memoryview(data), [memoryview(data)[:2]], 2, 1
+    view, kept, at = memoryview(data), [memoryview(data)[:2]], 2
+    notes = Notes()
     progressive, components = False, 0
     for _ in range(MAX_PARTS):
         at = data.find(b"\xff", at)
@@ -150,14 +106,15 @@ def _read_jpeg(data: bytes) -> PhotoFile:
             buffered = progressive or data[at + 4] < components
             if buffered:
                 _check_scans(data, at)
-            return PhotoFile("JPEG", b"".join([*kept, view[at:]]), orientation, buffered=buffered)
+            content = b"".join([*kept, view[at:]])
+            return PhotoFile("JPEG", content, notes.orientation, buffered=buffered, profile=notes.profile)
         else:
             (length,) = struct.unpack_from(">H", data, at + 2)
             end = at + 2 + max(2, length)
             if marker in FRAMES:
                 progressive, components = marker in PROGRESSIVE, data[at + 9]
-            if marker == 0xE1 and orientation == 1 and data.startswith(EXIF_HEADER, at + 4):
-                orientation = exif_orientation(data[at + 4 : end])
+            if marker in (0xE1, 0xE2):
+                notes.segment(view[at + 4 : end])
             if not (0xE1 <= marker <= 0xED or marker in (0xEF, 0xFE)):
                 kept.append(view[at:end])
             at = end
@@ -181,19 +138,20 @@ def _check_scans(data: bytes, at: int) -> None:
 
 def _read_png(data: bytes) -> PhotoFile:
     """Keep the chunks that hold pixels: no text to inflate, no animation (the default image is decoded)."""
-    view, kept, at, orientation = memoryview(data), [memoryview(data)[:8]], 8, 1
+    view, kept, at = memoryview(data), [memoryview(data)[:8]], 8
+    notes = Notes()
     depth, colour = data[24], data[25]
     for _ in range(MAX_PARTS):
         if at + 8 > len(data):
-            return PhotoFile("PNG", b"".join(kept), orientation)
+            return PhotoFile("PNG", b"".join(kept), notes.orientation, profile=notes.profile)
         (length,) = struct.unpack_from(">L", data, at)
         name, end = data[at + 4 : at + 8], at + 12 + length
-        if name == b"eXIf":
-            orientation = exif_orientation(data[at + 8 : end - 4])
-        elif name == b"tRNS":
+        if name == b"tRNS":
             kept.append(memoryview(_png_transparency(data[at + 8 : end - 4], depth, colour)))
         elif name in PNG_PIXEL_CHUNKS:
             kept.append(view[at:end])
+        else:
+            notes.chunk(name, view[at + 8 : end - 4])
         at = end
     raise _damaged("PNG", f"it has more than {MAX_PARTS:,} chunks")
 
@@ -243,40 +201,6 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 def _without_avif_exif(data: bytes) -> bytes:
     """Rename the EXIF item so that no reader looks for it; AVIF's orientation is in the image's own properties."""
     return re.sub(rb"(infe[\x02\x03].{7,9})Exif", rb"\1skip", data, flags=re.DOTALL) if b"Exif" in data else data
-
-
-def _read_tiff(data: bytes) -> PhotoFile:
-    """Overwrite the first page's directory with a shorter one that has its pixel tags only."""
-    from PIL import TiffTags
-
-    order = BYTE_ORDERS[data[:4]]
-    kept, orientation, out_of_line = [], 1, 0
-    sides: dict[int, int] = {}
-    for entry in _directory(data, order):
-        size = entry.values * TIFF_TYPE_BYTES.get(entry.type, 0)
-        if entry.tag == ORIENTATION:
-            orientation = _orientation(entry, order)
-        elif entry.tag in TIFF_PIXEL_TAGS and size:
-            if entry.tag == COMPRESSION and struct.unpack_from(f"{order}H", entry.raw, 8)[0] in FAX:
-                # libtiff complains about damaged fax data on standard error, a line for each row of pixels.
-                raise InvalidImage("A TIFF with fax compression is not read here. Save it with another compression.")
-            if entry.type not in TIFF_BYTE_STRINGS and entry.values > 1 == TiffTags.lookup(entry.tag).length:
-                raise _damaged("TIFF", f"tag {entry.tag} has {entry.values:,} values, where 1 was expected")
-            if size > 4:
-                (offset,) = struct.unpack_from(f"{order}L", entry.raw, 8)
-                out_of_line += size
-                if max(offset + size, out_of_line) > len(data):
-                    raise _damaged("TIFF", f"tag {entry.tag} points past its end")
-            if entry.tag in (WIDTH, LENGTH, TILE_WIDTH, TILE_LENGTH):
-                sides[entry.tag] = _number(entry, order)
-            kept.append(entry.raw)
-    (at,) = struct.unpack_from(f"{order}L", data, 4)
-    directory = struct.pack(f"{order}H", len(kept)) + b"".join(kept) + bytes(4)
-    view = memoryview(data)
-    # A decoder takes memory for a whole tile, however little of it the image needs.
-    across, down = (max(sides.get(side, 0) for side in pair) for pair in ((WIDTH, TILE_WIDTH), (LENGTH, TILE_LENGTH)))
-    shortened = b"".join([view[:at], directory, view[at + len(directory) :]])
-    return PhotoFile("TIFF", shortened, orientation, (across, down))
 
 
 def _damaged(kind: str, problem: str) -> InvalidImage:

@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from classifier.errors import InvalidImage, PointerError, TooLarge
-from classifier.photo.colours import rgb_reduced
+from classifier.photo.colours import reduced, rgb_reduced
 from classifier.photo.costs import cost_of_tiles, cost_to_load, cost_to_open
-from classifier.photo.formats import PhotoFile, exif_orientation, read
+from classifier.photo.formats import PhotoFile, read
 from classifier.photo.heic.container import Picture
 from classifier.photo.heic.container import drafted as drafted_tiles
 from classifier.photo.limits import Limits
+from classifier.photo.orientation import stated
+from classifier.photo.profiles import Conversion, conversion
+from classifier.photo.truncation import ended, lacks_end
 
 # `Limits` is the one guard: Pillow's own would warn or refuse before the size could be compared with the setting.
 Image.MAX_IMAGE_PIXELS = None
@@ -74,12 +77,12 @@ class Photo:
 
     @property
     def image(self) -> Image.Image:
-        """The photo in RGB, upright, possibly at a reduced scale. Not to be drawn on."""
+        """The photo in sRGB, upright, possibly at a reduced scale. Not to be drawn on."""
         with self._pixels(self._factor) as pixels:
-            return self._upright(pixels.image)
+            return self._upright(pixels.in_srgb(pixels.image))
 
     def array(self, width: int, height: int, resize: str = "stretch") -> NDArray[np.uint8]:
-        """Resize with an antialiased bilinear filter to uint8 [height, width, 3], RGB.
+        """Resize with an antialiased bilinear filter to uint8 [height, width, 3], sRGB.
 
         "stretch" takes the whole photo; "crop" the largest centred part with the aspect width:height.
         Sizes above those given to `decode` are decoded again, at the scale that they need.
@@ -92,6 +95,7 @@ class Photo:
             across, down = pixels.extent
             box = left * across, top * down, min(right * across, across), min(bottom * down, down)
             small = pixels.image.resize((width, height), Image.Resampling.BILINEAR, box, REDUCING_GAP)
+            small = pixels.in_srgb(small)  # the small one, whose pixels are few
         return np.asarray(self._upright(small))
 
     def region(self, width: int, height: int, resize: str = "stretch") -> Region:
@@ -99,7 +103,7 @@ class Photo:
         return region(self.size, width, height, resize)
 
     def display(self, max_side: int) -> Image.Image:
-        """Return the photo for people: RGB, upright, longer side `max_side` or a little less, never enlarged.
+        """Return the photo for people: sRGB, upright, longer side `max_side` or a little less, never enlarged.
 
         Not to be drawn on: it may be the image that `array` reads.
         """
@@ -111,6 +115,7 @@ class Photo:
             if scale < 1:
                 size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
                 image = image.resize(size, Image.Resampling.BICUBIC, (0, 0, *pixels.extent), REDUCING_GAP)
+            image = pixels.in_srgb(image)
         return self._upright(image)
 
     @property
@@ -135,7 +140,7 @@ def decode(data: bytes, *, width: int, height: int, limits: Limits = Limits()) -
     """Decode a photo at a scale that serves a model's input of width x height pixels.
 
     JPEG, PNG, WebP, GIF (first frame), AVIF, HEIC, BMP and TIFF (first page); turned as it says itself;
-    transparent parts over white; 16-bit values scaled to 8; colour profiles are not applied.
+    transparent parts over white; 16-bit values scaled to 8; colours converted to sRGB as an embedded ICC profile says.
 
     Raises:
         TooLarge: over a limit. All are checked before anything is decoded.
@@ -146,7 +151,7 @@ def decode(data: bytes, *, width: int, height: int, limits: Limits = Limits()) -
         raise TooLarge(
             f"The photo has {len(data):,} bytes; the limit is {limits.max_bytes:,} bytes. Send a smaller one."
         )
-    file = read(data)
+    file = _whole(read(data), limits)
     with _loaded(file, limits, lambda size: _reduction(size, width, height)) as pixels:
         return Photo(file, limits, pixels)
 
@@ -173,11 +178,16 @@ _Reduction = Callable[[tuple[int, int]], int]
 
 
 class _Pixels(NamedTuple):
-    image: Image.Image  # RGB, as stored (not turned)
+    image: Image.Image  # RGB, or what `colours` takes, as stored (not turned)
     factor: int  # 1/factor of the original
     extent: tuple[float, float]  # original size / factor: the last column and row may reach past the photo's edge
     size: tuple[int, int]  # of the original, upright
     orientation: int
+    colours: Conversion | None
+
+    def in_srgb(self, image: Image.Image) -> Image.Image:
+        """Return an image made of these pixels in sRGB."""
+        return image if self.colours is None else self.colours(image)
 
 
 @contextmanager
@@ -236,21 +246,35 @@ def _reduction(size: tuple[int, int], width: int, height: int) -> int:
     return max(1, min(int(size[0] / (width * COVER)), int(size[1] / (height * COVER))))
 
 
+def _whole(file: PhotoFile, limits: Limits) -> PhotoFile:
+    """Return a file with the end marker that a JPEG may lack; InvalidImage where more is missing."""
+    if file.format != "JPEG" or not lacks_end(file.data):
+        return file
+    with _reading(file):
+        image = Image.open(BytesIO(file.data), formats=["JPEG"])
+        _check_pixels(image.size, limits)
+        with _lent(file, image.size, cost_to_load(file, image, 1, 1), limits):
+            return file._replace(data=ended(file.data))
+
+
 def _load_file(file: PhotoFile, limits: Limits, reduction: _Reduction, lent: ExitStack) -> _Pixels:
     """Decode with Pillow, at 1/`reduction` or a little above."""
     image = Image.open(BytesIO(file.data), formats=[file.format.upper()])
     _check_pixels(image.size, limits)
-    orientation = file.orientation
+    orientation, profile = file.orientation, file.profile
     if file.format in ("WebP", "AVIF"):
-        orientation = exif_orientation(image.info.get("exif", b""))
-    width, height = image.size
+        # AVIF is turned by its own properties, which Pillow tells as EXIF; its XMP only repeats them.
+        xmp = image.info.get("xmp", b"") if file.format == "WebP" else b""
+        orientation = stated(exif=image.info.get("exif", b""), xmp=xmp)
+        profile = image.info.get("icc_profile")
     factor = reduction(_turned(image.size, orientation))
     drafted = next(scale for scale in (8, 4, 2, 1) if scale <= factor) if image.format == "JPEG" else 1
-    lent.enter_context(_lent(file, image.size, cost_to_load(file, image, factor, drafted), limits))
+    size = image.size
+    lent.enter_context(_lent(file, size, cost_to_load(file, image, factor, drafted), limits))
     if image.format == "JPEG":
-        image.draft(None, (width // drafted, height // drafted))
+        image.draft(None, (size[0] // drafted, size[1] // drafted))
     image.load()
-    return _pixels_of(image, (width, height), factor, drafted, orientation)
+    return _pixels_of(image, size, factor, drafted, orientation, profile)
 
 
 def _load_tiles(file: PhotoFile, picture: Picture, limits: Limits, reduction: _Reduction, lent: ExitStack) -> _Pixels:
@@ -261,15 +285,21 @@ def _load_tiles(file: PhotoFile, picture: Picture, limits: Limits, reduction: _R
     from classifier.photo.heic import decoder  # libheif comes with the first photo that needs it
 
     image = decoder.decode(file.data, picture, drafted)
-    return _pixels_of(image, picture.size, factor, drafted, picture.orientation)
+    return _pixels_of(image, picture.size, factor, drafted, picture.orientation, file.profile)
 
 
-def _pixels_of(image: Image.Image, size: tuple[int, int], factor: int, drafted: int, orientation: int) -> _Pixels:
-    """Reduce what was decoded at 1/drafted to 1/factor, in RGB."""
-    image = rgb_reduced(image, factor // drafted)
+def _pixels_of(
+    image: Image.Image, size: tuple[int, int], factor: int, drafted: int, orientation: int, profile: bytes | None
+) -> _Pixels:
+    """Reduce what was decoded at 1/drafted to 1/factor, in RGB, or in what the conversion to sRGB takes."""
+    colours = conversion(profile, image.mode)
+    if colours and colours.mode == "CMYK":  # averaged inks are not the average of what is printed with them
+        image, colours = rgb_reduced(image, factor // drafted, colours), None
+    else:
+        image = reduced(image, factor // drafted, colours.mode if colours else None)
     image.info = {}  # nothing of the file's is to end up in an overlay
     done = drafted * (factor // drafted)
-    return _Pixels(image, done, (size[0] / done, size[1] / done), _turned(size, orientation), orientation)
+    return _Pixels(image, done, (size[0] / done, size[1] / done), _turned(size, orientation), orientation, colours)
 
 
 def _turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:

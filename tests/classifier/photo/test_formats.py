@@ -13,6 +13,7 @@ from PIL import Image, PngImagePlugin
 from bench.preprocessing import rendered_scene
 from classifier.errors import InvalidImage, TooLarge
 from classifier.photo import formats
+from classifier.photo.orientation import exif_orientation, stated
 from classifier.photo.preprocessing import decode
 from tests.support import encoded_photos
 
@@ -39,8 +40,8 @@ def test_orientation_is_read_in_both_byte_orders(order, kind):
     head = b"II*\0" if order == "<" else b"MM\0*"
     value = struct.pack(f"{order}HH" if kind == 3 else f"{order}L", *((6, 0) if kind == 3 else (6,)))
     exif = head + struct.pack(f"{order}LHHHL", 8, 1, 0x0112, kind, 1) + value + bytes(4)
-    assert formats.exif_orientation(exif) == 6
-    assert formats.exif_orientation(b"Exif\0\0" + exif) == 6
+    assert exif_orientation(exif) == 6
+    assert exif_orientation(b"Exif\0\0" + exif) == 6
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_orientation_is_read_in_both_byte_orders(order, kind):
     ],
 )
 def test_damaged_exif_means_upright(exif):
-    assert formats.exif_orientation(exif) == 1
+    assert stated(exif=exif) == 1
 
 
 BROKEN_EXIF = b"Exif\0\0II*\0\x08\0\0\0\x05\0" + b"\x1a\x01\x05\0\x01\0\0\0\xf0\xff\xff\x7f" * 3
@@ -194,7 +195,6 @@ def test_tiff_with_damaged_metadata_is_read_without_a_warning():
     [
         (tiff(entry(256, 3, 2, 1)), "tag 256 has 2 values"),
         (tiff(entry(273, 4, 1000, 8)), "tag 273 points past its end"),
-        (grey_tiff(entry(259, 3, 1, 4)), "fax compression"),
         (b"II*\0" + struct.pack("<LH", 8, 9), "damaged or cut short"),
         (grey_tiff()[: -1 - 4 - 2], "damaged or cut short"),  # in the directory's last value
         (b"MM\0*", "damaged or cut short"),

@@ -18,6 +18,7 @@ from classifier.errors import InvalidRequest, Refused
 from classifier.photo.preprocessing import load_array
 from classifier.registry.manifest import InputSpec
 from tests.support import photo_sets
+from tests.support.colour_profiles import DISPLAY_P3, display
 from tests.support.interrupted_training import trainings
 from trainer.data.loaders import class_targets
 from trainer.data.preparation import prepare_photos
@@ -195,10 +196,11 @@ def test_a_golden_photo_is_one_that_the_server_takes_without_metadata(tmp_path):
     assert b"Exif" not in content
     assert np.array_equal(load_array(content, spec), load_array(paths[0].read_bytes(), spec))
     assert np.array_equal(pixels, load_array(content, spec))
-    # Where the orientation is in the metadata, or something lies behind the end, it is the pixels themselves.
+    # Where metadata turn or colour the photo, or something lies behind its end, it is the pixels themselves.
     (tmp_path / "film.jpg").write_bytes(content + b"a film from N 52 E 13")
     image.save(tmp_path / "photo.webp", exif=exif.tobytes().removeprefix(b"Exif\0\0"))
-    for path in (paths[1], tmp_path / "film.jpg", tmp_path / "photo.webp"):
+    image.save(tmp_path / "p3.jpg", icc_profile=display(*DISPLAY_P3))
+    for path in (paths[1], *(tmp_path / name for name in ("film.jpg", "photo.webp", "p3.jpg"))):
         for resize in ("stretch", "crop"):
             spec = InputSpec(width=16, height=16, resize=resize)
             suffix, content, pixels = golden_photo([path], spec)

@@ -22,6 +22,7 @@ AVIF_BRANDS = frozenset((b"avif", b"avis"))
 ANY_BRANDS = frozenset((b"mif1", b"msf1", b"mif2"))
 """Of a HEIF file whatever its pictures are coded with."""
 MAX_TILES = 1000
+PROFILES = (b"prof", b"rICC")
 NCLX_BYTES = 11
 ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
 
@@ -57,6 +58,8 @@ class Picture:
     """As EXIF counts, 1..8, from the picture's own properties; the file's EXIF only repeats it."""
     alpha: Picture | None = None
     premultiplied: bool = False
+    profile: bytes | None = None
+    """The ICC profile of its colours, as it was found."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -90,7 +93,7 @@ def read_picture(data: bytes) -> Picture:
         struct.error, IndexError: the file is cut short.
     """
     items = _Items.of(data)
-    picture = items.picture(items.primary)
+    picture = replace(items.picture(items.primary), profile=items.profile(items.primary))
     for item in items.referring(b"auxl", items.primary):
         if any(kind == b"auxC" and body[4:].startswith(ALPHA) for kind, body in items.properties.get(item, ())):
             alpha = items.picture(item)
@@ -162,6 +165,14 @@ class _Items:
             f"Expected a HEIC photo of one HEVC picture or a grid of them; received an item of the kind "
             f"{kind.decode('latin-1')!r}. Save it as JPEG."
         )
+
+    def profile(self, item: int) -> bytes | None:
+        """Return the ICC profile of a picture, or of its first tile."""
+        for part in (item, *self.references.get((b"dimg", item), [])[:1]):
+            for kind, body in self.properties.get(part, ()):
+                if kind == b"colr" and body[:4] in PROFILES:
+                    return body[4:]
+        return None
 
     def _grid(self, item: int) -> tuple[tuple[int, int], int, tuple[Tile, ...]]:
         content = b"".join(self.data[start:end] for start, end in self.extents.get(item, ()))
@@ -267,7 +278,7 @@ def _boxes_or_less(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _colours(properties: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """Return how numbers become colours; not a profile, which is not applied."""
+    """Return how numbers become colours; not a profile, which is applied to the decoded ones."""
     return next((body[:NCLX_BYTES] for kind, body in properties if kind == b"colr" and body[:4] == b"nclx"), b"")
 
 
