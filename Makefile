@@ -13,11 +13,13 @@ export MODEL_NAME ?= food
 
 INSTALLED := $(VENV)/.installed
 NODE_INSTALLED := node_modules/.installed
+CLIENTS := $(VENV)/clients
+CLIENTS_INSTALLED := $(CLIENTS)/.installed
 # The machine's own Node, or else that of .venv.
 HAS_NODE = node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null
 WITH_NODE = PATH="$$(test -x $(BIN)/node && echo "$(CURDIR)/$(BIN):")$$PATH"
 
-.PHONY: help install run test test-real test-emulators emulators check check-web types format bench clean
+.PHONY: help install run test test-clients test-real test-emulators emulators check check-web types format bench clean
 
 help: ## Explain the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -41,6 +43,14 @@ $(NODE_INSTALLED): package.json package-lock.json requirements-node.txt | $(INST
 emulators: $(INSTALLED) $(NODE_INSTALLED) ## Serve functions, hosting and auth with Firebase's emulators
 	@$(WITH_NODE) bash scripts/emulators.sh
 
+$(CLIENTS_INSTALLED): requirements-clients.txt | $(INSTALLED)
+	@$(BIN)/python -m venv --clear --without-pip $(CLIENTS)
+	$(BIN)/pip --python $(CLIENTS)/bin/python install --quiet --disable-pip-version-check -r requirements-clients.txt
+	@touch $@
+
+test-clients: $(INSTALLED) $(NODE_INSTALLED) $(CLIENTS_INSTALLED) ## Make clients of openapi.yaml with two generators, and call a server with each
+	$(WITH_NODE) $(BIN)/pytest tests/clients/generated.py
+
 test-emulators: $(INSTALLED) $(NODE_INSTALLED) ## Test functions, hosting and auth together, with Firebase's emulators
 	$(WITH_NODE) $(BIN)/pytest tests/emulators/packaging.py tests/emulators/end_to_end.py
 
@@ -56,7 +66,9 @@ check: $(INSTALLED) ## Lint, check the format, the types and the floors of impor
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-check-web: $(NODE_INSTALLED) ## Check the page against the TypeScript types, and those against openapi.yaml
+check-web: $(NODE_INSTALLED) ## Lint openapi.yaml, and check the TypeScript types against it and the page against those
+	@said=$$($(WITH_NODE) REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true \
+		node_modules/.bin/redocly lint functions/openapi.yaml --config redocly.yaml 2>&1) || { echo "$$said" >&2; exit 1; }
 	@$(WITH_NODE) node_modules/.bin/openapi-typescript functions/openapi.yaml --output clients/typescript/pointer.d.ts --check || \
 		{ echo "clients/typescript/pointer.d.ts is not what openapi.yaml says: run make types." >&2; exit 1; }
 	$(WITH_NODE) node_modules/.bin/tsc --project clients/typescript

@@ -20,6 +20,20 @@ export interface paths {
          *     than one request may have. Several are answered in order, each with its own prediction or problem and all by one
          *     version; where all have a problem, the status is still 200. Each counts as a request where requests are limited.
          *     A photo is a JPEG, PNG, WebP, GIF (its first frame), AVIF, HEIC, BMP or TIFF.
+         *
+         *     Of a form, every part with a file name is a photo, and so is a part without one that begins as a photo does, as
+         *     it is, in base64 or as a data URL. Their field may have another name than `image`, the same for all; numbers and
+         *     brackets at its end do not count. The parameters of the query may be text parts of a form, or members of JSON,
+         *     instead: each one is given once.
+         *
+         *         curl -F image=@photo.jpg -F gradcam=pizza -F top_k=3 https://…
+         *         curl -F 'photo[]=@one.jpg' -F 'photo[]=@two.jpg' https://…
+         *
+         *     A raw body may also be of type `binary/octet-stream`. Without a Content-Type, or with the
+         *     `application/x-www-form-urlencoded` that curl adds, it is read where it begins as a photo does:
+         *
+         *         curl --data-binary @photo.jpg https://…
+         *
          *     With `gradcam` and an `Accept` that prefers an image, the reply is the overlay itself.
          */
         post: operations["predict"];
@@ -114,6 +128,57 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description Photos, and the parameters of the query, unless those are in the query. */
+        PhotoForm: {
+            /** @description A part with a file for each photo. */
+            image: string[];
+            top_k?: components["schemas"]["TopK"];
+            gradcam?: string;
+            gradcam_format?: components["schemas"]["OverlayFormat"];
+            gradcam_size?: components["schemas"]["OverlaySize"];
+            tta?: components["schemas"]["Switch"];
+        };
+        /** @description A photo, and the parameters of the query, unless those are in the query; null is the default. */
+        PhotoInJson: {
+            /**
+             * @description The photo in base64, of the standard alphabet or of that for URLs, with or without padding and line breaks;
+             *     also as a data URL.
+             */
+            image: string;
+            top_k?: number | null;
+            /** @description True for the most probable label, false for none, or a label. */
+            gradcam?: boolean | string | number | null;
+            gradcam_format?: components["schemas"]["OverlayFormat"] | null;
+            gradcam_size?: number | null;
+            tta?: boolean | number | null;
+        };
+        /** @description The name of a photo, and the parameters of the query, unless those are in the query. */
+        StoredPhoto: {
+            /** @description The name of an object in the one place that PHOTO_STORE allows. */
+            object: string;
+            top_k?: number | null;
+            /** @description True for the most probable label, false for none, or a label. */
+            gradcam?: boolean | string | number | null;
+            gradcam_format?: components["schemas"]["OverlayFormat"] | null;
+            gradcam_size?: number | null;
+            tta?: boolean | number | null;
+        };
+        TopK: number;
+        /** @enum {string} */
+        OverlayFormat: "jpeg" | "png" | "webp" | "heatmap";
+        OverlaySize: number;
+        Switch: string;
+        Health: {
+            /** @constant */
+            status: "ok";
+        };
+        Document: {
+            openapi: string;
+            info: Record<string, never>;
+            paths: Record<string, never>;
+        } & {
+            [key: string]: unknown;
+        };
         Confidence: number;
         Labelled: {
             label: string;
@@ -126,12 +191,7 @@ export interface components {
             confidence: components["schemas"]["Confidence"];
             /** @description The label's place in the model's labels. */
             label_idx: number;
-            /**
-             * @description `unknown`: the score is below the version's own threshold; the photo is not like those that the model was
-             *     trained on. Label and confidence are still given.
-             * @enum {string}
-             */
-            status: "ok" | "unknown";
+            status: components["schemas"]["Status"];
             /**
              * @description How much the photo is like those that the model was trained on; it is no probability. It is computed inside
              *     the model's file, so that a phone gets the same number. Of a version whose file has none, the confidence.
@@ -140,18 +200,27 @@ export interface components {
             /** @description Whether the photo's mirror image was classified too. */
             tta: boolean;
             predictions: components["schemas"]["Labelled"][];
-            gradcam?: {
-                label: string;
-                /** @enum {string} */
-                media_type: "image/jpeg" | "image/png" | "image/webp";
-                image: string;
-            };
+            gradcam?: components["schemas"]["Gradcam"];
         };
+        /**
+         * @description `unknown`: the score is below the version's own threshold; the photo is not like those that the model was
+         *     trained on. Label and confidence are still given.
+         * @enum {string}
+         */
+        Status: "ok" | "unknown";
+        /** @description What speaks for a label, over the photo or alone. */
+        Gradcam: {
+            label: string;
+            media_type: components["schemas"]["OverlayType"];
+            image: string;
+        };
+        /** @enum {string} */
+        OverlayType: "image/jpeg" | "image/png" | "image/webp";
         /** @description The reply to one photo. */
-        Prediction: {
+        Prediction: components["schemas"]["Classified"] & {
             model: components["schemas"]["Served"];
             request_id: string;
-        } & components["schemas"]["Classified"];
+        };
         /** @description The reply to several photos. */
         Predictions: {
             /** @description One for each photo, in the order in which they were sent. */
@@ -160,9 +229,9 @@ export interface components {
             request_id: string;
         };
         /** @description One of several photos. */
-        PhotoResult: {
+        PhotoResult: components["schemas"]["Classified"] & {
             index: components["schemas"]["Index"];
-        } & components["schemas"]["Classified"];
+        };
         /**
          * @description One of several photos, which could not be classified: 413 or 422 for what is wrong with the photo; 503 where the
          *     service became too busy, then for all that follow too: send those again.
@@ -191,57 +260,23 @@ export interface components {
         Fallback: {
             /** @description The version that the pointer names. */
             pointed: string;
-            /**
-             * @description `missing`: a file of it is not in the store. `corrupt`: a file is not what was promoted. `unloadable`: its
-             *     model does not run here. `unavailable`: the store does not give it at the moment.
-             * @enum {string}
-             */
-            reason: "missing" | "corrupt" | "unloadable" | "unavailable";
+            reason: components["schemas"]["FallbackReason"];
         };
+        /**
+         * @description `missing`: a file of it is not in the store. `corrupt`: a file is not what was promoted. `unloadable`: its
+         *     model does not run here. `unavailable`: the store does not give it at the moment.
+         * @enum {string}
+         */
+        FallbackReason: "missing" | "corrupt" | "unloadable" | "unavailable";
         Model: {
             name: string;
             version: string;
             channel: string;
             fallback?: components["schemas"]["Fallback"];
             labels: string[];
-            input: {
-                width: number;
-                height: number;
-                /**
-                 * @description How an upright photo of another shape gets to this size: stretched, or the largest part of the right
-                 *     shape cut around its centre first.
-                 * @enum {string}
-                 */
-                resize: "stretch" | "crop";
-            };
-            /** @description The LiteRT file that serves. */
-            file: {
-                /**
-                 * Format: uri-reference
-                 * @description Where it is, relative to this reply's own address.
-                 */
-                url: string;
-                /** @description A name to save it as. */
-                name: string;
-                bytes: number;
-                /** @description Its ETag, without the quotes. */
-                sha256: string;
-            };
-            /**
-             * @description How the file is run: `image` are the pixels of one photo, row by row, red, green and blue, 0 to 255; scaling
-             *     is part of the model. `probabilities` are in the order of `labels`; `heatmaps` are one Grad-CAM for each
-             *     label, row by row, never negative; `score` is how much the photo is like those that the model was trained
-             *     on.
-             */
-            signature: {
-                name: string;
-                inputs: {
-                    [key: string]: components["schemas"]["Tensor"];
-                };
-                outputs: {
-                    [key: string]: components["schemas"]["Tensor"];
-                };
-            };
+            input: components["schemas"]["Input"];
+            file: components["schemas"]["File"];
+            signature: components["schemas"]["Signature"];
             /** @description Measured on the served file. */
             metrics: Record<string, never>;
             /** @description `unknown`: the score below which a prediction's status is `unknown`. */
@@ -257,6 +292,45 @@ export interface components {
             /** Format: date-time */
             created_at: string;
         };
+        /** @description The photo as the model takes it. */
+        Input: {
+            width: number;
+            height: number;
+            resize: components["schemas"]["Resize"];
+        };
+        /**
+         * @description How an upright photo of another shape gets to this size: stretched, or the largest part of the right shape cut
+         *     around its centre first.
+         * @enum {string}
+         */
+        Resize: "stretch" | "crop";
+        /** @description The LiteRT file that serves. */
+        File: {
+            /**
+             * Format: uri-reference
+             * @description Where it is, relative to this reply's own address.
+             */
+            url: string;
+            /** @description A name to save it as. */
+            name: string;
+            bytes: number;
+            /** @description Its ETag, without the quotes. */
+            sha256: string;
+        };
+        /**
+         * @description How the file is run: `image` are the pixels of one photo, row by row, red, green and blue, 0 to 255; scaling is
+         *     part of the model. `probabilities` are in the order of `labels`; `heatmaps` are one Grad-CAM for each label, row
+         *     by row, never negative; `score` is how much the photo is like those that the model was trained on.
+         */
+        Signature: {
+            name: string;
+            inputs: components["schemas"]["Tensors"];
+            outputs: components["schemas"]["Tensors"];
+        };
+        /** @description Tensors by name. */
+        Tensors: {
+            [key: string]: components["schemas"]["Tensor"];
+        };
         Tensor: {
             /** @enum {string} */
             dtype: "uint8" | "float32";
@@ -266,9 +340,9 @@ export interface components {
             optional?: boolean;
         };
         /** @description An error, RFC 9457. */
-        Problem: {
+        Problem: components["schemas"]["ProblemDetails"] & {
             request_id: string;
-        } & components["schemas"]["ProblemDetails"];
+        };
         /** @description What is wrong, and the remedy. */
         ProblemDetails: {
             /**
@@ -281,7 +355,7 @@ export interface components {
             detail: string;
             /** @description The part of a stored manifest that is at fault. */
             field?: string;
-            /** @description Seconds to wait */
+            /** @description Seconds to wait, where that is known. */
             retry_after?: number;
         };
     };
@@ -787,14 +861,16 @@ export interface operations {
         parameters: {
             query?: {
                 /**
-                 * @description How many labels to list, most probable first; all where the model has fewer.
+                 * @description How many labels to list, most probable first; all where the model has fewer. 5 by default.
                  * @example 3
                  */
-                top_k?: number;
+                top_k?: components["schemas"]["TopK"];
                 /**
                  * @description `1` or `true` explains the most probable label, `0` or `false` explains nothing (in any letter case), and
                  *     `label:` with a label of the model explains that one ("why not pizza?"). The prefix may be left out
-                 *     where the label is none of those four words and does not begin with `label:`.
+                 *     where the label is none of those four words and does not begin with `label:`. Nothing is explained by
+                 *     default. A label may be written in another letter case, with outer blanks, with another Unicode form of the
+                 *     same letters, and with `_`, `-` and blanks for one another, where that means one label only.
                  */
                 gradcam?: string;
                 /**
@@ -802,21 +878,26 @@ export interface operations {
                  *     Without it, what `Accept` prefers, else jpeg.
                  * @example png
                  */
-                gradcam_format?: "jpeg" | "png" | "webp" | "heatmap";
+                gradcam_format?: components["schemas"]["OverlayFormat"];
                 /**
-                 * @description The overlay's longest side in pixels; a smaller photo is not enlarged. Needs `gradcam`.
+                 * @description The overlay's longest side in pixels, 512 by default; a smaller photo is not enlarged. Needs `gradcam`.
                  * @example 256
                  */
-                gradcam_size?: number;
+                gradcam_size?: components["schemas"]["OverlaySize"];
                 /**
                  * @description Test-time augmentation: `1` or `true`, in any letter case, averages probabilities, heatmaps and score over
-                 *     the photo and its mirror image. It costs a second forward pass, which `infer` in `Server-Timing` includes;
-                 *     `GET /model` says under `tta` what it gains.
+                 *     the photo and its mirror image; not by default. It costs a second forward pass, which `infer` in
+                 *     `Server-Timing` includes; `GET /model` says under `tta` what it gains.
                  * @example 1
                  */
-                tta?: string;
+                tta?: components["schemas"]["Switch"];
             };
             header?: {
+                /**
+                 * @description `gzip` where the whole body is compressed. Its limits hold for what is sent and for what is inflated.
+                 * @example gzip
+                 */
+                "Content-Encoding"?: "identity" | "gzip" | "x-gzip";
                 /**
                  * @description Echoed in the reply and in the log.
                  * @example upload-42
@@ -828,19 +909,10 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "multipart/form-data": {
-                    /** @description A part with a file for each photo, all of this name. */
-                    image: string[];
-                };
+                "multipart/form-data": components["schemas"]["PhotoForm"];
                 "image/*": string;
                 "application/octet-stream": string;
-                "application/json": {
-                    /** @description The photo in standard base64, padded, without line breaks, not as a data URL. */
-                    image: string;
-                } | {
-                    /** @description The name of an object in the one place that PHOTO_STORE allows. */
-                    object: string;
-                };
+                "application/json": components["schemas"]["PhotoInJson"] | components["schemas"]["StoredPhoto"];
             };
         };
         responses: {
@@ -1139,10 +1211,7 @@ export interface operations {
                      *       "status": "ok"
                      *     }
                      */
-                    "application/json": {
-                        /** @constant */
-                        status: "ok";
-                    };
+                    "application/json": components["schemas"]["Health"];
                 };
             };
             500: components["responses"]["Internal"];
@@ -1188,7 +1257,7 @@ export interface operations {
                      *       "paths": {}
                      *     }
                      */
-                    "application/yaml": Record<string, never>;
+                    "application/yaml": components["schemas"]["Document"];
                 };
             };
             304: components["responses"]["NotModified"];

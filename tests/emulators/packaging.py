@@ -45,4 +45,4 @@ def test_exactly_the_deployed_files_are_uploaded(tmp_path: Path) -> None:
 def test_hosting_publishes_the_page_alone() -> None:
     config = json.loads((ROOT / "firebase.json").read_text())["hosting"]
     assert config["public"] == "functions/web"
-    assert {path.suffix for path in (ROOT / config["public"]).iterdir()} <= {".html", ".css", ".js", ".svg", ".png"}
+    assert {path.suffix for path in (ROOT / config["public"]).iterdir()} <= {".html", ".css", ".js", ".ico", ".txt"}

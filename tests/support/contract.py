@@ -195,11 +195,18 @@ def _strict(value: Any, within: frozenset[str] | None = None) -> Any:
         return [_strict(each, within) for each in value]
     if not isinstance(value, dict):
         return value
+    if value.get("$ref") in within:
+        return {**value, "unevaluatedProperties": False}
     copy = {
         name: each if f"#/components/schemas/{name}" in within else _strict(each, within)
         for name, each in value.items()
     }
-    if value.get("type") == "object" and ("allOf" in value or isinstance(value.get("properties"), dict)):
+    if "allOf" in value:
+        copy["allOf"] = [
+            {name: each if name == "$ref" else _strict(each, within) for name, each in part.items()}
+            for part in value["allOf"]
+        ]
+    if "allOf" in value or (value.get("type") == "object" and isinstance(value.get("properties"), dict)):
         copy.setdefault("unevaluatedProperties", False)
     return copy
 

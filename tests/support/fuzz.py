@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import gzip
 import json
 import re
 import sys
@@ -123,9 +124,14 @@ def request_case(random: Random) -> Case:
         b"--x\r\nContent-Disposition: form-data; name=\"image\"; filename=\"a\"\r\n"
         b"Content-Type: image/jpeg\r\n\r\n" + photo + b"\r\n--x--\r\n"
     )  # fmt: skip
+    bare = form.replace(b'; filename="a"', random.choice((b"", b'; filename=""', b'; filename="\x95\\"')))
+    beside = b'--x\r\nContent-Disposition: form-data; name="gradcam"\r\n\r\n1\r\n' + bare
+    zipped = gzip.compress(random.choice((form, photo, bytes(9_000_000))), 1)
     documents: list[Any] = [
         {"image": text}, {"image": 1}, {"image": None}, {"object": random.choice(TEXTS)}, {}, [], text, 1e400,
         {"image": text, "object": "a"}, {"image": {"image": text}}, {"image": text[:-1]}, {"images": [text]},
+        {"image": "data:image/png;base64," + text}, {"image": text.replace("A", "\n-_ "[random.randrange(4)])},
+        {"image": text, "gradcam": random.choice((1, "RED ", 1.5)), "top_k": random.choice((3.0, 1e300, "3", None))},
     ]  # fmt: skip
     document = json.dumps(random.choice(documents)).encode()
     nested = b"[" * 100_000
@@ -133,13 +139,17 @@ def request_case(random: Random) -> Case:
         (form, "multipart/form-data; boundary=x"), (form * 3, "multipart/form-data; boundary=x"),
         (document, "application/json"), (nested, "application/json"), (photo, "image/jpeg"), (b"", ""),
         (random.randbytes(random.randrange(300)), random.choice(TYPES)), (form, random.choice(TYPES)),
-        (document, random.choice(TYPES)),
+        (document, random.choice(TYPES)), (bare, "multipart/form-data; boundary=x"),
+        (beside, "multipart/form-data; boundary=x"), (zipped, "multipart/form-data; boundary=x"), (zipped, ""),
     ))  # fmt: skip
     if random.random() < 0.4:
         body = mutated(body, [photo, form, document], random) if body else body
     headers = {"Content-Type": kind}
+    if body[:2] == b"\x1f\x8b":
+        headers["Content-Encoding"] = "gzip"
     for name, values in (
-        ("Accept", ACCEPTS), ("Content-Encoding", ("identity", "gzip", "")), ("Origin", ("null", "http://a", "\x7f")),
+        ("Accept", ACCEPTS), ("Origin", ("null", "http://a", "\x7f")),
+        ("Content-Encoding", ("identity", "gzip", "", "br")),
         ("traceparent", ("00-" + "0" * 32, "x" * 9000)), ("X-Forwarded-For", ("1.1.1.1", "::,,,", "a" * 4000)),
         ("Authorization", ("Bearer x", "Basic", "Bearer " + "." * 99)), ("Range", ("bytes=0-", "bytes=-", "x")),
         ("If-None-Match", ("*", '"', "W/")), ("X-Cloud-Trace-Context", ("a/b;o=c", "/")),

@@ -33,6 +33,11 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     body, query = made.get(ParameterLocation.BODY), made.get(ParameterLocation.QUERY)
     if body and body.mode == GenerationMode.POSITIVE and case.media_type in ("application/json", "multipart/form-data"):
         case.media_type, case.body = "application/json", AS_JSON  # its forms have no files, only text
+    if body is None and isinstance(case.body, dict):  # of an example, whose options are in its query too
+        case.body = {name: value for name, value in case.body.items() if name in ("image", "object")}
+    header = made.get(ParameterLocation.HEADER)
+    if case.headers and (header is None or header.mode == GenerationMode.POSITIVE):
+        case.headers.pop("Content-Encoding", None)  # nothing is compressed here
     if query is None or query.mode == GenerationMode.POSITIVE:
         asked = dict(case.query or {})
         if asked.get("gradcam", "0") not in SWITCHES:

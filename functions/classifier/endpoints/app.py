@@ -21,9 +21,9 @@ from classifier.endpoints import request_log
 from classifier.endpoints.files import CONTENT_SECURITY_POLICY, PAGE, ROOT, make_conditional, send_static
 from classifier.endpoints.model import model_body, send_file
 from classifier.endpoints.problems import kind_of, problem
-from classifier.endpoints.query_string import query_for_several, read_query
+from classifier.endpoints.query_string import options_in_address, query_for_several, read_query
 from classifier.endpoints.replies import reply_to_one, reply_to_several, tell_fallback
-from classifier.endpoints.request_photos import PhotoRequest, body_limit, body_too_large, form_parts_limit, read_photos
+from classifier.endpoints.request_photos import body_limit, body_too_large, read_photos
 from classifier.serving.instance import Server
 from classifier.serving.predictor import Predictor
 from classifier.settings import Settings
@@ -53,8 +53,7 @@ def create_app(
         shape: how an error, with the request's id, is told.
     """
     app = Flask("pointer", static_folder=None)
-    app.request_class = PhotoRequest
-    app.config.update(MAX_CONTENT_LENGTH=body_limit(settings), MAX_FORM_PARTS=form_parts_limit(settings))
+    app.config["MAX_CONTENT_LENGTH"] = body_limit(settings)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = app.url_map.merge_slashes = False
     gate = Gate(settings)
@@ -101,8 +100,9 @@ def _routes(predictor: Predictor, gate: Gate) -> Blueprint:
 
     @routes.post("/")
     def classify() -> Response:
-        query = read_query(request)
-        photos = read_photos(request, settings, photo_store)
+        in_address = options_in_address(request)
+        photos, in_body = read_photos(request, settings, photo_store)
+        query = read_query(request, in_address, in_body)
         if len(photos) == 1:
             reply = reply_to_one(predictor, photos[0], query)
         else:

@@ -9,7 +9,6 @@ that is not JSON. Here a call passes the gate, the limits and the log line that 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from flask import Blueprint, Flask, Request, Response, g, jsonify, request
@@ -18,17 +17,13 @@ from werkzeug import exceptions as http
 from classifier import errors
 from classifier.endpoints import request_log
 from classifier.endpoints.app import create_app
+from classifier.endpoints.bodies import read_body
+from classifier.endpoints.json_body import options_in, parse_json
 from classifier.endpoints.problems import problem
 from classifier.endpoints.query_string import PARAMETERS
 from classifier.endpoints.replies import add_headers
-from classifier.endpoints.request_photos import (
-    FIELD,
-    ONE_JSON_AT_A_TIME,
-    body_limit,
-    decode_base64,
-    parse_json,
-    read_body,
-)
+from classifier.endpoints.request_photos import FIELD, body_limit
+from classifier.endpoints.text_photos import ONE_TEXT_AT_A_TIME, decode_base64
 from classifier.serving.instance import Server
 from classifier.serving.predictor import Predictor, log_fields
 from classifier.serving.query import Query, query_of
@@ -65,15 +60,6 @@ CODES = {
 }
 """The protocol's HTTP status for each of its own."""
 
-_INT64 = ("type.googleapis.com/google.protobuf.Int64Value", "type.googleapis.com/google.protobuf.UInt64Value")
-_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
-    "gradcam": ((bool, str), "true, false or a label"),
-    "gradcam_format": ((str,), "a string"),
-    "gradcam_size": ((int,), "a whole number"),
-    "top_k": ((int,), "a whole number"),
-    "tta": ((bool,), "true or false"),
-}
-
 
 def create_call_app(settings: Settings, server: Server | None = None) -> Flask:
     """Make the app that answers calls; see `create_app`."""
@@ -101,28 +87,26 @@ def read_call(call: Request, settings: Settings) -> tuple[bytes, Query]:
     """Return the photo of a call and what it asks for.
 
     Raises:
-        UnsupportedMedia: the body is not declared as JSON.
+        UnsupportedMedia: the body is not declared as JSON, or is encoded in another way than gzip.
         InvalidRequest: it is not ``{"data": {"image": "<base64>", …}}``, or a member cannot be used.
     """
-    if call.mimetype != "application/json" or call.headers.get("Content-Encoding", "identity") != "identity":
-        raise errors.UnsupportedMedia(
-            f"Expected application/json without Content-Encoding; received {call.mimetype or 'no Content-Type'}."
-        )
+    if call.mimetype != "application/json":
+        raise errors.UnsupportedMedia(f"Expected application/json; received {call.mimetype or 'no Content-Type'}.")
     body = read_body(call, body_limit(settings))
-    with ONE_JSON_AT_A_TIME:
-        return _photo_and_query(body)
+    with ONE_TEXT_AT_A_TIME:
+        data = _data(body)
+        del body  # which has the photo once more
+        return _photo_and_query(data)
 
 
-def _photo_and_query(body: bytes) -> tuple[bytes, Query]:
-    data = _data(body)
+def _photo_and_query(data: dict[str, Any]) -> tuple[bytes, Query]:
     for name in data:
         if name not in (FIELD, *PARAMETERS):
             raise errors.InvalidRequest(f"Expected data with {FIELD}, {', '.join(PARAMETERS)}; received {name!r}.")
-    image = data.pop(FIELD, None)
-    if not isinstance(image, str) or not image:
+    if not isinstance(data.get(FIELD), str) or not data[FIELD]:
         raise errors.InvalidRequest("Expected data.image to be a photo in base64; received none.")
-    query = query_of({name: _text(name, value) for name, value in data.items() if value is not None})
-    return decode_base64(image), query
+    query = query_of(options_in(data))
+    return decode_base64(data.pop(FIELD)), query
 
 
 def _routes(predictor: Predictor) -> Blueprint:
@@ -148,22 +132,3 @@ def _data(body: bytes) -> dict[str, Any]:
     if not isinstance(envelope, dict) or set(envelope) != {"data"} or not isinstance(envelope["data"], dict):
         raise errors.InvalidRequest('Expected {"data": {"image": "<base64>"}} and nothing beside data.')
     return dict(envelope["data"])
-
-
-def _text(name: str, value: object) -> str:
-    """Write a member as the query of `predict` would have it."""
-    types, expected = _TYPES[name]
-    value = _unwrapped(value)
-    # JSON's true is not a number, though Python's is.
-    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-        raise errors.InvalidRequest(f"Expected data.{name} to be {expected}; received another type.")
-    return str(int(value)) if isinstance(value, bool) else str(value)
-
-
-def _unwrapped(value: object) -> object:
-    """Undo what the SDKs of phones make of a 64-bit number, because JavaScript has none."""
-    if isinstance(value, Mapping) and value.get("@type") in _INT64:
-        number = value.get("value")
-        if isinstance(number, str) and number.isascii() and number.isdigit() and len(number) <= 20:
-            return int(number)
-    return value

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from classifier.errors import InvalidRequest
-from classifier.serving.query import MEDIA_TYPES, Query, query_of
+from classifier.serving.query import MEDIA_TYPES, ON, Query, query_of
 
 if TYPE_CHECKING:  # a command line has queries too, and no Flask
     from flask import Request
@@ -16,20 +17,34 @@ JSON = "application/json"
 PARAMETERS = ("top_k", "gradcam", "gradcam_format", "gradcam_size", "tta")
 
 
-def read_query(request: Request) -> Query:
-    """Read and check the query.
+def options_in_address(request: Request) -> dict[str, str]:
+    """Return the options of the address, each of which is checked by itself: others may come with the body.
 
     Raises:
         InvalidRequest: an unknown or repeated parameter, or a value that cannot be used.
-        NotAcceptable: the Accept header leaves nothing that could be sent.
     """
     for name, values in request.args.lists():
         if name not in PARAMETERS:
             raise InvalidRequest(f"Expected the parameters {', '.join(PARAMETERS)}; received {name!r}.")
         if len(values) > 1:
             raise InvalidRequest(f"Expected {name} once; received it {len(values)} times.")
-    query = query_of(request.args)
-    choice, bare = _accepted(request, query)
+    options = request.args.to_dict()
+    query_of({"gradcam": ON[0], **options})
+    return options
+
+
+def read_query(request: Request, in_address: Mapping[str, str], in_body: Mapping[str, str]) -> Query:
+    """Read and check the options of the address and those beside the photo, together.
+
+    Raises:
+        InvalidRequest: an option that came twice, or a value that cannot be used.
+        NotAcceptable: the Accept header leaves nothing that could be sent.
+    """
+    if twice := sorted(in_address.keys() & in_body):
+        raise InvalidRequest(f"Expected {twice[0]} once; received it in the address and beside the photo.")
+    options = {**in_address, **in_body}
+    query = query_of(options)
+    choice, bare = _accepted(request, query, options.get("gradcam_format"))
     return replace(query, gradcam_format=choice, bare=bare)
 
 
@@ -49,12 +64,11 @@ def query_for_several(request: Request, query: Query) -> Query:
     return replace(query, bare=False)
 
 
-def _accepted(request: Request, query: Query) -> tuple[str, bool]:
+def _accepted(request: Request, query: Query, asked: str | None) -> tuple[str, bool]:
     """Return the overlay's format, and whether it is the whole reply, from gradcam_format and Accept."""
     from werkzeug.exceptions import NotAcceptable
 
-    asked, gradcam = request.args.get("gradcam_format"), query.gradcam is not None
-    accept = request.accept_mimetypes
+    accept, gradcam = request.accept_mimetypes, query.gradcam is not None
     formats = [asked] if asked else ["jpeg", "png", "webp"]
     offered = [JSON, *(MEDIA_TYPES[name] for name in formats)] if gradcam else [JSON]
     best = accept.best_match(offered) if accept else JSON

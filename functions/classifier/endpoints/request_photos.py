@@ -1,49 +1,31 @@
-"""Finds a request's photos: multipart fields, a raw body, base64 in JSON, or a named object in a store."""
+"""Finds a request's photos, and the options beside them: in a form, a raw body, JSON, or a named object in a store."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
-import json
 import re
-import threading
 from collections.abc import Callable
 from pathlib import PurePosixPath
-from typing import IO, Any, cast
+from typing import Any
 
 from flask import Request
-from werkzeug.formparser import FormDataParser
 
+from classifier.endpoints.bodies import read_blocks, read_body
+from classifier.endpoints.form import EXAMPLE, Form, read_form
+from classifier.endpoints.json_body import options_in, parse_json
+from classifier.endpoints.query_string import PARAMETERS
+from classifier.endpoints.text_photos import ONE_TEXT_AT_A_TIME, decode_base64
 from classifier.errors import Forbidden, InvalidRequest, NotFound, TooLarge, UnsupportedMedia
 from classifier.photo.limits import Bounded, too_large
 from classifier.settings import Settings
 from classifier.storage.protocol import ObjectStore
 
-FIELD = "image"
+FIELD, OBJECT = "image", "object"
+BYTES = ("application/octet-stream", "binary/octet-stream")
+SAYS_NOTHING = ("", "application/x-www-form-urlencoded")
+"""What a photo sent without a Content-Type has: none, or the one that curl adds to --data-binary."""
 ROOM_FOR_JSON = 64 * 2**10
 OTHER_FORM_PARTS = 12
-"""How many parts a form may have besides photos: none is wanted, and the first is named in the error."""
-MAX_JSON_PARTS = 1000
-"""How many values JSON may hold, about: millions of small ones take thirty times the memory of their text."""
-EXAMPLE = "With curl: -F image=@photo.jpg"
-ONE_JSON_AT_A_TIME = threading.Lock()
-"""Held while a body in JSON is parsed: for a moment a photo is there four times, as body, text, base64 and bytes."""
-
-
-class PhotoRequest(Request):
-    """A request whose multipart body is kept in memory, is bounded, and is refused when it is broken."""
-
-    def make_form_data_parser(self) -> FormDataParser:
-        """Return a parser that raises ValueError where Flask's would quietly return nothing."""
-        return FormDataParser(
-            stream_factory=_in_memory,
-            max_form_memory_size=self.max_form_memory_size,
-            max_content_length=self.max_content_length,
-            max_form_parts=self.max_form_parts,
-            cls=self.parameter_storage_class,
-            silent=False,
-        )
+"""How many parts a form may have besides photos: the options, and some that are named in the error."""
 
 
 def body_limit(settings: Settings) -> int:
@@ -56,133 +38,100 @@ def form_parts_limit(settings: Settings) -> int:
     return settings.max_photos + OTHER_FORM_PARTS
 
 
-def read_photos(request: Request, settings: Settings, photo_store: Callable[[], ObjectStore]) -> list[bytes]:
-    """Return the bytes of the request's photos, in order: at least one, several only of a form.
+def read_photos(request: Request, settings: Settings, photo_store: Callable[[], ObjectStore]) -> Form:
+    """Return the bytes of the request's photos, in order, and the options of its body: at least one photo.
 
-    All together are at most what a body may have. A photo of a form may have more bytes than a photo may.
-    ``photo_store`` opens the store that ``{"object": ...}`` reads; it is called only where PHOTO_STORE is set.
+    There are several photos only in a form. All together are at most what a body may have. A photo of a form, or one in
+    base64, may have more bytes than a photo may. ``photo_store`` opens the store that ``{"object": ...}`` reads; it is
+    called only where PHOTO_STORE is set.
 
     Raises:
-        InvalidRequest: no photo, more than one where the body is JSON, or a body that is broken.
+        InvalidRequest: no photo, or a body that is broken or can be understood in two ways.
         UnsupportedMedia: a body of a type that is not read.
         Forbidden: an object where the settings allow none.
         NotFound: no such object.
         TooLarge: more photos than a request may have, or an object of more bytes than a photo may have.
+        RequestEntityTooLarge: more bytes than a body may have; see `body_too_large`.
         Unavailable: the photo store cannot be reached.
     """
     mimetype = request.mimetype
-    if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise UnsupportedMedia("Expected a body without Content-Encoding; photos are compressed already.")
     if mimetype == "multipart/form-data":
         return _from_form(request, settings)
     if mimetype == "application/json":
-        return [_from_json(request, settings, photo_store)]
-    if mimetype.startswith("image/") or mimetype == "application/octet-stream":
-        return [read_body(request, settings.max_image_bytes)]
-    if not mimetype and not request.stream.read(1):
+        return _from_json(request, settings, photo_store)
+    if mimetype.startswith("image/") or mimetype in BYTES:
+        return Form([read_body(request, settings.max_image_bytes)], {})
+    if mimetype in SAYS_NOTHING:
+        return Form([_untyped(request, settings)], {})
+    raise _unsupported(mimetype)
+
+
+def _from_form(request: Request, settings: Settings) -> Form:
+    form = read_form(request, read_blocks(request, body_limit(settings)), max_parts=form_parts_limit(settings))
+    if not form.photos:
         raise _no_photo()
-    raise UnsupportedMedia(
-        f"Expected multipart/form-data, image/*, application/octet-stream or application/json; "
-        f"received {mimetype or 'no Content-Type'}. {EXAMPLE}"
-    )
-
-
-def read_body(request: Request, limit: int) -> bytes:
-    """Read a body, also one sent in chunks, whose length shows only as it comes; Flask would cut it at the limit."""
-    request.max_content_length = limit + 1
-    content = bytearray()
-    while block := request.stream.read(2**16):
-        content += block
-    return bytes(content)
-
-
-def _from_form(request: Request, settings: Settings) -> list[bytes]:
-    try:
-        files, form = request.files, request.form
-    except ValueError as error:
-        raise InvalidRequest(
-            f"Expected a whole multipart/form-data body; received one that is broken. {EXAMPLE}"
-        ) from error
-    for name in [*files, *form]:
-        if name != FIELD or name in form:
-            received = "text" if name in form else "a file"
-            raise InvalidRequest(
-                f"Expected each photo as a file in the field {FIELD!r}, and nothing else; "
-                f"received {received} in the field {name!r}. {EXAMPLE}"
-            )
-    photos = files.getlist(FIELD)
-    if not photos:
-        raise _no_photo()
-    if len(photos) > settings.max_photos:
+    if len(form.photos) > settings.max_photos:
         most = "one photo" if settings.max_photos == 1 else f"at most {settings.max_photos} photos"
-        raise TooLarge(f"Expected {most} in a request; received {len(photos)}. Send the others in further requests.")
-    # Unlike read, it makes no copy of what `_in_memory` has taken.
-    return [cast(io.BytesIO, photo.stream).getvalue() for photo in photos]
+        raise TooLarge(
+            f"Expected {most} in a request; received {len(form.photos)}. Send the others in further requests."
+        )
+    return form
 
 
-def _from_json(request: Request, settings: Settings, photo_store: Callable[[], ObjectStore]) -> bytes:
+def _from_json(request: Request, settings: Settings, photo_store: Callable[[], ObjectStore]) -> Form:
+    """Read ``{"image": ...}`` or ``{"object": ...}``, with the options beside it."""
     content = read_body(request, body_limit(settings))
-    with ONE_JSON_AT_A_TIME:
-        body = _parse(content)
-        if "object" not in body:
-            return decode_base64(_string(body, FIELD))
-    return _from_store(_string(body, "object"), settings, photo_store)
-
-
-def _parse(content: bytes) -> dict[str, Any]:
-    """Read ``{"image": ...}`` or ``{"object": ...}``; a repeated member counts, where `json` would drop one."""
     if not content:
         raise _no_photo()
-    body = parse_json(content, object_pairs_hook=lambda pairs: pairs)
-    if not isinstance(body, list) or not all(isinstance(member, tuple) for member in body):
-        raise InvalidRequest('Expected a JSON object such as {"image": "<base64>"}.')
-    for name, _ in body:
-        if name not in (FIELD, "object"):
-            raise InvalidRequest(f"Expected the member {FIELD!r} or 'object'; received {name!r}.")
-    if not body:
+    with ONE_TEXT_AT_A_TIME:
+        body = parse_json(content)
+        del content
+        if not isinstance(body, dict):
+            raise InvalidRequest('Expected a JSON object such as {"image": "<base64>"}.')
+        for name in body:
+            if name not in (FIELD, OBJECT, *PARAMETERS):
+                known = ", ".join((FIELD, OBJECT, *PARAMETERS))
+                raise InvalidRequest(f"Expected the members {known}; received {name!r}.")
+        if FIELD in body and OBJECT in body:
+            raise InvalidRequest(
+                "Expected one photo in JSON, received 2. Several can be sent as multipart/form-data. "
+                f"{EXAMPLE} -F image=@other.jpg"
+            )
+        options = options_in(body)
+        if FIELD in body:
+            return Form([decode_base64(_string(body, FIELD))], options)
+    if OBJECT not in body:
         raise _no_photo()
-    if len(body) > 1:
-        raise InvalidRequest(
-            f"Expected one photo in JSON, received {len(body)}. Several can be sent as multipart/form-data. {EXAMPLE}"
-        )
-    return dict(body)
-
-
-def parse_json(content: bytes, **options: Any) -> Any:
-    """Parse a body whose one large value is a photo; ``options`` are those of `json.loads`.
-
-    Raises:
-        InvalidRequest: it is not JSON, or has too many values.
-    """
-    if sum(map(content.count, (b"[", b"{", b","))) > MAX_JSON_PARTS:
-        raise InvalidRequest(f"Expected JSON with a photo in base64; received more than {MAX_JSON_PARTS:,} values.")
-    try:
-        return json.loads(content, **options)
-    except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else "it cannot be decoded"
-        raise InvalidRequest(f"Expected a body that is JSON; {reason}.") from error
+    return Form([_from_store(_string(body, OBJECT), settings, photo_store)], options)
 
 
 def _string(body: dict[str, Any], name: str) -> str:
-    if not isinstance(body[name], str):
+    value = body.pop(name)
+    if not isinstance(value, str):
         raise InvalidRequest(f"Expected {name!r} to be a string; received another type.")
-    return str(body[name])
+    return value
 
 
-def decode_base64(text: str) -> bytes:
-    """Decode a photo in standard base64.
+def _untyped(request: Request, settings: Settings) -> bytes:
+    """Return a body that does not say what it is, where it begins as a photo does."""
+    from classifier.photo.signature import begins_like_photo
 
-    Raises:
-        InvalidRequest: it is something else.
-    """
-    if text.startswith("data:"):
-        raise InvalidRequest("Expected plain base64; received a data: URL. Send what follows its comma.")
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidRequest(
-            "Expected 'image' to be standard base64, padded and without line breaks; received something else."
-        ) from error
+    content = read_body(request, settings.max_image_bytes)
+    if not content:
+        raise _no_photo()
+    if not begins_like_photo(content):
+        raise _unsupported(request.mimetype, content)
+    return content
+
+
+def _unsupported(mimetype: str, content: bytes = b"") -> UnsupportedMedia:
+    remedy = EXAMPLE
+    if content.lstrip()[:1] == b"{":
+        remedy = "A body in JSON needs -H 'Content-Type: application/json'."
+    return UnsupportedMedia(
+        f"Expected multipart/form-data, image/*, application/octet-stream or application/json; received "
+        f"{mimetype or 'no Content-Type'}{', and no photo in it' if mimetype in SAYS_NOTHING else ''}. {remedy}"
+    )
 
 
 def _from_store(name: str, settings: Settings, photo_store: Callable[[], ObjectStore]) -> bytes:
@@ -197,11 +146,6 @@ def _from_store(name: str, settings: Settings, photo_store: Callable[[], ObjectS
     except NotFound as error:
         raise NotFound(f"Expected the name of a stored photo; there is no object {name!r}.") from error
     return content.getvalue()
-
-
-def _in_memory(*_args: object, **_kwargs: object) -> IO[bytes]:
-    """Keep an uploaded file in memory: the body is bounded, and a function's /tmp is memory too."""
-    return io.BytesIO()
 
 
 def _no_photo() -> InvalidRequest:
@@ -219,7 +163,6 @@ def body_too_large(request: Request, settings: Settings) -> TooLarge:
             f"received {request.content_length:,}. Send smaller photos, or fewer at a time."
         )
     return TooLarge(
-        f"Expected a form of at most {body_limit(settings):,} bytes, with {each}, at most "
-        f"{form_parts_limit(settings)} fields, and at most {request.max_form_memory_size:,} bytes of text; received "
-        f"more. {EXAMPLE}"
+        f"Expected a form of at most {body_limit(settings):,} bytes, with {each}, and at most "
+        f"{form_parts_limit(settings)} fields; received more. {EXAMPLE}"
     )

@@ -35,7 +35,7 @@ from classifier.storage.protocol import MUST_NOT_EXIST, ObjectStore
 RESULT_ENDING = ".labels.json"
 PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".heic", ".heif", ".bmp", ".tif", ".tiff")
 """What a photo's name ends with, where its content type says nothing."""
-SAYS_NOTHING = ("", "application/octet-stream")
+SAYS_NOTHING = ("", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded")
 LARGEST_RESULT = 2**20
 """Bytes that are read of what has a result's name; whatever is larger was not written here."""
 TRIES = 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -58,23 +59,42 @@ def query_of(values: Mapping[str, str]) -> Query:
 
 
 def label_index(labels: Sequence[str], label: str) -> int:
-    """Find the label that a caller wants explained.
+    """Find the label that a caller wants explained: as it is written, else in another spelling that means it alone.
 
     Raises:
-        InvalidRequest: the model does not know it; the message names close matches, or the first labels.
+        InvalidRequest: the model does not know it, or has several labels of which each may be meant; the message names
+            those, or close matches, or the first labels.
     """
     if label in labels:
         return labels.index(label)
+    for spelling in (_trimmed, _folded):
+        wanted = spelling(label)
+        alike = [index for index, known in enumerate(labels) if spelling(known) == wanted]
+        if len(alike) == 1:
+            return alike[0]
+        if alike:
+            each = ", ".join(repr(labels[index]) for index in alike[:10])
+            raise InvalidRequest(f"Expected gradcam to be one of {each}, written in the same way; received {label!r}.")
     close = difflib.get_close_matches(label, labels, n=5, cutoff=0.5)
     shown = ", ".join(close or labels[:10])
     more = "" if close or len(labels) <= 10 else f" and {len(labels) - 10} more (GET /model lists them)"
     raise InvalidRequest(f"Expected gradcam to be 0, 1 or a label such as {shown}{more}; received {label!r}.")
 
 
+def _trimmed(label: str) -> str:
+    """Write a label in Unicode's composed form, without outer white space: macOS writes é as two characters."""
+    return unicodedata.normalize("NFC", label).strip()
+
+
+def _folded(label: str) -> str:
+    """Write a label without letter case, and with a blank for what stands between its words."""
+    return re.sub(r"[\s_-]+", " ", _trimmed(label).casefold())
+
+
 def _gradcam(value: str) -> str | None:
-    if value.lower() in OFF:
+    if value.strip().lower() in OFF:
         return None
-    if value.lower() in ON:
+    if value.strip().lower() in ON:
         return TOP_LABEL
     label = value.removeprefix(LABEL_PREFIX)
     if not label:

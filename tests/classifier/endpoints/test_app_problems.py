@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from werkzeug.test import TestResponse, encode_multipart
+from werkzeug.test import TestResponse
 
 from classifier.serving.instance import Server
 from tests.support.app_client import PHOTO, client_for, form, problem, send, settings_for
@@ -32,11 +32,15 @@ def test_no_photo(client: FlaskClient, body: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", ['{"image": "aGk=", "object": "uploads/cat.jpg"}', '{"image": "aGk=", "image": "aGk="}']
+    ("body", "expected"),
+    [
+        ('{"image": "aGk=", "object": "uploads/cat.jpg"}', "Expected one photo in JSON, received 2."),
+        ('{"image": "aGk=", "image": "aGk="}', "Expected each member of JSON once; received 'image' 2 times."),
+    ],
 )
-def test_two_photos_in_json(client: FlaskClient, body: str) -> None:
+def test_two_photos_in_json(client: FlaskClient, body: str, expected: str) -> None:
     detail = problem(client.post("/", data=body, content_type="application/json"), 400, "invalid-request")
-    assert detail.startswith("Expected one photo in JSON, received 2. Several can be sent as multipart/form-data.")
+    assert detail.startswith(f"{expected} Several") and "multipart/form-data" in detail
 
 
 def test_a_photo_in_the_body_and_another_in_the_query(client: FlaskClient) -> None:
@@ -83,11 +87,11 @@ def test_a_photo_that_takes_too_much_memory_is_refused_by_its_header(published: 
 
 def test_a_form_that_is_too_large_is_not_told_that_its_photo_is() -> None:
     many = form(*[(f"field{number}", b"x") for number in range(25)])
-    boundary, text = encode_multipart({"image": "x" * 600_000})
-    long = {"data": text, "content_type": f"multipart/form-data; boundary={boundary}"}
+    head = b"--x\r\nContent-Disposition: form-data; name=image\r\nX: " + b"x" * 600_000
+    long = {"data": head, "content_type": "multipart/form-data; boundary=x"}
     for body in (many, long):
         detail = problem(client_for("no store", max_image_bytes=1_000_000).post("/", **body), 413, "too-large")
-        assert "at most 20 fields" in detail and "500,000 bytes of text" in detail
+        assert "at most 20 fields" in detail and "1,000,000 bytes each" in detail
 
 
 LARGE = photo_bytes() + bytes(300_000)
@@ -109,15 +113,9 @@ def test_over_the_byte_limit(client: FlaskClient, body: dict[str, Any]) -> None:
     assert "300,000 bytes" in problem(client.post("/", **body), 413, "too-large")
 
 
-@pytest.mark.parametrize("text", ["%%%", "aGk", "aGk=\n", "aG k=", "a-_=", "é"])
+@pytest.mark.parametrize("text", ["%%%", "a", "aGk==", "aG k=", "a-+=", "é", "data:,aGk=", "aGk=aGk="])
 def test_wrong_base64(client: FlaskClient, text: str) -> None:
     assert "base64" in problem(client.post("/", json={"image": text}), 400, "invalid-request")
-
-
-def test_a_data_url_is_refused_with_the_remedy(client: FlaskClient) -> None:
-    reply = client.post("/", json={"image": "data:image/jpeg;base64," + base64.b64encode(PHOTO).decode()})
-    assert "after" not in problem(reply, 400, "invalid-request") or "data: URL" in reply.text
-    assert "data: URL" in reply.text
 
 
 @pytest.mark.parametrize(
@@ -144,8 +142,7 @@ def test_broken_multipart(client: FlaskClient, content: bytes, kind: str) -> Non
     assert "multipart/form-data" in detail
 
 
-def test_another_field_is_named(client: FlaskClient) -> None:
-    assert "'photo'" in problem(client.post("/", **form(("photo", PHOTO))), 400, "invalid-request")
+def test_text_in_the_photos_place_is_told_how_to_send_a_file(client: FlaskClient) -> None:
     text = client.post("/", data={"image": "photo.jpg"}, content_type="multipart/form-data")
     assert "image=@photo.jpg" in problem(text, 400, "invalid-request")
 
@@ -154,10 +151,9 @@ def test_another_field_is_named(client: FlaskClient) -> None:
     ("kind", "headers"),
     [
         ("text/plain", {}),
-        ("application/x-www-form-urlencoded", {}),
         ("video/mp4", {}),
-        ("", {}),
-        ("image/jpeg", {"Content-Encoding": "gzip"}),
+        ("nonsense", {}),
+        ("image/jpeg", {"Content-Encoding": "zstd"}),
     ],
 )
 def test_wrong_content_type(client: FlaskClient, kind: str, headers: dict[str, str]) -> None:

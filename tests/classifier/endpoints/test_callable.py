@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import inspect
 import json
 from collections.abc import Iterator
@@ -84,6 +85,30 @@ def test_a_label_is_explained(server: Serving) -> None:
     assert call(server, {"image": IMAGE, "gradcam": "green"}).json()["result"]["gradcam"]["label"] == "green"
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"image": "data:image/jpeg;base64," + IMAGE, "gradcam": 1, "top_k": 3.0},
+        {"image": base64.encodebytes(PHOTO).decode(), "gradcam": "1", "top_k": 3},
+        {"image": base64.urlsafe_b64encode(PHOTO).decode().rstrip("="), "gradcam": True, "top_k": 3, "tta": 0},
+        {"image": IMAGE, "gradcam": " Red", "top_k": 3},
+    ],
+)
+def test_what_languages_make_of_a_photo_and_of_options(server: Serving, data: dict[str, Any]) -> None:
+    result = call(server, data).json()["result"]
+    assert (result["gradcam"]["label"], len(result["predictions"])) == ("red", 3)
+
+
+def test_a_call_may_be_in_gzip(server: Serving) -> None:
+    body = gzip.compress(json.dumps({"data": {"image": IMAGE}}).encode())
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    assert "label" in server.post(data=body, headers=headers).json()["result"]
+    failed(server.post(data=body[:-9], headers=headers), "INVALID_ARGUMENT", "invalid-request")
+    bomb = gzip.compress(bytes(2_000_000))
+    failed(server.post(data=bomb, headers=headers), "INVALID_ARGUMENT", "too-large")
+    assert "label" in call(server, {"image": IMAGE}, {"Content-Encoding": ""}).json()["result"]
+
+
 def test_phones_wrap_whole_numbers(server: Serving) -> None:
     data = {"image": IMAGE, "top_k": {"@type": INT64, "value": "3"}}
     assert len(call(server, data).json()["result"]["predictions"]) == 3
@@ -158,13 +183,13 @@ def test_another_method(server: Serving) -> None:
     "data",
     [
         {"image": "no base64!"},
-        {"image": "data:image/png;base64," + IMAGE},
+        {"image": "data:image/svg+xml,<svg/>"},
         {"image": IMAGE, "top_k": 0},
         {"image": IMAGE, "top_k": 101},
         {"image": IMAGE, "top_k": "3"},
-        {"image": IMAGE, "top_k": 3.0},
+        {"image": IMAGE, "top_k": 3.5},
         {"image": IMAGE, "top_k": True},
-        {"image": IMAGE, "gradcam": 1},
+        {"image": IMAGE, "gradcam": 2},
         {"image": IMAGE, "gradcam": "purple"},
         {"image": IMAGE, "gradcam": ""},
         {"image": IMAGE, "gradcam": {"label": "red"}},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 import os
 import re
@@ -33,7 +34,7 @@ PHOTO = photo_bytes()
 DATA: dict[str, Any] = yaml.safe_load(DOCUMENT.read_text())
 CONTRACT = Contract(DATA)
 BODIES: dict[str, dict[str, Any]] = {
-    "multipart/form-data": {"files": {"image": PHOTO}},
+    "multipart/form-data": {"files": {"image": PHOTO}, "data": {"gradcam": "pizza", "gradcam_format": "png"}},
     "image/*": {"data": PHOTO, "headers": {"Content-Type": "image/jpeg"}},
     "application/octet-stream": {"data": PHOTO, "headers": {"Content-Type": "application/octet-stream"}},
 }
@@ -136,7 +137,7 @@ def request_examples() -> Iterator[Any]:
     """Each example of a parameter or of a body, as a request: its path, method and what `requests` takes."""
     for path, method, operation in operations(DATA):
         media_types = operation.get("requestBody", {}).get("content", {})
-        base = BODIES["multipart/form-data"] if media_types else {}
+        base = {"files": {"image": PHOTO}} if media_types else {}
         yield pytest.param(path, method, base, id=f"{method} {path}")
         for media_type, content in media_types.items():
             if media_type in BODIES:
@@ -152,6 +153,9 @@ def request_examples() -> Iterator[Any]:
                 if parameter["in"] == "query":
                     needs_gradcam = parameter["name"].startswith("gradcam_")
                     sent["params"] = {parameter["name"]: example["value"]} | ({"gradcam": "1"} if needs_gradcam else {})
+                elif parameter["name"] == "Content-Encoding":
+                    headers = {"Content-Type": "image/jpeg", "Content-Encoding": example["value"]}
+                    sent = {"data": gzip.compress(PHOTO), "headers": headers}
                 else:
                     sent["headers"] = {**base.get("headers", {}), parameter["name"]: example["value"]}
                 yield pytest.param(path, method, sent, id=f"{method} {path} {parameter['name']} {name}")

@@ -146,7 +146,7 @@ def test_text_beside_photos_is_refused(client: FlaskClient, name: str) -> None:
     body = photo + part % (name.encode(), b"", b"uploads/cat.jpg") + photo + b"--x--\r\n"
     reply = client.post("/", data=body, content_type="multipart/form-data; boundary=x")
     detail = problem(reply, 400, "invalid-request")
-    assert f"received text in the field '{name}'" in detail
+    assert f"received other text in the field '{name}'" in detail
 
 
 def test_json_has_one_photo(client: FlaskClient) -> None:

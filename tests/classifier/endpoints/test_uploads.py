@@ -325,6 +325,7 @@ def test_of_rivals_with_the_same_photo_one_writes(settings: Settings, bucket: Cl
         ("uploads/a", "image/jpeg", True),
         ("uploads/a.JPG", "", True),
         ("uploads/a.heic", "application/octet-stream", True),
+        ("uploads/a.jpg", "application/x-www-form-urlencoded", True),
         ("uploads/a.txt", "IMAGE/PNG; q=1", True),
         ("uploads/a.jpg", "text/plain", False),
         ("uploads/", "", False),
