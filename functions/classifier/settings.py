@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from classifier.errors import InvalidRequest, InvalidSetting
 from classifier.storage.names import bucket_of, check_model_name, check_name
-from classifier.storage.opening import JSON_API, storage_client
+from classifier.storage.opening import JSON_API, LIBRARY
 
 MIB = 2**20
 MEMORIES = ("512", "1024", "2048", "4096")
@@ -106,7 +106,7 @@ class Settings:
             model_store=_store(env, "MODEL_STORE", ".model-store"),
             model_name=_name(env, "MODEL_NAME", "food"),
             pointer_ttl=_seconds(env, "POINTER_TTL", 30.0),
-            storage_client=storage_client(env),
+            storage_client=_choice(env, "STORAGE_CLIENT", JSON_API, (JSON_API, LIBRARY)),
             access=access,
             access_claim=_claim(env, "ACCESS_CLAIM"),
             access_check_revoked=_switch(env, "ACCESS_CHECK_REVOKED"),

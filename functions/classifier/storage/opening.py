@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from classifier.errors import InvalidSetting
@@ -12,18 +11,7 @@ from classifier.storage.names import bucket_of
 from classifier.storage.protocol import ObjectStore
 
 JSON_API, LIBRARY = "json-api", "google-cloud-storage"
-
-
-def storage_client(env: Mapping[str, str]) -> str:
-    """Return STORAGE_CLIENT: what reads and writes a bucket.
-
-    Raises:
-        InvalidSetting: neither of the two.
-    """
-    client = env.get("STORAGE_CLIENT") or JSON_API
-    if client not in (JSON_API, LIBRARY):
-        raise InvalidSetting(f"Expected STORAGE_CLIENT to be {JSON_API} or {LIBRARY}; received {client!r}.")
-    return client
+"""What STORAGE_CLIENT may be: which client reads and writes a bucket."""
 
 
 def open_bucket(bucket: str, prefix: str = "") -> ObjectStore:
@@ -32,7 +20,10 @@ def open_bucket(bucket: str, prefix: str = "") -> ObjectStore:
     Raises:
         InvalidSetting: STORAGE_CLIENT names no client.
     """
-    if storage_client(os.environ) == LIBRARY:
+    client = os.environ.get("STORAGE_CLIENT") or JSON_API
+    if client not in (JSON_API, LIBRARY):
+        raise InvalidSetting(f"Expected STORAGE_CLIENT to be {JSON_API} or {LIBRARY}; received {client!r}.")
+    if client == LIBRARY:
         from classifier.storage.cloud import CloudStore
 
         return CloudStore(bucket, prefix)
