@@ -50,6 +50,7 @@ from numpy.typing import NDArray  # noqa: E402
 from bench.preprocessing import jpeg, rendered_scene  # noqa: E402
 from classifier.photo.preprocessing import load_array  # noqa: E402
 from classifier.registry.manifest import InputSpec  # noqa: E402
+from classifier.settings import available_cpus  # noqa: E402
 from trainer.compute.strategy import Strategy  # noqa: E402
 from trainer.networks import backbones  # noqa: E402
 from trainer.run.config import ComputeConfig, NetworkConfig, Precision  # noqa: E402
@@ -95,7 +96,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=-1, help="last layers to train; -1: all (default: %(default)s)")
     parser.add_argument("--devices", type=int, default=1, help="that share a batch (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=50, help="of each measurement (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads that decode")
+    parser.add_argument("--workers", type=int, default=available_cpus(), help="threads that decode")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
     if len(jax.devices()) < options.devices:

@@ -33,6 +33,7 @@ from rich.console import Console  # noqa: E402
 
 from classifier.quiet import quiet  # noqa: E402
 from classifier.registry.manifest import InputSpec  # noqa: E402
+from classifier.settings import available_cpus  # noqa: E402
 
 SHARED = ROOT.parent / "shared"
 XCEPTION_CLASSES = 101
@@ -51,7 +52,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(data), help="folder with food-101")
     parser.add_argument("--weights", type=Path, default=Path(weights), help="folder with the MobileNetV2 weights")
     parser.add_argument("--network", choices=("mobilenet_v2", "xception"), help="only this one")
-    cpus = os.cpu_count() or 1
+    cpus = available_cpus()
     parser.add_argument("--threads", type=int, default=cpus, help="of a forward pass (default: %(default)s, all CPUs)")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
@@ -142,7 +143,7 @@ def compare(
         top_1 = "-" if truth is None else f"{variant.top_1:.1%}"
         memory = "-" if variant.memory is None else f"{variant.memory / 1e6:.0f}"
         print(
-            f"{variant.name:<13}  {top_1:>5}  {variant.agreement:>9.1%}  {variant.heatmap_correlation:>8.3f}"
+            f"{variant.name:<13}  {top_1:>5}  {variant.comparison.agreement:>9.1%}  {variant.heatmap_correlation:>8.3f}"
             f"  {median(each[variant.name] for each in times):>6.1f}"
             f"  {median(ratios):>5.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
             f"  {len(variant.content) / 1e6:>7.1f}  {memory:>12}"

@@ -96,7 +96,7 @@ class Settings:
         Raises:
             InvalidSetting: a value cannot be used; the message names the variable.
         """
-        cpus = cpus or _available_cpus()
+        cpus = cpus or available_cpus()
         interpreters = _integer(env, "INTERPRETERS", 0, least=0) or max(1, cpus // 2)
         access = _choice(env, "ACCESS", "public", ACCESS_RULES)
         _check_access(env, access)
@@ -134,7 +134,7 @@ class Settings:
         )
 
 
-def _available_cpus() -> int:
+def available_cpus() -> int:
     """Count the CPUs that this process may use, not those of the whole machine."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

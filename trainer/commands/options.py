@@ -44,6 +44,9 @@ VariantOption = Annotated[
         help="Serve this file: float32, float16, int8-dynamic or int8. Default: the fastest within the tolerance."
     ),
 ]
+ServingCpusOption = Annotated[
+    int, typer.Option(help="CPUs of the function that will serve: the fastest file is chosen for so many.", min=1)
+]
 StrangersOption = Annotated[
     Path | None, typer.Option(help="Folder of photos of something else, by which the unknown are told best.")
 ]

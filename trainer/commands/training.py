@@ -13,6 +13,7 @@ from trainer.commands.options import (
     CacheOption,
     RunArgument,
     RunOption,
+    ServingCpusOption,
     StrangersOption,
     ToleranceOption,
     VariantOption,
@@ -21,7 +22,7 @@ from trainer.commands.options import (
 )
 from trainer.commands.reporting import ReportOption, write_report
 from trainer.commands.screen import console, load_keras, print_result
-from trainer.run.config import TrainingConfig, VariantName
+from trainer.run.config import ExportOptions, TrainingConfig
 
 if TYPE_CHECKING:
     from trainer.compute.processes import Workers
@@ -34,6 +35,7 @@ def train(
     config: TrainingConfig,
     tolerance: ToleranceOption = 0.005,
     variant: VariantOption = None,
+    serving_cpus: ServingCpusOption = 1,
     strangers: StrangersOption = None,
     cache_gb: CacheOption = None,
     workers: WorkersOption = None,
@@ -63,16 +65,15 @@ def train(
         return
     with only_one(run, RunFolder(run).config):
         folder = start_run(run, config, overwrite=overwrite)
-        _train(folder, config, place, tolerance, variant, strangers, cache_bytes, workers, report=report)
+        options = ExportOptions(tolerance, variant, strangers, serving_cpus)
+        _train(folder, config, place, options, cache_bytes, workers, report=report)
 
 
 def _train(
     folder: RunFolder,
     config: TrainingConfig,
     place: Workers,
-    tolerance: float,
-    variant: VariantName | None,
-    strangers: Path | None,
+    options: ExportOptions,
     cache_bytes: int | None,
     workers: int | None,
     *,
@@ -88,12 +89,10 @@ def _train(
     if bundle.backend() != bundle.EXPORTING_BACKEND:
         console().print(f"next: KERAS_BACKEND=tensorflow trainer export {folder.path}", highlight=False, soft_wrap=True)
         return
-    manifest = bundle.make_bundle(
-        trained, config, folder, console(), tolerance=tolerance, variant=variant, strangers=strangers
-    )
+    manifest = bundle.make_bundle(trained, config, folder, console(), options)
     print_result(manifest, folder.bundle)
     if report:
-        write_report(folder, strangers)
+        write_report(folder, options.strangers)
     console().print(f"done in {time.perf_counter() - began:.0f} s", highlight=False)
 
 
@@ -125,6 +124,7 @@ def export(
     run: RunArgument,
     tolerance: ToleranceOption = 0.005,
     variant: VariantOption = None,
+    serving_cpus: ServingCpusOption = 1,
     strangers: StrangersOption = None,
     report: ReportOption = True,
 ) -> None:
@@ -143,9 +143,8 @@ def export(
         if bundle.backend() != bundle.EXPORTING_BACKEND:
             raise InvalidSetting(f"Expected KERAS_BACKEND=tensorflow for the export; received {bundle.backend()}.")
         trained = train.load_trained(folder, config)
-        manifest = bundle.make_bundle(
-            trained, config, folder, console(), tolerance=tolerance, variant=variant, strangers=strangers
-        )
+        options = ExportOptions(tolerance, variant, strangers, serving_cpus)
+        manifest = bundle.make_bundle(trained, config, folder, console(), options)
         print_result(manifest, folder.bundle)
         if report:
             write_report(folder, strangers)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from classifier.errors import NotFound, PointerError, Refused
 from classifier.registry.manifest import InputSpec
+from classifier.settings import available_cpus
 from trainer.data.source import PhotoSource
 
 
@@ -75,7 +75,7 @@ def check_photos(
         finally:
             on_photo()
 
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(workers or available_cpus()) as pool:
         looks = list(pool.map(look, range(len(frame))))
     checked = frame.assign(sha256=[digest for digest, _ in looks], reason=[reason for _, reason in looks])
     checked["reason"] = checked["reason"].astype(object).where(checked["reason"].notna(), None)
@@ -111,7 +111,7 @@ def require_unchanged(photos: CheckedPhotos, rows: NDArray[np.intp]) -> None:
             return "missing"
         return None if found == photos.frame.at[row, "sha256"] else "changed"
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(available_cpus()) as pool:
         looks = pd.Series(list(pool.map(look, rows.tolist())), index=rows, dtype=object)
     for what, error in (("missing", NotFound), ("changed", Refused)):
         at_fault = looks.index[looks == what]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from classifier.errors import InvalidRequest
 from classifier.registry.manifest import InputSpec, Resize
+from classifier.settings import available_cpus
 from trainer.data.loaders import class_targets
 from trainer.data.source import PhotoSource
 
@@ -50,7 +50,7 @@ class PhotoSequence(keras.utils.PyDataset):  # type: ignore[misc]
         mixup: float = 0.0,
         workers: int | None = None,
     ) -> None:
-        super().__init__(workers=workers or os.cpu_count() or 1, use_multiprocessing=False, max_queue_size=4)
+        super().__init__(workers=workers or available_cpus(), use_multiprocessing=False, max_queue_size=4)
         self.source, self.rows, self.targets = source, rows, targets
         self.batch_size, self.shuffle, self.seed, self.mixup = batch_size, shuffle, seed, mixup
         self.epoch = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from rich.console import Console
 
 from classifier.errors import InvalidRequest, NotFound, PointerError
 from classifier.registry.manifest import InputSpec
+from classifier.settings import available_cpus
 from trainer.data.layouts import SUFFIXES
 from trainer.data.source import PhotoSource
 from trainer.run.progress import counting
@@ -63,6 +63,6 @@ def readable_rows(source: PhotoSource, rows: NDArray[np.intp], on_photo: Any = l
             on_photo()
         return True
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(available_cpus()) as pool:
         good: NDArray[np.intp] = rows[list(pool.map(look, rows.tolist()))] if len(rows) else rows
     return good

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from classifier.serving.model import Model
+from classifier.settings import available_cpus
 from trainer.data.source import PhotoSource
 from trainer.metrics.calibration import expected_calibration_error, reliability
 from trainer.metrics.intervals import share_interval
@@ -197,7 +197,7 @@ def _each_photo(
         return seen
 
     # One interpreter a thread, one thread an interpreter: the highest throughput.
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(available_cpus()) as pool:
         return list(pool.map(one, rows.tolist()))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import os
 import platform
 import shutil
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from rich.console import Console
 from classifier.quiet import quiet
 from classifier.registry.bundle import entry_of_file
 from classifier.registry.manifest import MANIFEST_FILE, MODEL_FILE, FileEntry, Manifest
+from classifier.settings import Settings, available_cpus
 from trainer.data.loaders import class_targets
 from trainer.data.ood_photos import read_strangers
 from trainer.data.sampling import calibration_rows, spread
@@ -36,7 +36,7 @@ from trainer.metrics.separation import separation, threshold
 from trainer.networks import heads
 from trainer.networks.backbones import input_spec
 from trainer.networks.gradcam import serving_model
-from trainer.run.config import TrainingConfig, VariantName
+from trainer.run.config import ExportOptions, TrainingConfig
 from trainer.run.files import read_json, write_file
 from trainer.run.folder import RunFolder, clear_unfinished_bundle, remove_report, replace_bundle
 from trainer.run.progress import counting
@@ -44,9 +44,10 @@ from trainer.training.checkpoints import TrainingState
 from trainer.training.train import Trained
 
 EXPORTING_BACKEND = "tensorflow"
-MEASURED_PHOTOS = 200
+MEASURED_PHOTOS = 500
 GOLDEN_TOLERANCE = 0.05
 """Largest difference of a probability: processors round quantised arithmetic differently."""
+USUAL = ExportOptions()
 TOOLS = ("keras", "tensorflow", "tensorflow-cpu", "ai-edge-litert", "numpy", "pillow")
 
 
@@ -55,10 +56,7 @@ def make_bundle(
     config: TrainingConfig,
     run: RunFolder,
     console: Console,
-    *,
-    tolerance: float = 0.005,
-    variant: VariantName | None = None,
-    strangers: Path | None = None,
+    options: ExportOptions = USUAL,
 ) -> Manifest:
     """Export, measure, choose and evaluate a trained network, and write ``<run>/bundle``.
 
@@ -69,9 +67,7 @@ def make_bundle(
         config: how it was trained.
         run: the run's folder.
         console: where progress is shown.
-        tolerance: how much lower than float32's the top-1 of the chosen file may be, as a share.
-        variant: the file to be served, whatever it measures; None chooses the fastest within the tolerance.
-        strangers: folder of photos of something else, by which the way to tell them is chosen (`ood_selection`).
+        options: which file is served, and by what it is chosen.
 
     Raises:
         InvalidRequest: that variant cannot be made, or no stranger can be read.
@@ -81,7 +77,7 @@ def make_bundle(
     rows = {split: np.flatnonzero(frame["split"] == split) for split in ("validation", "test")}
     truth = class_targets(frame["label"], trained.labels, one_hot=False)
     sample = spread(rows["validation"], MEASURED_PHOTOS)
-    others = read_strangers(strangers, input_spec(config.network), console) if strangers else None
+    others = read_strangers(options.strangers, input_spec(config.network), console) if options.strangers else None
     look = Look(trained)
     seen = look(source, rows["validation"], console, "logits of validation photos")
     temperature = fit_temperature(seen.logits, truth[rows["validation"]])
@@ -92,9 +88,10 @@ def make_bundle(
         contents, failures = convert_all(served, lambda: (source.array(int(row)) for row in calibration))
         photos = [source.array(int(row)) for row in sample[:2]]
         error = check_heatmaps(trained.backbone, trained.head, contents["float32"], photos)
-        variants, broken = measure_variants(contents, source, sample, truth[sample], os.cpu_count() or 1)
-    choice = choose(variants, failures | broken, tolerance, variant)
-    choice.show(console, len(sample))
+        threads = Settings.from_env({}, cpus=options.serving_cpus).threads
+        variants, broken = measure_variants(contents, source, sample, truth[sample], threads)
+    choice = choose(variants, failures | broken, options.tolerance, options.variant)
+    choice.show(console, len(sample), options.serving_cpus)
     chosen = choice.served
     evaluations = {}
     for split in ("validation", "test"):
@@ -130,6 +127,7 @@ def make_bundle(
             "unknown": unknown,
             "heatmap_error": error,
             "variants_measured_on": len(sample),
+            "latency_cpus": {"serving": options.serving_cpus, "all": available_cpus()},
         },
         golden=golden,
         golden_tolerance=GOLDEN_TOLERANCE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,8 @@ def variants(material: Material, output: Output) -> Section:
     rows = tuple(
         (
             f"{name} (served)" if name == manifest.variant else name,
-            row.get("top_1"), row.get("agreement"), row.get("heatmap_correlation"), row.get("latency_ms"),
+            row.get("top_1"), row.get("log_loss_increase"), row.get("agreement"), row.get("heatmap_correlation"),
+            row.get("latency_ms"), row.get("latency_all_cpus_ms"),
             *(row[size] / 1e6 if size in row else None for size in ("bytes", "memory_bytes")),
         )
         for name, row in measured.items()
@@ -121,16 +123,42 @@ def variants(material: Material, output: Output) -> Section:
         title,
         (
             Paragraph(
-                f"The network was exported in several precisions; {manifest.variant} is served: {how}. Agreement is "
-                "how often a file gives float32's label, the correlation that of its heatmaps with float32's; time and "
-                "memory are those of one photo on the exporting machine."
+                f"The network was exported in several precisions; {manifest.variant} is served: {how}. Each is "
+                "compared with float32 on the same photos: agreement is how often it gives float32's label, the "
+                f"correlation that of its heatmaps with float32's. {_bounds(measured.get(manifest.variant, {}))}Time and memory "
+                f"are those of one photo on the exporting machine, {_cpus(manifest.metrics.get('latency_cpus', {}))}."
             ),
             Table(
                 f"The exported files on {f'{photos} ' if photos else ''}validation photos",
-                ("file", "top-1", "agreement", "heatmap correlation", "milliseconds", "megabytes", "MB in memory"),
+                (
+                    "file",
+                    "top-1",
+                    "log-loss more",
+                    "agreement",
+                    "heatmap correlation",
+                    "ms as served",
+                    "ms, all CPUs",
+                    "megabytes",
+                    "MB in memory",
+                ),
                 rows,
-                ("", ".1%", ".1%", ".3f", ".1f", ".1f", ".0f"),
+                ("", ".1%", "+.3f", ".1%", ".3f", ".1f", ".1f", ".1f", ".0f"),
             ),
             *((Listing(failed),) if failed else ()),
         ),
     )
+
+
+def _bounds(row: Mapping[str, Any]) -> str:
+    """Say what the photos do not rule out for the served file; nothing of a bundle that has no such figures."""
+    if not row.get("top_1_loss_high"):
+        return ""
+    return (
+        f"These photos do not rule out that the served file loses {row['top_1_loss_high'] * 100:.1f} points of top-1 "
+        f"and {row['log_loss_increase_high']:.3f} in log-loss (95 % bounds of the paired differences). "
+    )
+
+
+def _cpus(measured: Mapping[str, Any]) -> str:
+    serving, every = measured.get("serving"), measured.get("all")
+    return f"as a function with {serving} CPU{'s' * (serving != 1)} serves, and with {every}" if serving else "all CPUs"

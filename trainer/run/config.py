@@ -9,6 +9,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from classifier.errors import InvalidSetting
@@ -174,6 +175,20 @@ class TrainingConfig:
                 if before != after:
                     lines.append(f"{section.name}.{option.name}: {before!r}, then {after!r}")
         return lines
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How a trained network becomes a bundle: not part of the run, whose bundle can be made again with others."""
+
+    tolerance: float = 0.005
+    """Share of top-1 that the served file may lose against float32."""
+    variant: VariantName | None = None
+    """The file to be served, whatever it measures; None chooses the fastest within the tolerance."""
+    strangers: Path | None = None
+    """Folder of photos of something else, by which the way to tell them is chosen."""
+    serving_cpus: int = 1
+    """CPUs of the function that will serve; latency is measured with its threads."""
 
 
 SECTIONS: dict[str, type[Any]] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from classifier.errors import InvalidSetting
+from classifier.settings import available_cpus
 from trainer.samples.foods import FOODS
 from trainer.samples.photo import draw
 
@@ -116,7 +116,7 @@ def _write_all(folder: Path, parameters: _Parameters) -> None:
         return drawing.box
 
     # Threads, not processes: Pillow and NumPy let go of the interpreter lock, and forking beside TensorFlow may hang.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_cpus()) as pool:
         boxes = list(pool.map(write, photos))
     rows = [(photo.path, photo.label, *box) for photo, box in zip(photos, boxes, strict=True)]
     pd.DataFrame(rows, columns=list(BOX_COLUMNS)).to_csv(folder / BOXES, index=False, lineterminator="\n")

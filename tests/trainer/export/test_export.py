@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 from collections import Counter
 
 import keras
@@ -19,9 +20,10 @@ from classifier.serving.model import Model
 from tests.support import photo_sets
 from trainer.data.sampling import calibration_rows
 from trainer.data.source import PhotoSource
-from trainer.export.choice import Variant, choose, measure_variants
+from trainer.export.choice import LEAST_LOG_LOSS, Variant, choose, measure_variants
 from trainer.export.footprint import added_memory
 from trainer.export.litert import VARIANTS, convert, convert_all, reason, with_fusible_relus
+from trainer.metrics.comparison import Comparison, compare
 from trainer.networks import backbones, heads
 from trainer.networks.gradcam import serving_model
 from trainer.run.config import NetworkConfig
@@ -188,10 +190,11 @@ def test_measuring_compares_with_float32(exported, source):
     assert tuple(by_name) == VARIANTS
     reference = by_name["float32"]
     assert reference.top_1 == pytest.approx(18 / 24)
-    assert (reference.agreement, reference.heatmap_correlation) == (1.0, pytest.approx(1.0))
+    assert (reference.comparison.agreement, reference.heatmap_correlation) == (1.0, pytest.approx(1.0))
+    assert (reference.comparison.top_1_loss, reference.comparison.log_loss_increase) == (0, 0)
     assert by_name["float16"].heatmap_correlation > 0.999
     assert 0.5 < by_name["int8"].heatmap_correlation <= 1
-    assert by_name["int8"].agreement >= 0.75
+    assert by_name["int8"].comparison.agreement >= 0.75
     with pytest.raises(Corrupt):
         measure_variants({"float32": b"no flatbuffer"}, source, rows, truth, 1)
 
@@ -235,8 +238,70 @@ def test_calibration_photos_are_spread_over_the_classes():
     assert calibration_rows(labels, rows[:1], 30).tolist() == [0]
 
 
+def test_latency_is_measured_as_it_is_served_and_with_all_cpus(exported, source, monkeypatch):
+    asked = []
+
+    def measured(contents, photo, threads):
+        asked.append(threads)
+        return dict.fromkeys(contents, float(threads))
+
+    monkeypatch.setattr("trainer.export.choice.latencies", measured)
+    monkeypatch.setattr("trainer.export.choice.available_cpus", lambda: 6)
+    monkeypatch.setattr("trainer.export.choice.added_memory", lambda content, threads: threads)
+    rows, truth = np.arange(2), np.zeros(2, np.int32)
+    (variant,), _ = measure_variants({"float32": exported[1]["float32"]}, source, rows, truth, 1)
+    assert asked == [1, 6]
+    row = variant.row()
+    assert (row["latency_ms"], row["latency_all_cpus_ms"], row["memory_bytes"]) == (1, 6, 1)
+
+
+def test_a_comparison_is_paired_and_says_what_so_many_photos_tell():
+    """600 photos of which 30 change sides, 18 for the worse: unpaired, 2 points would be far within chance."""
+    truth = np.zeros(600, np.int32)
+    reference, found = np.tile(np.float32([0.6, 0.4]), (600, 1)), np.tile(np.float32([0.6, 0.4]), (600, 1))
+    reference[:12], found[:12] = reference[:12, ::-1], (0.55, 0.45)
+    found[12:30] = (0.45, 0.55)
+    told = compare(reference, found, truth)
+    assert told.agreement == pytest.approx(570 / 600)
+    assert told.agreement_low == pytest.approx(0.9294, abs=1e-3)
+    assert told.top_1_loss == pytest.approx(6 / 600)
+    # Agresti and Min: (6 + 1.645 * sqrt(31 - 36 / 602)) / 602.
+    assert told.top_1_loss_high == pytest.approx(0.02516, abs=1e-4)
+    assert told.top_1_resolved == pytest.approx(told.top_1_loss_high - told.top_1_loss)
+    assert told.log_loss_increase == pytest.approx((12 * np.log(0.4 / 0.55) + 18 * np.log(0.6 / 0.45)) / 600, abs=1e-6)
+    assert told.log_loss_increase < told.log_loss_increase_high < told.log_loss_increase + 0.005
+    # The same file on a tenth of the photos may lose far more; and no loss on few photos is no proof of none.
+    few = compare(reference[::10], found[::10], truth[::10])
+    assert few.top_1_resolved > 3 * told.top_1_resolved
+    assert compare(reference[:70], reference[:70], truth[:70]).top_1_loss_high == pytest.approx(0.0228, abs=1e-3)
+
+
+def test_a_gain_on_few_photos_does_not_hide_a_file_that_is_less_sure():
+    """70 photos, two more right than float32's, and yet the truth lost probability nearly everywhere."""
+    rng = np.random.default_rng(3)
+    truth = np.zeros(70, np.int32)
+    sure = rng.uniform(0.55, 0.95, 70)
+    reference = np.stack([sure, 1 - sure], 1).astype(np.float32)
+    worse = sure - rng.uniform(0, 0.1, 70).clip(0, sure - 0.51)
+    found = np.stack([worse, 1 - worse], 1).astype(np.float32)
+    reference[:2], found[:2] = (0.49, 0.51), (0.51, 0.49)
+    told = compare(reference, found, truth)
+    assert told.top_1_loss < 0
+    fast = dataclasses.replace(MEASURED[3], comparison=told)
+    choice = choose([MEASURED[0], fast], {}, 0.005)
+    assert choice.served.name == "float32"
+    assert re.fullmatch(
+        r"may lose 0\.\d{3} in log-loss against float32 \(95% bound\), more than 0\.050", choice.refused["int8"]
+    )
+    assert choose([MEASURED[0], fast], {}, 0.05).served.name == "int8"
+
+
+def _compared(top_1_loss: float, increase: float = 0.0) -> Comparison:
+    return Comparison(0.9, 0.85, top_1_loss, top_1_loss + 0.02, increase, increase + LEAST_LOG_LOSS)
+
+
 def _variant(name: str, top_1: float, latency_ms: float, size: int) -> Variant:
-    return Variant(name, b"x" * size, top_1, 0.9, 0.9, latency_ms, None)
+    return Variant(name, b"x" * size, top_1, _compared(0.80 - top_1), 0.9, latency_ms, latency_ms / 2, None)
 
 
 MEASURED = [
@@ -281,11 +346,11 @@ def test_the_table_tells_what_failed_and_fits_a_terminal():
     assert table["int8-dynamic"]["memory_bytes"] == 123_456_789
     assert "memory_bytes" not in table["float32"]
     said = io.StringIO()
-    choice.show(Console(file=said, width=80), 200)
+    choice.show(Console(file=said, width=80), 200, 1)
     lines = said.getvalue().splitlines()
     assert all(len(line) <= 80 for line in lines)
     assert lines[0].startswith("variants on 200 validation photos")
-    assert any(line.startswith("*  int8-dynamic  79.6%") and line.rstrip().endswith("123") for line in lines)
+    assert any(re.match(r"\*  int8-dynamic +79\.6% .* 123 *$", line) for line in lines)
     assert "int8 could not be made: [no] photo" in lines
     assert any(line.startswith("warning: int8-dynamic loses 0.4 points") for line in lines)
 
