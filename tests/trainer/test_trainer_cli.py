@@ -14,7 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from classifier.errors import NotFound, PointerError
+from classifier.errors import NotFound
 from classifier.registry.bundle import read_bundle
 from tests.support import photo_sets
 from tests.support.processes import environment
@@ -156,16 +156,6 @@ def test_the_space_is_shown_without_a_folder(capsys):
     assert "learning_rate" in capsys.readouterr().out
     with pytest.raises(typer.BadParameter, match="Missing option '--run'"):
         app(asked, standalone_mode=False)
-
-
-def test_a_bundle_that_a_crash_took_away_is_found_by_evaluate(tmp_path):
-    run = start_run(tmp_path / "run", TrainingConfig(DataConfig("folder", "x"), NetworkConfig(), ScheduleConfig()))
-    run.old_bundle.mkdir()
-    (run.old_bundle / "manifest.json").write_text("{}")
-    with pytest.raises(PointerError, match="manifest"):
-        app(["evaluate", str(run.path)], standalone_mode=False)
-    assert (run.bundle / "manifest.json").is_file()
-    assert not run.old_bundle.exists()
 
 
 def test_a_failed_start_leaves_no_run_that_cannot_be_mended(tmp_path):

@@ -52,6 +52,19 @@ def write_report(run: RunFolder, strangers: Path | None) -> None:
     from dataclasses import replace
 
     from trainer.report.making import make_report, remembered
+    from trainer.run.folder import remove_report
 
+    # It tells of the former file.
+    remove_report(run)
     page = make_report(run.path, console(), replace(remembered(run), strangers=strangers))
     console().print(f"report in {page}", highlight=False, markup=False, soft_wrap=True)
+
+
+def tell_of_former_report(run: RunFolder) -> None:
+    """Say that a report that was there before a new bundle was made is there still."""
+    page = run.report / "report.html"
+    if page.is_file():
+        console().print(
+            f"{page} tells of the bundle before this one; `trainer report {run.path}` makes it anew",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip

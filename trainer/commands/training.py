@@ -20,7 +20,7 @@ from trainer.commands.options import (
     WorkersOption,
     training_options,
 )
-from trainer.commands.reporting import ReportOption, write_report
+from trainer.commands.reporting import ReportOption, tell_of_former_report, write_report
 from trainer.commands.screen import console, load_keras, print_result
 from trainer.run.config import ExportOptions, TrainingConfig
 
@@ -93,6 +93,8 @@ def _train(
     print_result(manifest, folder.bundle)
     if report:
         write_report(folder, options.strangers)
+    else:
+        tell_of_former_report(folder)
     console().print(f"done in {time.perf_counter() - began:.0f} s", highlight=False)
 
 
@@ -148,3 +150,5 @@ def export(
         print_result(manifest, folder.bundle)
         if report:
             write_report(folder, strangers)
+        else:
+            tell_of_former_report(folder)

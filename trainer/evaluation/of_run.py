@@ -10,9 +10,9 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from classifier.errors import InvalidRequest, NotFound
+from classifier.errors import InvalidRequest
 from classifier.quiet import quiet
-from classifier.registry.manifest import InputSpec, Manifest
+from classifier.registry.manifest import InputSpec
 from classifier.serving.model import Model
 from trainer.data.checks import require_unchanged
 from trainer.data.layouts import SPLITS
@@ -20,9 +20,10 @@ from trainer.data.loaders import class_targets
 from trainer.data.preparation import check_dataset, load_photos
 from trainer.data.subsets import has_subset, without_subset
 from trainer.evaluation.served import Evaluation, evaluate
+from trainer.export.served_bundle import open_bundle
 from trainer.run.config import DataConfig
 from trainer.run.files import write_file
-from trainer.run.folder import clear_unfinished_bundle, only_one, open_run
+from trainer.run.folder import open_run
 from trainer.run.progress import counting
 
 SHOWN_REJECTED = 20
@@ -61,13 +62,8 @@ def evaluate_run(
     if split not in SPLITS:
         raise InvalidRequest(f"Expected --split to be one of {', '.join(SPLITS)}; received {split!r}.")
     run, config = open_run(path)
-    if run.old_bundle.exists() and not run.bundle.exists():
-        # A crash came while the bundle was replaced; where it is being replaced now, the next call finds it.
-        with only_one(path, run.config):
-            clear_unfinished_bundle(run)
-    if not (run.bundle / "manifest.json").is_file():
-        raise NotFound(f"{path} has no bundle yet; `trainer export {path}` makes it.")
-    manifest = Manifest.from_json((run.bundle / "manifest.json").read_bytes())
+    bundle = open_bundle(run)
+    manifest = bundle.manifest
     data = config.data
     own = dataset is None and data_dir is None and csv is None
     if own:
@@ -93,11 +89,10 @@ def evaluate_run(
         require_unchanged(photos, rows)
 
     truth = class_targets(photos.frame["label"].iloc[rows], manifest.labels, one_hot=False)
-    content = (run.bundle / "model.tflite").read_bytes()
     with quiet(tell_on_error=True):
-        Model(content)  # LiteRT says what it does once a process
+        Model(bundle.content)  # LiteRT says what it does once a process
     with counting(console, f"evaluating {split} photos", len(rows)) as step:
-        evaluation = evaluate(content, manifest.labels, photos.source, rows, truth, step)
+        evaluation = evaluate(bundle.content, manifest.labels, photos.source, rows, truth, step)
     if out is not None:
         evaluation.write(out, split, [str(path) for path in photos.frame["image_path"].iloc[rows]])
     return evaluation

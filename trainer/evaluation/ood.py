@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from classifier.registry.manifest import MODEL_FILE, Manifest
 from trainer.data.ood_photos import read_strangers
 from trainer.data.source import PhotoSource
 from trainer.evaluation.served import Evaluation, evaluate
+from trainer.export.served_bundle import open_bundle
 from trainer.metrics.separation import separation
 from trainer.run.folder import RunFolder
 from trainer.run.progress import counting
@@ -40,8 +40,8 @@ def measure_strangers(run: RunFolder, evaluation: Evaluation, folder: Path, cons
     Raises:
         NotFound, InvalidRequest: as `read_strangers`.
     """
-    manifest = Manifest.from_json((run.bundle / "manifest.json").read_bytes())
+    bundle = open_bundle(run)
+    manifest = bundle.manifest
     strangers = read_strangers(folder, manifest.input, console)
-    content = (run.bundle / MODEL_FILE).read_bytes()
-    scores = stranger_scores(content, manifest.labels, strangers, console)
+    scores = stranger_scores(bundle.content, manifest.labels, strangers, console)
     return separation(familiarity(evaluation), scores, manifest.thresholds.get(UNKNOWN, 0.0))

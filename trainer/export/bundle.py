@@ -38,7 +38,7 @@ from trainer.networks.backbones import input_spec
 from trainer.networks.gradcam import serving_model
 from trainer.run.config import ExportOptions, TrainingConfig
 from trainer.run.files import read_json, write_file
-from trainer.run.folder import RunFolder, clear_unfinished_bundle, remove_report, replace_bundle
+from trainer.run.folder import RunFolder, clear_unfinished_bundle, replace_bundle
 from trainer.run.progress import counting
 from trainer.training.checkpoints import TrainingState
 from trainer.training.train import Trained
@@ -144,8 +144,6 @@ def make_bundle(
         extra={},
     )
     write_file(partial / MANIFEST_FILE, lambda path: path.write_bytes(manifest.to_json()))
-    # It tells of the former file.
-    remove_report(run)
     replace_bundle(run)
     return manifest
 

@@ -58,10 +58,10 @@ def make_report(run: Path, console: Console, options: ReportOptions = ReportOpti
     """
     material = gather(run)
     # What was asked for wrongly is said before minutes of measuring.
-    backbone = insides.load_backbone(material.run.bundle / "model.keras")
+    backbone = insides.load_backbone(material.bundle.folder / "model.keras")
     layers = insides.choose_layers(backbone, options.layers)
     strangers = _strangers(options.strangers, material, console) if options.strangers else None
-    material = measured(material, console)
+    material = measured(material, console, keep=options.out is None)
     output = Output(options.out or material.run.report)
     with console.status("drawing the report"):
         values = numbers.split_figures(material)

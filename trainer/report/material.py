@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
-from classifier.errors import NotFound
 from classifier.photo.heatmap import bare, colour_map, overlay
 from classifier.photo.preprocessing import Photo, decode
 from classifier.quiet import quiet
-from classifier.registry.bundle import read_bundle
-from classifier.registry.manifest import MANIFEST_FILE, MODEL_FILE, Manifest
+from classifier.registry.manifest import Manifest
 from classifier.serving.model import Model
 from trainer.data.checks import CheckedPhotos, require_unchanged
 from trainer.data.layouts import SPLITS
@@ -26,8 +24,9 @@ from trainer.data.preparation import load_photos
 from trainer.data.source import TRAINING_LIMITS
 from trainer.evaluation.kept import keep_evaluations, kept_evaluations
 from trainer.evaluation.served import Evaluation, evaluate
+from trainer.export.served_bundle import ServedBundle, open_bundle
 from trainer.run.config import TrainingConfig
-from trainer.run.folder import RunFolder, clear_unfinished_bundle, open_run
+from trainer.run.folder import RunFolder, open_run
 from trainer.run.progress import counting
 
 TRAIN_PHOTOS = 5000
@@ -42,7 +41,7 @@ class Material:
 
     run: RunFolder
     config: TrainingConfig
-    manifest: Manifest
+    bundle: ServedBundle
     photos: CheckedPhotos
     truth: NDArray[np.int32]
     """Class number of every photo of the frame."""
@@ -50,10 +49,18 @@ class Material:
     """By split: the rows of the frame that were measured, in the order of the evaluation."""
     log: pd.DataFrame
     """A row an epoch."""
-    content: bytes
-    """The served file."""
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
     """By split: what the served file says; see `measured`."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """The bundle's."""
+        return self.bundle.manifest
+
+    @property
+    def content(self) -> bytes:
+        """The served file."""
+        return self.bundle.content
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -104,10 +111,8 @@ def gather(path: Path) -> Material:
         Corrupt: the bundle is damaged.
     """
     run, config = open_run(path)
-    clear_unfinished_bundle(run)
-    if not (run.bundle / MANIFEST_FILE).is_file():
-        raise NotFound(f"{path} has no bundle yet; `trainer export {path}` makes it.")
-    manifest = read_bundle(run.bundle)
+    bundle = open_bundle(run)
+    manifest = bundle.manifest
     photos = load_photos(run, config, manifest.input)
     split_of = photos.frame["split"].to_numpy()
     rows = {split: np.flatnonzero(split_of == split) for split in SPLITS if (split_of == split).any()}
@@ -116,13 +121,13 @@ def gather(path: Path) -> Material:
     require_unchanged(photos, np.sort(np.concatenate(list(rows.values()))))
     truth = class_targets(photos.frame["label"], manifest.labels, one_hot=False)
     log = pd.read_csv(run.log) if run.log.is_file() else pd.DataFrame()
-    return Material(run, config, manifest, photos, truth, rows, log, (run.bundle / MODEL_FILE).read_bytes())
+    return Material(run, config, bundle, photos, truth, rows, log)
 
 
-def measured(material: Material, console: Console) -> Material:
+def measured(material: Material, console: Console, *, keep: bool) -> Material:
     """Return the same with what the served file says of the photos of all splits.
 
-    It is kept in the run's folder: a second report of the same file on the same photos is quick.
+    With `keep` it is kept in the run's folder: a second report of the same file on the same photos is quick.
     """
     fingerprint = material.photos.fingerprint
     truth = {split: material.truth[rows] for split, rows in material.rows.items()}
@@ -136,5 +141,6 @@ def measured(material: Material, console: Console) -> Material:
         if split not in evaluations:
             with counting(console, f"evaluating {split} photos", len(rows)) as step:
                 evaluations[split] = evaluate(material.content, material.labels, source, rows, truth[split], step)
-    keep_evaluations(material.run, material.content, fingerprint, evaluations)
+    if keep:
+        keep_evaluations(material.run, material.content, fingerprint, evaluations)
     return replace(material, evaluations={split: evaluations[split] for split in material.rows})

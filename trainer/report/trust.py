@@ -119,14 +119,16 @@ def variants(material: Material, output: Output) -> Section:
     asked = measured.get(manifest.variant, {}).get("overridden")
     how = "it was asked for by name" if asked else "the fastest whose top-1 stays within the tolerance of float32's"
     photos = manifest.metrics.get("variants_measured_on")
+    bounds = _bounds(measured.get(manifest.variant, {}))
+    cpus = _cpus(manifest.metrics.get("latency_cpus", {}))
     return Section(
         title,
         (
             Paragraph(
                 f"The network was exported in several precisions; {manifest.variant} is served: {how}. Each is "
                 "compared with float32 on the same photos: agreement is how often it gives float32's label, the "
-                f"correlation that of its heatmaps with float32's. {_bounds(measured.get(manifest.variant, {}))}Time and memory "
-                f"are those of one photo on the exporting machine, {_cpus(manifest.metrics.get('latency_cpus', {}))}."
+                f"correlation that of its heatmaps with float32's. {bounds}Time and memory are those of one photo on "
+                f"the exporting machine, {cpus}."
             ),
             Table(
                 f"The exported files on {f'{photos} ' if photos else ''}validation photos",
@@ -161,4 +163,6 @@ def _bounds(row: Mapping[str, Any]) -> str:
 
 def _cpus(measured: Mapping[str, Any]) -> str:
     serving, every = measured.get("serving"), measured.get("all")
-    return f"as a function with {serving} CPU{'s' * (serving != 1)} serves, and with {every}" if serving else "all CPUs"
+    if serving is None:
+        return "with all its CPUs"
+    return f"as a function with {serving} CPU{'' if serving == 1 else 's'} serves, and with all {every}"

@@ -87,12 +87,17 @@ def test_an_older_bundle_has_a_card_too():
 
 def test_the_table_of_files_has_their_memory_and_names_those_that_failed(tmp_path):
     row = {"top_1": 0.9, "agreement": 1.0, "heatmap_correlation": 1.0, "latency_ms": 3.5, "bytes": 9_000_000}
-    variants = {"float32": {**row, "memory_bytes": 31_000_000}, "float16": row, "int8": {"failed": "[no] photo"}}
-    told = SimpleNamespace(manifest=_manifest("folder", variants=variants))
+    more = {"latency_all_cpus_ms": 1.9, "log_loss_increase": 0.012, "log_loss_increase_high": 0.03,
+            "top_1_loss_high": 0.021, "memory_bytes": 31_000_000}  # fmt: skip
+    variants = {"float32": {**row, **more}, "float16": row, "int8": {"failed": "[no] photo"}}
+    manifest = _manifest("folder", variants=variants, metrics={"latency_cpus": {"serving": 1, "all": 2}})
+    told = SimpleNamespace(manifest=manifest)
     section = trust.variants(told, Output(tmp_path))
     text = to_markdown("Report", [section])
-    assert "| float32 (served) | 90.0% | 100.0% | 1.000 | 3.5 | 9.0 | 31 |" in text
-    assert "| float16 | 90.0% | 100.0% | 1.000 | 3.5 | 9.0 | not measured |" in text
+    assert "| float32 (served) | 90.0% | +0.012 | 100.0% | 1.000 | 3.5 | 1.9 | 9.0 | 31 |" in text
+    assert "| float16 | 90.0% | not measured | 100.0% | 1.000 | 3.5 | not measured | 9.0 | not measured |" in text
+    assert "loses 2.1 points of top-1 and 0.030 in log-loss (95 % bounds of the paired differences)" in text
+    assert "as a function with 1 CPU serves, and with all 2." in text
     assert "- int8 could not be made: \\[no\\] photo" in text
     assert "| int8" not in text
     assert (tmp_path / "tables/variants.csv").is_file()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,20 +16,31 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from classifier.errors import InvalidRequest, NotFound
+from classifier.errors import Corrupt, InvalidRequest, NotFound
 from classifier.registry.bundle import read_bundle
 from classifier.registry.rules import Registry
 from classifier.storage.local import LocalStore
 from tests.support import photo_sets
+from trainer.commands.reporting import tell_of_former_report
 from trainer.evaluation.kept import keep_evaluations, kept_evaluations
 from trainer.evaluation.served import Evaluation
+from trainer.export import served_bundle
 from trainer.export.bundle import make_bundle
+from trainer.export.served_bundle import open_bundle
 from trainer.main import app
 from trainer.report import document, insides, making, material, page, publication
 from trainer.report.making import ReportOptions, make_report
 from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
 from trainer.run.files import write_json
-from trainer.run.folder import RunFolder, open_run, remove_report, start_run
+from trainer.run.folder import (
+    RunFolder,
+    clear_unfinished_bundle,
+    only_one,
+    open_run,
+    remove_report,
+    replace_bundle,
+    start_run,
+)
 from trainer.training import train
 
 MARKUP, JAPANESE, LONG = "<b>apple & $pie$", "寿司", "a_label_that_is_as_long_as_labels_get_" * 3
@@ -254,14 +267,64 @@ def test_a_publication_that_is_cut_short_leaves_the_bundle(reported, monkeypatch
     assert _files(reported / "bundle") == before
 
 
-def test_a_bundle_that_a_crash_left_between_two_names_is_taken_back(reported):
-    before = _files(reported / "bundle")
+def _stamps(folder: Path) -> dict[str, tuple[int, int]]:
+    """Name, inode and time of everything below a folder: any write to it shows."""
+    found = {path: path.stat() for path in folder.rglob("*")}
+    return {path.relative_to(folder).as_posix(): (stat.st_ino, stat.st_mtime_ns) for path, stat in found.items()}
+
+
+def test_reading_commands_beside_an_export_change_nothing(reported, tmp_path):
     run = RunFolder(reported)
-    run.bundle.rename(run.old_bundle)
-    run.new_bundle.mkdir(exist_ok=True)
-    assert material.gather(reported).manifest == read_bundle(run.bundle)
-    assert _files(run.bundle) == before
-    assert not run.old_bundle.exists() and not run.new_bundle.exists()
+    evaluate = ("evaluate", reported, "--split", "test", "--out", tmp_path / "tables")
+    others = ("evaluate", reported, "--strangers", reported.parent / "photos/train")
+    with only_one(run.path, run.config):
+        run.new_bundle.mkdir()
+        (run.new_bundle / "model.tflite").write_bytes(b"half")
+        try:
+            _change_nothing(reported, evaluate, others, ("report", reported, "--out", tmp_path / "mine"))
+            refused = CliRunner().invoke(app, ["report", str(reported)])
+            assert "Another `trainer` process works in" in str(refused.exception)
+            # Now it is put in place.
+            run.bundle.rename(run.old_bundle)
+            _change_nothing(reported, evaluate, others)
+            assert material.gather(reported).manifest == read_bundle(run.old_bundle)
+            assert (run.new_bundle / "model.tflite").is_file()
+        finally:
+            clear_unfinished_bundle(run)
+    assert (tmp_path / "mine/report.html").is_file()
+    assert material.gather(reported).bundle.folder == run.bundle
+
+
+def _change_nothing(run: Path, *commands: tuple[object, ...]) -> None:
+    before = _stamps(run)
+    for command in commands:
+        done = CliRunner().invoke(app, [*map(str, command)])
+        assert done.exit_code == 0, done.output
+        assert _stamps(run) == before, command
+
+
+def test_a_bundle_that_is_replaced_while_it_is_read_is_read_again(reported, tmp_path, monkeypatch):
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(reported / "bundle", run.bundle)
+    shutil.copytree(reported / "bundle", run.new_bundle)
+    manifest = read_bundle(run.new_bundle)
+    (run.new_bundle / "manifest.json").write_bytes(replace(manifest, created_by="kim").to_json())
+    read = []
+
+    def replaced_once(folder):
+        read.append(folder)
+        if len(read) == 1:
+            replace_bundle(run)
+        return read_bundle(folder)
+
+    monkeypatch.setattr(served_bundle, "read_bundle", replaced_once)
+    assert open_bundle(run).manifest.created_by == "kim"
+    assert len(read) == 2
+    # Damaged bytes are told, and not tried again.
+    (run.bundle / "model.tflite").write_bytes(b"damaged")
+    with pytest.raises(Corrupt, match=r"expected model\.tflite to have"):
+        open_bundle(run)
+    assert len(read) == 3
 
 
 def test_what_is_missing_is_said_as_by_evaluate(reported, tmp_path):
@@ -307,13 +370,29 @@ def test_the_page_escapes_all_that_it_is_given(tmp_path):
     assert making.PAGE == "report.html"
 
 
-def test_the_report_of_a_former_bundle_goes_but_its_choices_stay(tmp_path):
+def test_an_export_without_a_report_leaves_the_former_one_and_says_so(reported, capsys, monkeypatch):
+    """The report of the export's own end goes first; without one, the reader is told what it is about."""
+    before, bundle = _files(reported / "report"), _files(reported / "bundle")
+    made = []
+    monkeypatch.setattr("trainer.training.train.load_trained", lambda *_: None)
+    monkeypatch.setattr(
+        "trainer.export.bundle.make_bundle", lambda *_: made.append(1) or read_bundle(reported / "bundle")
+    )
+    app(["export", str(reported), "--no-report"], standalone_mode=False)
+    assert made and (_files(reported / "report"), _files(reported / "bundle")) == (before, bundle)
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"report.html tells of the bundle before this one; `trainer report {reported}` makes it anew" in said
+
+
+def test_the_report_of_a_former_bundle_goes_but_its_choices_stay(tmp_path, capsys):
     run = RunFolder(tmp_path)
     write_json(run.report_options, {"layers": ["a"], "photos": False, "licence": None})
     for name in ("evaluations.npz", "report.html", "model_card.md", "figures/a.png", "tables/a.csv"):
         (run.report / name).parent.mkdir(exist_ok=True)
         (run.report / name).touch()
     remove_report(run)
+    tell_of_former_report(run)
+    assert not capsys.readouterr().out
     assert set(_files(run.report)) == {"options.json", "evaluations.npz"}
     assert making.remembered(run).layers == ("a",)
 
