@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 
 from classifier.errors import PointerError
 from trainer.commands.data import datasets, download, samples
+from trainer.commands.grouping import GroupedCommand
 from trainer.commands.measuring import evaluate
 from trainer.commands.reporting import report
 from trainer.commands.training import export, train
@@ -42,7 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (train, tune, export, evaluate, report, datasets, download, samples):
-    app.command()(command)
+    app.command(cls=GroupedCommand)(command)
 
 
 def main() -> None:

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trainer.commands.options import RunArgument
+from trainer.commands.options import EXPORT, RunArgument
 from trainer.commands.screen import console, load_keras
 
 if TYPE_CHECKING:
     from trainer.run.folder import RunFolder
 
 ReportOption = Annotated[
-    bool, typer.Option(help="Publish a report with the bundle, photos included; see trainer report --help.")
+    bool,
+    typer.Option(
+        help="Publish a report with the bundle, photos included; see trainer report --help.", rich_help_panel=EXPORT
+    ),
 ]
 
 

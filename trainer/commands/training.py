@@ -9,17 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from classifier.errors import InvalidSetting
-from trainer.commands.options import (
-    CacheOption,
-    RunArgument,
-    RunOption,
-    ServingCpusOption,
-    StrangersOption,
-    ToleranceOption,
-    VariantOption,
-    WorkersOption,
-    training_options,
-)
+from trainer.commands.options import CacheOption, RunArgument, RunOption, WorkersOption, declared_options
 from trainer.commands.reporting import ReportOption, tell_of_former_report, write_report
 from trainer.commands.screen import console, load_keras, print_result
 from trainer.run.config import ExportOptions, TrainingConfig
@@ -29,14 +19,11 @@ if TYPE_CHECKING:
     from trainer.run.folder import RunFolder
 
 
-@training_options
+@declared_options
 def train(
     run: RunOption,
     config: TrainingConfig,
-    tolerance: ToleranceOption = 0.005,
-    variant: VariantOption = None,
-    serving_cpus: ServingCpusOption = 1,
-    strangers: StrangersOption = None,
+    options: ExportOptions,
     cache_gb: CacheOption = None,
     workers: WorkersOption = None,
     report: ReportOption = True,
@@ -56,8 +43,8 @@ def train(
     from trainer.data.ood_photos import require_folder
     from trainer.run.folder import RunFolder, only_one, start_run
 
-    if strangers is not None:
-        require_folder(strangers)
+    if options.strangers is not None:
+        require_folder(options.strangers)
     cache_bytes = None if cache_gb is None else int(cache_gb * 1e9)
     place = read_workers() if config.compute.distribution == "multi-worker" else ALONE
     if not place.chief:
@@ -65,7 +52,6 @@ def train(
         return
     with only_one(run, RunFolder(run).config):
         folder = start_run(run, config, overwrite=overwrite)
-        options = ExportOptions(tolerance, variant, strangers, serving_cpus)
         _train(folder, config, place, options, cache_bytes, workers, report=report)
 
 
@@ -122,12 +108,10 @@ def _load(place: Workers) -> None:
             join_workers()
 
 
+@declared_options
 def export(
     run: RunArgument,
-    tolerance: ToleranceOption = 0.005,
-    variant: VariantOption = None,
-    serving_cpus: ServingCpusOption = 1,
-    strangers: StrangersOption = None,
+    options: ExportOptions,
     report: ReportOption = True,
 ) -> None:
     """Make a run's bundle again from its best checkpoint.
@@ -145,10 +129,9 @@ def export(
         if bundle.backend() != bundle.EXPORTING_BACKEND:
             raise InvalidSetting(f"Expected KERAS_BACKEND=tensorflow for the export; received {bundle.backend()}.")
         trained = train.load_trained(folder, config)
-        options = ExportOptions(tolerance, variant, strangers, serving_cpus)
         manifest = bundle.make_bundle(trained, config, folder, console(), options)
         print_result(manifest, folder.bundle)
         if report:
-            write_report(folder, strangers)
+            write_report(folder, options.strangers)
         else:
             tell_of_former_report(folder)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from trainer.commands.options import CacheOption, WorkersOption, training_options
+from trainer.commands.options import SEARCH, CacheOption, WorkersOption, declared_options
 from trainer.commands.screen import console, load_keras
 from trainer.run.config import TrainingConfig
 
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+searched = functools.partial(typer.Option, rich_help_panel=SEARCH)
+"""An option of the search alone."""
 
 
-@training_options
+@declared_options
 def tune(
     config: TrainingConfig,
     run: Annotated[
@@ -23,23 +26,25 @@ def tune(
     ] = None,
     search: Annotated[
         Literal["random", "hyperband", "bayesian"],
-        typer.Option(help="random, hyperband (most trials are short) or bayesian (learns where to look)."),
+        searched(help="random, hyperband (most trials are short) or bayesian (learns where to look)."),
     ] = "random",
     parameters: Annotated[
-        str, typer.Option(help="What is searched, such as learning_rate,dropout. Default: all of the head.")
+        str,
+        searched(help="What is searched, such as learning_rate,dropout. Default: all of the head."),
     ] = "",
     fine_tune: Annotated[
-        bool, typer.Option("--fine-tune", help="Train the backbone in each trial and search its parameters too.")
+        bool,
+        searched(
+            "--fine-tune",
+            help="Train the backbone in each trial and search its parameters too.",
+            rich_help_panel=SEARCH,
+        ),
     ] = False,
-    show_space: Annotated[bool, typer.Option("--show-space", help="Show what would be searched, and end.")] = False,
-    max_trials: Annotated[int, typer.Option(help="At most; more later continue the search.", min=1)] = 30,
-    time_budget: Annotated[
-        str | None, typer.Option(help="No trial is begun after it, such as 90s, 30m, 2h or 90.")
-    ] = None,
-    keep: Annotated[int, typer.Option(help="Checkpoints that stay: of the best trials.", min=1)] = 3,
-    worker_timeout: Annotated[
-        float, typer.Option(help="Seconds without a sign after which a worker is lost.", min=1)
-    ] = 60,
+    show_space: Annotated[bool, searched("--show-space", help="Show what would be searched, and end.")] = False,
+    max_trials: Annotated[int, searched(help="Trials at most; more later continue the search.", min=1)] = 30,
+    time_budget: Annotated[str | None, searched(help="No trial is begun after it: 90s, 30m, 2h or 90.")] = None,
+    keep: Annotated[int, searched(help="Checkpoints that stay: of the best trials.", min=1)] = 3,
+    worker_timeout: Annotated[float, searched(help="Seconds without a sign after which a worker is lost.", min=1)] = 60,
     cache_gb: CacheOption = None,
     workers: WorkersOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again if the folder is in use.")] = False,

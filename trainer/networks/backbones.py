@@ -19,6 +19,7 @@ from keras import layers
 from classifier.errors import InvalidRequest, NotFound, Unavailable
 from classifier.registry.manifest import InputSpec
 from trainer.compute.strategy import arithmetic
+from trainer.networks.presets import PRESETS, Preset
 from trainer.run.config import NetworkConfig, Precision
 
 BACKBONE = "backbone"
@@ -28,20 +29,21 @@ BASE_CNN_BLOCKS = ((32, 1), (64, 2), (96, 2), (128, 2))
 
 @dataclass(frozen=True)
 class Architecture:
-    """One kind of backbone, with the input size and the training schedule that suit it."""
+    """One kind of backbone."""
 
     name: str
-    input_size: int
     scaling: Callable[[Any], Any]
     """From uint8 pixels (0..255, RGB) to what its weights expect."""
     build: Callable[[NetworkConfig, tuple[int, int, int]], keras.Model]
     pretrained: bool = True
     """Whether weights for it exist; otherwise it is trained from scratch."""
-    fine_tune_layers: int = 30
-    fine_tune_epochs: int = 12
-    fine_tune_learning_rate: float = 1e-4
     zoom: float = 0.3
     """Share of a side that augmentation may cut off."""
+
+    @property
+    def preset(self) -> Preset:
+        """Its input size and training schedule."""
+        return PRESETS[self.name]
 
 
 def architecture(name: str) -> Architecture:
@@ -76,7 +78,7 @@ def build_backbone(
         raise InvalidRequest(f"There are no ImageNet weights for {kind.name}; use --weights none.")
     if config.alpha != 1.0 and config.architecture not in ("mobilenet", "mobilenet_v2"):
         raise InvalidRequest(f"--alpha is for mobilenet and mobilenet_v2; received it with {kind.name}.")
-    side = config.image_size or kind.input_size
+    side = config.image_size or kind.preset.input_size
     try:
         with arithmetic(precision):
             core = kind.build(config if load_weights else replace(config, weights="none"), (side, side, 3))
@@ -207,25 +209,19 @@ def _caffe(image: Any) -> Any:
 ARCHITECTURES = {
     kind.name: kind
     for kind in (
-        Architecture(
-            "base_cnn", 96, _symmetric, _base_cnn, pretrained=False,
-            fine_tune_layers=-1, fine_tune_epochs=45, fine_tune_learning_rate=2e-3, zoom=0.0,
-        ),
-        Architecture("mobilenet", 224, _symmetric, _application("MobileNet")),
-        Architecture("mobilenet_v2", 224, _symmetric, _application("MobileNetV2")),
-        Architecture("resnet50", 224, _caffe, _application("ResNet50")),
-        Architecture(
-            "inception_v3", 299, _symmetric, _application("InceptionV3"),
-            fine_tune_epochs=10, fine_tune_learning_rate=2e-4,
-        ),
-        Architecture("xception", 299, _symmetric, _application("Xception")),
+        Architecture("base_cnn", _symmetric, _base_cnn, pretrained=False, zoom=0.0),
+        Architecture("mobilenet", _symmetric, _application("MobileNet")),
+        Architecture("mobilenet_v2", _symmetric, _application("MobileNetV2")),
+        Architecture("resnet50", _caffe, _application("ResNet50")),
+        Architecture("inception_v3", _symmetric, _application("InceptionV3")),
+        Architecture("xception", _symmetric, _application("Xception")),
     )
-}  # fmt: skip
+}
 
 
 def input_spec(config: NetworkConfig) -> InputSpec:
     """Return the size and resize rule of a network's input."""
     from trainer.networks import backbones
 
-    side = config.image_size or backbones.architecture(config.architecture).input_size
+    side = config.image_size or backbones.architecture(config.architecture).preset.input_size
     return InputSpec(width=side, height=side, resize=config.resize)

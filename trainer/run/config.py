@@ -1,4 +1,7 @@
-"""Everything that decides what a training run does, as one frozen object that is kept with the run."""
+"""Everything that decides what a training run does, as one frozen object that is kept with the run.
+
+Each option is declared here, once; see `trainer.run.declarations`.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,12 @@ import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from classifier.errors import InvalidSetting
 from classifier.registry.manifest import Resize
+from trainer.networks.presets import PRESETS, by_architecture
+from trainer.run.declarations import Option, declared
 
 Optimizer = Literal["adam", "adamw", "sgd"]
 LearningRateSchedule = Literal["cosine", "constant"]
@@ -25,115 +30,111 @@ LARGEST_SEED = 2**32 - 1
 LARGEST_HEAD = 2
 """Most hidden layers."""
 SMALLEST_RATE = 1e-8
-LIMITS: dict[str, tuple[float, float]] = {
-    "validation_share": (0.01, 0.5), "test_share": (0.01, 0.5), "max_rejected": (0, 1), "seed": (0, LARGEST_SEED),
-    "first_classes": (2, math.inf), "random_classes": (2, math.inf), "max_per_class": (1, math.inf),
-    "image_size": (32, 1024), "alpha": (0.05, 4), "dropout": (0, 0.95), "hidden": (1, math.inf),
-    "head_epochs": (1, math.inf), "head_learning_rate": (SMALLEST_RATE, math.inf), "head_decay": (0, math.inf),
-    "head_views": (1, 32), "fine_tune_epochs": (0, math.inf), "fine_tune_learning_rate": (SMALLEST_RATE, math.inf),
-    "fine_tune_layers": (-1, math.inf), "batch_size": (1, math.inf), "patience": (1, math.inf),
-    "augmentation_strength": (0, 3), "layer_decay": (0.01, 1), "label_smoothing": (0, 0.5), "mixup": (0, 2),
-    "average_epochs": (0, 100),
-}  # fmt: skip
-"""Smallest and largest values of the options that are numbers; of `hidden`, of each of its."""
+SEED = Option("Of splits, weights, order and augmentation.", 0, LARGEST_SEED)
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Which photos, and how they are split."""
 
-    dataset: str
-    data_dir: str
-    csv: str | None = None
-    image_column: str = "image_path"
-    label_column: str = "label"
-    split_column: str = "split"
-    validation_share: float = 0.1
-    """Share of the training photos that is held back for choosing checkpoints and variants."""
-    test_share: float = 0.2
-    """Share of all photos held out for the final figures, where the data set has no test photos of its own."""
-    seed: int = 7
-    max_rejected: float = 0.1
-    """Largest share of listed photos that may be rejected before the run stops."""
-    classes: tuple[str, ...] = ()
-    """Only these labels; empty means all. At most one of `classes`, `first_classes` and `random_classes` is given."""
-    first_classes: int | None = None
-    """Only the first labels in alphabetical order."""
-    random_classes: int | None = None
-    """Only as many labels, drawn with `seed`."""
-    max_per_class: int | None = None
-    """At most as many photos of each class in each split, drawn with `seed`."""
+    dataset: Annotated[str, Option("food-101, dog-breed, folder or csv.")]
+    data_dir: Annotated[str, Option("Folder of the photos, or gs://bucket/folder.")]
+    csv: Annotated[str | None, Option("The table of --dataset csv.", path=True)] = None
+    image_column: Annotated[str, Option("Column of paths (csv).")] = "image_path"
+    label_column: Annotated[str, Option("Column of labels (csv).")] = "label"
+    split_column: Annotated[str, Option("Column of splits, if there is one (csv).")] = "split"
+    # At most one of the next three is given.
+    classes: Annotated[tuple[str, ...], Option("Only these labels, such as pizza,ramen.")] = ()
+    first_classes: Annotated[int | None, Option("Only the first labels, sorted.", 2)] = None
+    random_classes: Annotated[int | None, Option("Only so many labels, by --seed.", 2)] = None
+    max_per_class: Annotated[int | None, Option("Most photos a class and split, by --seed.", 1)] = None
+    validation_share: Annotated[
+        float, Option("Held back from training, to choose checkpoints and variants by.", 0.01, 0.5)
+    ] = 0.1
+    test_share: Annotated[float, Option("Held out for the figures where the data has no test photos.", 0.01, 0.5)] = 0.2
+    max_rejected: Annotated[float, Option("Largest share of unusable photos.", 0, 1)] = 0.1
+    seed: Annotated[int, SEED] = 7
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
     """Which network."""
 
-    architecture: str = "xception"
-    weights: str = "imagenet"
-    """``imagenet``, ``none`` (train from scratch) or a weights file."""
-    image_size: int | None = None
-    """Side of the square input in pixels; None means the architecture's own."""
-    resize: Resize = "stretch"
-    alpha: float = 1.0
-    """Width multiplier of the MobileNets."""
-    backbone_layer: str | None = None
-    """Inner layer at which the backbone is cut; None keeps all of it."""
-    hidden: tuple[int, ...] = ()
-    """Widths of the head's hidden dense layers, none to two."""
-    dropout: float = 0.2
+    architecture: Annotated[str, Option(f"{', '.join(PRESETS)}.")] = "xception"
+    weights: Annotated[str, Option("imagenet, none (from scratch) or a weights file.")] = "imagenet"
+    image_size: Annotated[
+        int | None, Option("Side of the square input in pixels.", 32, 1024, default=by_architecture("input_size"))
+    ] = None
+    resize: Annotated[Resize, Option("stretch, or crop around the centre.")] = "stretch"
+    alpha: Annotated[float, Option("Width multiplier of the MobileNets.", 0.05, 4)] = 1.0
+    backbone_layer: Annotated[
+        str | None, Option("Cut the backbone at this inner layer, such as mixed8.", default="all of it")
+    ] = None
+    hidden: Annotated[
+        tuple[int, ...], Option("Widths of up to two hidden dense layers, such as 256,128.", 1, most=LARGEST_HEAD)
+    ] = ()
+    dropout: Annotated[float, Option("Before each dense layer.", 0, 0.95)] = 0.2
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
     """How it is trained."""
 
-    head_epochs: int = 100
-    head_learning_rate: float | None = None
-    """None means 3e-4, and for SGD a hundred times that."""
-    head_decay: float | None = None
-    """L2 of the head's kernels; None means one that suits the size of a pretrained backbone's features, and 1e-4 from
-    scratch."""
-    fine_tune_epochs: int | None = None
-    """None means the architecture's own."""
-    fine_tune_learning_rate: float | None = None
-    """None means the architecture's own, and for SGD a hundred times that."""
-    fine_tune_layers: int | None = None
-    """How many of the backbone's last layers are fine-tuned; -1 means all, None the architecture's own."""
-    batch_size: int = 32
-    patience: int = 10
-    augment: bool = True
-    augmentation_strength: float = 1.0
-    """Multiplies the angles, distances, zoom and contrasts of the augmentation; 0 leaves the flips."""
-    head_views: int = 1
-    """Views of each training photo in the head's phase: the photo itself and `head_views` - 1 augmented ones."""
-    optimizer: Optimizer = "adam"
-    learning_rate_schedule: LearningRateSchedule = "cosine"
-    """Of fine-tuning."""
-    layer_decay: float = 1.0
-    """Discriminative learning rates: what the rate is multiplied by from one stage of fine-tuned layers (those with
-    outputs of one size) to the one below it; 1 trains all with the same rate."""
-    label_smoothing: float = 0.0
-    mixup: float = 0.0
-    """Parameter alpha of mixup's Beta distribution in fine-tuning (Zhang et al. 2018); 0 is none."""
-    average_epochs: float = 0.0
-    """Time constant in epochs of the exponential moving average of the weights that fine-tuning validates and keeps; 0
-    keeps the weights themselves."""
-    seed: int = 7
+    head_epochs: Annotated[int, Option("Epochs of the head at most, on cached features.", 1)] = 100
+    head_learning_rate: Annotated[
+        float | None, Option("Of the head alone.", SMALLEST_RATE, default="3e-4, with sgd 0.03")
+    ] = None
+    head_decay: Annotated[
+        float | None,
+        Option("L2 of the head's kernels.", 0, default="by the size of the features; from scratch 1e-4"),
+    ] = None
+    head_views: Annotated[int, Option("Views of each photo that the head sees: itself and augmented ones.", 1, 32)] = 1
+    fine_tune_epochs: Annotated[
+        int | None, Option("Epochs at most; 0 trains the head only.", 0, default=by_architecture("fine_tune_epochs"))
+    ] = None
+    fine_tune_learning_rate: Annotated[
+        float | None,
+        Option(
+            "Of fine-tuning, at its highest.",
+            SMALLEST_RATE,
+            default=f"{by_architecture('fine_tune_learning_rate')}; with sgd 100 times it",
+        ),
+    ] = None
+    fine_tune_layers: Annotated[
+        int | None, Option("Last layers to fine-tune, -1 for all.", -1, default=by_architecture("fine_tune_layers"))
+    ] = None
+    learning_rate_schedule: Annotated[LearningRateSchedule, Option("Of fine-tuning: cosine or constant.")] = "cosine"
+    layer_decay: Annotated[
+        float, Option("Rate of a stage of fine-tuned layers relative to that of the next one.", 0.01, 1)
+    ] = 1.0
+    optimizer: Annotated[Optimizer, Option("adam, adamw or sgd.")] = "adam"
+    label_smoothing: Annotated[float, Option("Share of the target given to all.", 0, 0.5)] = 0.0
+    mixup: Annotated[float, Option("Alpha of mixup (Zhang et al. 2018) while fine-tuning; 0: none.", 0, 2)] = 0.0
+    average_epochs: Annotated[
+        float,
+        Option("Average the weights over about so many epochs while fine-tuning; 0: no.", 0, 100),
+    ] = 0.0
+    batch_size: Annotated[int, Option("Photos a batch.", 1)] = 32
+    patience: Annotated[int, Option("Epochs without gain before a phase stops.", 1)] = 10
+    augment: Annotated[bool, Option("Flip, rotate, shift and change contrast while training.")] = True
+    augmentation_strength: Annotated[
+        float, Option("Multiplies angles, distances, zoom and contrasts; 0 leaves the flips.", 0, 3)
+    ] = 1.0
+    seed: Annotated[int, SEED] = 7
 
 
 @dataclass(frozen=True)
 class ComputeConfig:
     """On what it is trained, as far as that changes the numbers."""
 
-    precision: Precision = "float32"
-    """Of the layers' arithmetic; weights, pooling and head stay float32."""
-    jit_compile: bool = False
-    """Whether XLA compiles the training step."""
-    distribution: Distribution = "none"
-    """How a batch is shared out: over one machine's devices (``data-parallel`` is `keras.distribution.DataParallel`,
-    for JAX; ``mirrored`` is `tf.distribute.MirroredStrategy`), or over those of several processes (``multi-worker``,
-    for JAX; see `trainer.compute.processes`)."""
+    precision: Annotated[Precision, Option("Of the layers' arithmetic: float32, mixed_float16 or mixed_bfloat16.")] = (
+        "float32"
+    )
+    jit_compile: Annotated[bool, Option("Compile the training step with XLA.")] = False
+    distribution: Annotated[
+        Distribution,
+        Option("Share batches out: none, mirrored (TensorFlow), data-parallel or multi-worker (JAX)."),
+    ] = "none"
 
 
 @dataclass(frozen=True)
@@ -181,14 +182,19 @@ class TrainingConfig:
 class ExportOptions:
     """How a trained network becomes a bundle: not part of the run, whose bundle can be made again with others."""
 
-    tolerance: float = 0.005
-    """Share of top-1 that the served file may lose against float32."""
-    variant: VariantName | None = None
-    """The file to be served, whatever it measures; None chooses the fastest within the tolerance."""
-    strangers: Path | None = None
-    """Folder of photos of something else, by which the way to tell them is chosen."""
-    serving_cpus: int = 1
-    """CPUs of the function that will serve; latency is measured with its threads."""
+    tolerance: Annotated[
+        float, Option("Share of top-1 that the served file may lose against float32 on the validation photos.", 0, 1)
+    ] = 0.005
+    variant: Annotated[
+        VariantName | None,
+        Option("Serve this file: float32, float16, int8-dynamic or int8.", default="the fastest within the tolerance"),
+    ] = None
+    serving_cpus: Annotated[
+        int, Option("CPUs of the function that will serve: by them the fastest file is chosen.", 1)
+    ] = 1
+    strangers: Annotated[
+        Path | None, Option("Folder of photos of something else, by which the unknown are told best.", path=True)
+    ] = None
 
 
 SECTIONS: dict[str, type[Any]] = {
@@ -207,51 +213,50 @@ def _read(section: str, kind: type[Any], plain: Any) -> Any:
     """
     if not isinstance(plain, Mapping):
         raise InvalidSetting(f"Expected {section} to be an object; received {_shown(plain)}.")
-    hints = typing.get_type_hints(kind)
-    _require_known(f"an option of {section}", plain, hints)
-    missing = [option.name for option in fields(kind) if option.default is MISSING and option.name not in plain]
+    known = {each.name: each for each in declared(kind)}
+    _require_known(f"an option of {section}", plain, known)
+    missing = [each.name for each in known.values() if each.default is MISSING and each.name not in plain]
     if missing:
         raise InvalidSetting(f"Expected {section}.{missing[0]}; it is missing.")
     values = {}
     for name, value in plain.items():
-        limits = LIMITS.get(name, (-math.inf, math.inf))
-        if not _fits(value, hints[name], limits) or (name == "hidden" and len(value) > LARGEST_HEAD):
-            raise InvalidSetting(
-                f"Expected {section}.{name} to be {_expected(hints[name], limits)}; received {_shown(value)}."
-            )
+        if not _fits(value, known[name].hint, known[name].option):
+            expected = _expected(known[name].hint, known[name].option)
+            raise InvalidSetting(f"Expected {section}.{name} to be {expected}; received {_shown(value)}.")
         values[name] = tuple(value) if isinstance(value, list) else value
     return kind(**values)
 
 
-def _fits(value: Any, hint: Any, limits: tuple[float, float]) -> bool:
-    """Return whether a JSON value is of a type, and its numbers within the limits."""
+def _fits(value: Any, hint: Any, option: Option) -> bool:
+    """Return whether a JSON value is of a type, and its numbers within the option's limits."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is types.UnionType:
-        return any(_fits(value, each, limits) for each in inner)
+        return any(_fits(value, each, option) for each in inner)
     if origin is Literal:
         return isinstance(value, str) and value in inner
     if origin is tuple:
-        return isinstance(value, list | tuple) and all(_fits(each, inner[0], limits) for each in value)
+        few = isinstance(value, list | tuple) and (option.most is None or len(value) <= option.most)
+        return few and all(_fits(each, inner[0], option) for each in value)
     if hint in (int, float):
         kinds = (int, float) if hint is float else (int,)
         number = isinstance(value, kinds) and not isinstance(value, bool)
-        return number and math.isfinite(value) and limits[0] <= value <= limits[1]
+        return number and math.isfinite(value) and option.low <= value <= option.high
     return isinstance(value, hint)
 
 
-def _expected(hint: Any, limits: tuple[float, float]) -> str:
+def _expected(hint: Any, option: Option) -> str:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is types.UnionType:
-        return " or ".join(_expected(each, limits) for each in inner)
+        return " or ".join(_expected(each, option) for each in inner)
     if origin is Literal:
         return f"one of {', '.join(inner)}"
     if origin is tuple:
-        return "a list of labels" if inner[0] is str else f"a list of up to {LARGEST_HEAD} widths"
+        return "a list of labels" if inner[0] is str else f"a list of up to {option.most} widths"
     if hint in (int, float):
-        low, high = limits
         what = "a whole number" if hint is int else "a number"
-        between = f" from {low:g} to {high:.10g}" if math.isfinite(high) else f" of at least {low:g}"
-        return what + (between if math.isfinite(low) else "")
+        if math.isfinite(option.high):
+            return f"{what} from {option.low:g} to {option.high:.10g}"
+        return f"{what} of at least {option.low:g}" if math.isfinite(option.low) else what
     return {str: "a text", bool: "true or false"}.get(hint, "null")
 
 

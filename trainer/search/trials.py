@@ -166,7 +166,7 @@ class TrainingRunner:
         """Train one network."""
         kind = backbones.architecture(config.network.architecture)
         asked = config.schedule.fine_tune_epochs
-        epochs = math.ceil(share * (kind.fine_tune_epochs if asked is None else asked))
+        epochs = math.ceil(share * (kind.preset.fine_tune_epochs if asked is None else asked))
         config = replace(config, schedule=replace(config.schedule, fine_tune_epochs=epochs))
         run = _TrialRun(
             self.folder.work(number, self.worker), self.folder.photos.features if self.share_features else None

@@ -89,11 +89,11 @@ def train_backbone(
     """Train the backbone's last layers, or all of them from scratch, and the head; call it in the strategy's scope."""
     schedule, kind = config.schedule, backbones.architecture(config.network.architecture)
     scratch = backbones.from_scratch(config.network)
-    epochs = chosen(schedule.fine_tune_epochs, kind.fine_tune_epochs)
+    epochs = chosen(schedule.fine_tune_epochs, kind.preset.fine_tune_epochs)
     if epochs == 0:
         state.finish(phase)
         return
-    wanted = -1 if scratch else chosen(schedule.fine_tune_layers, kind.fine_tune_layers)
+    wanted = -1 if scratch else chosen(schedule.fine_tune_layers, kind.preset.fine_tune_layers)
     count = backbones.set_trainable_layers(networks.backbone, wanted, scratch=scratch)
     training = data.shuffled()
     augmentation = None
@@ -161,7 +161,7 @@ def _fine_tuning_optimizer(
     config: TrainingConfig, whole: keras.Model, backbone: keras.Model, steps: int, epochs: int
 ) -> keras.optimizers.Optimizer:
     schedule, kind = config.schedule, backbones.architecture(config.network.architecture)
-    usual = kind.fine_tune_learning_rate * optimizers.RATE_FACTORS[schedule.optimizer]
+    usual = kind.preset.fine_tune_learning_rate * optimizers.RATE_FACTORS[schedule.optimizer]
     rates = optimizers.learning_rates(
         chosen(schedule.fine_tune_learning_rate, usual), epochs, steps // epochs,
         warm_up=True, schedule=schedule.learning_rate_schedule,

@@ -7,12 +7,10 @@ import math
 from pathlib import Path
 
 import pytest
-import typer
 
 from classifier.errors import InvalidSetting, Refused
 from trainer.commands.options import read_config
-from trainer.main import app
-from trainer.run.config import LIMITS, DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
 from trainer.run.folder import open_run, start_run
 
 CONFIG = TrainingConfig(
@@ -98,14 +96,3 @@ def test_a_runs_configuration_is_read_as_strictly(tmp_path):
     run.config.write_text(json.dumps(plain))
     with pytest.raises(Refused, match=r"Expected data.dataset; it is missing"):
         open_run(tmp_path)
-
-
-def test_the_files_limits_are_those_of_the_command_line():
-    command = typer.main.get_command(app).commands["train"]
-    asked = {parameter.name: parameter for parameter in command.params if parameter.name in LIMITS}
-    ranges = {
-        name: (-math.inf if option.min is None else option.min, math.inf if option.max is None else option.max)
-        for name, option in asked.items()
-    }
-    # --hidden is a text there.
-    assert ranges == {**LIMITS, "hidden": (-math.inf, math.inf)}
