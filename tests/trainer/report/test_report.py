@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import re
 import shutil
@@ -124,6 +126,8 @@ def test_the_page_needs_nothing_but_itself(reported):
     assert not re.search(r"url\(|@import|//", text.split("</style>")[0].replace("</", ""))
     (policy,) = [tag["content"] for tag in seen.all("meta") if tag.get("http-equiv") == "Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; img-src data:;")
+    script = text.rpartition("<script>")[2].partition("</script>")[0]
+    assert f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in policy
 
 
 def test_labels_are_text_whatever_they_hold(reported):
