@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import tempfile
+import warnings
 from typing import NoReturn
 
 import typer
@@ -52,6 +53,8 @@ def main() -> None:
     So do errors of the system, such as a full disk; what is left is a traceback: a fault of this program.
     """
     arguments = sys.argv[1:] or ["--help"]
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # they are about libraries, not about what the user gave
     try:
         code = app(arguments, prog_name="trainer", standalone_mode=False)
     except PointerError as error:

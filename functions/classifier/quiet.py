@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from classifier.errors import PointerError
+
 
 @contextmanager
 def quiet(*, tell_on_error: bool = False) -> Iterator[None]:
@@ -16,7 +18,7 @@ def quiet(*, tell_on_error: bool = False) -> Iterator[None]:
     For commands, not for a server: the descriptor belongs to the whole process.
 
     Args:
-        tell_on_error: whether it is passed on when the block raises.
+        tell_on_error: whether it is passed on when the block raises what nobody expected.
     """
     sys.stderr.flush()
     kept = os.dup(2)
@@ -24,8 +26,8 @@ def quiet(*, tell_on_error: bool = False) -> Iterator[None]:
         os.dup2(said.fileno(), 2)
         try:
             yield
-        except BaseException:
-            if tell_on_error:
+        except Exception as error:
+            if tell_on_error and not isinstance(error, PointerError):
                 said.seek(0)
                 os.write(kept, said.read())
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ def console(*, err: bool = False) -> Any:
 
 
 def load_keras(*, start: bool = True) -> None:
-    """Import Keras and its backend without the remarks that TensorFlow prints before its log level is read.
+    """Import Keras and its backend, and keep TensorFlow's remarks from the screen.
+
+    It remarks on being loaded, and on functions that are traced anew for another network; its errors are shown.
 
     Args:
         start: whether the backend begins to compute, which has to wait where several processes have to meet first.
     """
     from classifier.quiet import quiet
 
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     with quiet(tell_on_error=True):
         import keras
 

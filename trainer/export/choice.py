@@ -133,8 +133,8 @@ class Choice:
         points = max(variant.comparison.top_1_resolved for variant in named) * 100
         nats = max(variant.comparison.log_loss_resolved for variant in named)
         return (
-            f"{photos} photos tell a loss of {points:.1f} points of top-1, or of {nats:.3f} in log-loss, from chance; "
-            "a smaller one may pass."
+            f"On {photos} photos a loss of less than {points:.1f} points of top-1, or of {nats:.3f} in log-loss, "
+            "cannot be told from chance."
         )
 
 

@@ -11,7 +11,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -176,6 +176,24 @@ class TrainingConfig:
                 if before != after:
                     lines.append(f"{section.name}.{option.name}: {before!r}, then {after!r}")
         return lines
+
+    def is_prolonged_by(self, other: TrainingConfig) -> bool:
+        """Return whether another configuration asks for this training and more: epochs of fine-tuning, or patience."""
+        schedule = replace(
+            self.schedule, fine_tune_epochs=other.schedule.fine_tune_epochs, patience=other.schedule.patience
+        )
+        return (
+            replace(self, schedule=schedule) == other
+            and other.fine_tune_epochs() >= self.fine_tune_epochs()
+            and other.schedule.patience >= self.schedule.patience
+        )
+
+    def fine_tune_epochs(self) -> int:
+        """Return how many epochs are fine-tuned at most: those asked for, or the architecture's own."""
+        asked = self.schedule.fine_tune_epochs
+        if asked is not None or self.network.architecture not in PRESETS:
+            return asked or 0
+        return PRESETS[self.network.architecture].fine_tune_epochs
 
 
 @dataclass(frozen=True)

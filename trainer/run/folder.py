@@ -113,9 +113,10 @@ class RunFolder:
 
 
 def start_run(path: Path, config: TrainingConfig, *, overwrite: bool = False) -> RunFolder:
-    """Return a new run's folder, or the folder of the same run that was interrupted.
+    """Return a new run's folder, or the folder of the same run that was interrupted, or is to be trained on.
 
-    A configuration that failed before its photos were accepted is replaced by the next one.
+    A configuration that failed before its photos were accepted is replaced by the next one, and one that has been
+    trained by one that only asks for more.
 
     Args:
         path: the folder.
@@ -127,13 +128,18 @@ def start_run(path: Path, config: TrainingConfig, *, overwrite: bool = False) ->
     """
     run = RunFolder(path)
     if run.config.is_file():
-        differences = _read_config(run).differences(config)
+        former = _read_config(run)
+        differences = former.differences(config)
         if not overwrite and not differences:
             return run
         if not overwrite and run.has_begun():
+            if former.is_prolonged_by(config) and _can_be_prolonged(run):
+                write_json(run.config, config.to_json())
+                return run
             raise Refused(
                 f"{path} holds a run with another configuration ({'; '.join(differences)}). "
-                "Give another --run folder, the same options to resume it, or --overwrite to start again."
+                "Give another --run folder, the same options to resume it, more --fine-tune-epochs or --patience to "
+                "train on, or --overwrite to start again."
             )
         if overwrite:
             _clear(run)
@@ -238,6 +244,12 @@ def clear_unfinished_bundle(run: RunFolder) -> None:
         run.old_bundle.rename(run.bundle)
     for folder in (run.old_bundle, run.new_bundle):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _can_be_prolonged(run: RunFolder) -> bool:
+    """Return whether a run has kept what it takes to train on; the first versions removed it when they were done."""
+    state = read_json(run.state) if run.state.is_file() else {}
+    return not state.get("finished") or "planned" in state
 
 
 def _read_config(run: RunFolder) -> TrainingConfig:

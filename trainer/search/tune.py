@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -166,7 +163,7 @@ def work(oracle: Any, name: str, search: Search, runner: Runner, lines: TrialLin
             done = saved
         else:
             signs = signs_of_life(oracle, trial, search.options.lost_after / 6)
-            with lines.running(number(trial)), signs, _without_remarks():
+            with lines.running(number(trial)), signs:
                 done = _run(trial, name, search, runner)
             lines.show(done)
         if done.figures:
@@ -215,21 +212,6 @@ def _run(trial: Any, name: str, search: Search, runner: Runner) -> Trial:
             search.folder.keep(done, search.options.keep)
     runner.clear(done.number)
     return saved or done
-
-
-@contextmanager
-def _without_remarks() -> Iterator[None]:
-    """Hold back TensorFlow's remark that functions are traced again and again: each trial has a network of its own."""
-    logger = logging.getLogger("tensorflow")
-
-    def other(record: logging.LogRecord) -> bool:
-        return "retracing" not in record.getMessage()
-
-    logger.addFilter(other)
-    try:
-        yield
-    finally:
-        logger.removeFilter(other)
 
 
 def _lead(oracle: LastingOracle, role: Role, options: SearchOptions, lines: TrialLines, console: Console) -> None:

@@ -45,6 +45,8 @@ class TrainingState:
         self.best: dict[str, Any] | None = None
         self.last: dict[str, Any] | None = None
         self.finished: list[str] = []
+        self.planned: dict[str, list[int]] = {}
+        """Most epochs, and the patience, that the finished phases were trained with."""
         self.head_decay: float | None = None
         """L2 of the head's kernels, from when it is known."""
         self._read()
@@ -54,7 +56,7 @@ class TrainingState:
             saved = read_json(self.run.state)
             self.history, self.best = saved["history"], saved["best"]
             self.last, self.finished = saved["last"], saved["finished"]
-            self.head_decay = saved.get("head_decay")
+            self.head_decay, self.planned = saved.get("head_decay"), saved.get("planned", {})
 
     def keep_epoch(self, entry: dict[str, Any], plain: keras.Model, trained: keras.Model, *, resumable: bool) -> None:
         """Record an epoch.
@@ -79,11 +81,19 @@ class TrainingState:
         if self.best is not None:
             self.best["weights"] = self._save(model, f"best-{self.best['phase']}-whole")
 
-    def finish(self, phase: str) -> None:
-        """Record that a phase is complete."""
+    def finish(self, phase: str, epochs: int, patience: int) -> None:
+        """Record that a phase is complete, and with how many epochs at most and which patience it is so.
+
+        Its last epoch stays, for a training that goes on later.
+        """
         self.finished.append(phase)
-        self.last = None
+        self.planned[phase] = [epochs, patience]
         self._write()
+
+    def reopen(self, phase: str, epochs: int, patience: int) -> None:
+        """Take a phase for unfinished that was finished with fewer epochs, or less patience."""
+        if phase in self.finished and [epochs, patience] != self.planned.get(phase, [epochs, patience]):
+            self.finished.remove(phase)
 
     def resume(self, phase: str, model: keras.Model) -> int:
         """Put the compiled model back to where the phase was left; return the number of epochs already done."""
@@ -136,7 +146,7 @@ class TrainingState:
         write_json(
             self.run.state,
             {
-                "finished": self.finished, "head_decay": self.head_decay,
+                "finished": self.finished, "planned": self.planned, "head_decay": self.head_decay,
                 "best": self.best, "last": self.last, "history": self.history,
             },
         )  # fmt: skip

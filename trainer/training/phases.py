@@ -62,7 +62,7 @@ def train_head(
         )  # fmt: skip
     finally:
         progress.close()
-    finish_head(state, networks)
+    finish_head(schedule, state, networks)
     best = state.best or {}
     console.print(
         f"head: {len(state.history)} epochs on cached features, best epoch {best['epoch']}: "
@@ -71,11 +71,11 @@ def train_head(
     )
 
 
-def finish_head(state: TrainingState, networks: Networks) -> None:
+def finish_head(schedule: ScheduleConfig, state: TrainingState, networks: Networks) -> None:
     """Give the head its best weights and record that its phase is complete."""
     state.load_best(networks.head)
     state.keep_whole(networks.plain)
-    state.finish(HEAD_PHASE)
+    state.finish(HEAD_PHASE, schedule.head_epochs, schedule.patience)
 
 
 def train_backbone(
@@ -89,9 +89,9 @@ def train_backbone(
     """Train the backbone's last layers, or all of them from scratch, and the head; call it in the strategy's scope."""
     schedule, kind = config.schedule, backbones.architecture(config.network.architecture)
     scratch = backbones.from_scratch(config.network)
-    epochs = chosen(schedule.fine_tune_epochs, kind.preset.fine_tune_epochs)
+    epochs = config.fine_tune_epochs()
     if epochs == 0:
-        state.finish(phase)
+        state.finish(phase, epochs, schedule.patience)
         return
     wanted = -1 if scratch else chosen(schedule.fine_tune_layers, kind.preset.fine_tune_layers)
     count = backbones.set_trainable_layers(networks.backbone, wanted, scratch=scratch)
@@ -118,6 +118,10 @@ def train_backbone(
     progress = TrainingProgress(console, phase, epochs, len(data.rows["train"]), first_epoch=done, best=best)
     keeper = Keeper(state, phase, schedule.patience, networks.plain, resumable=True)
     stopped = state.epochs_without_gain(phase) >= schedule.patience
+    if done < epochs and stopped:
+        console.print(
+            f"{phase}: {schedule.patience} epochs brought no gain; a larger --patience lets it go on", highlight=False
+        )
     try:
         if done < epochs and not stopped:
             whole.fit(
@@ -127,7 +131,7 @@ def train_backbone(
             )  # fmt: skip
     finally:
         progress.close()
-    state.finish(phase)
+    state.finish(phase, epochs, schedule.patience)
 
 
 def loss_of(*, soft: bool, label_smoothing: float) -> keras.losses.Loss:

@@ -110,6 +110,8 @@ def _train(
         )
         networks = Networks(backbone, head, heads.classifier(backbone, head))
     phase = TRAINING_PHASE if scratch else FINE_TUNING_PHASE
+    epochs, patience = config.fine_tune_epochs(), config.schedule.patience
+    state.reopen(phase, epochs, patience)
     try:
         if headless:
             train_head(config.schedule, state, networks, features, data, console)
@@ -122,8 +124,8 @@ def _train(
         if state.best is None:
             raise
         if not scratch and HEAD_PHASE not in state.finished:
-            finish_head(state, networks)
-        state.finish(phase)
+            finish_head(config.schedule, state, networks)
+        state.finish(phase, epochs, patience)
         raise TrainingDivergedError(f"{error} `trainer export {run.path}` makes a bundle of the best.") from error
     if not strategy.plain:
         return Trained(*_best(state, config.network, len(labels)), labels, photos)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -103,7 +104,7 @@ def test_two_phases_keep_the_best_epoch_over_both(photos, pretrained, tmp_path):
     loss = keras.losses.sparse_categorical_crossentropy(truth, logits, from_logits=True)
     assert float(np.mean(loss)) == pytest.approx(state.best["val_log_loss"], abs=1e-3)
     # Only what the state names is left on disk.
-    assert [path.name for path in run.checkpoints.iterdir()] == [state.best["weights"]]
+    assert {path.name for path in run.checkpoints.iterdir()} == {state.best["weights"], state.last["weights"]}
     # The checkpoint has everything: the weights that it began with are not needed any more.
     elsewhere = replace(config, network=replace(config.network, weights="gone.weights.h5"))
     assert _same(_weights(train.load_trained(run, elsewhere)), _weights(trained))
@@ -118,6 +119,37 @@ def test_fine_tuning_can_never_make_the_result_worse(photos, pretrained, tmp_pat
     assert state.best["phase"] == "head"
     original = backbones.build_backbone(config.network)
     assert _same(trained.backbone.get_weights(), original.get_weights())
+
+
+def test_a_finished_run_is_trained_on_with_more_epochs(photos, tmp_path):
+    def asked(epochs: int) -> TrainingConfig:
+        return replace(_scratch(photos), schedule=replace(_scratch(photos).schedule, fine_tune_epochs=epochs))
+
+    _train(asked(1), tmp_path / "run")
+    run, _ = open_run(tmp_path / "run")
+    first = TrainingState(run)
+    said = Console(file=io.StringIO(), width=200)
+    train.train(asked(2), start_run(run.path, asked(2)), said)
+    assert "at most 2 epochs, resuming after epoch 1" in said.file.getvalue()
+    # What was trained before is left as it was, and what follows goes on from it.
+    state = TrainingState(run)
+    assert open_run(run.path)[1] == asked(2)
+    assert state.history[:1] == first.history
+    assert [entry["epoch"] for entry in state.history] == [1, 2]
+    assert merit(state.best) == max(map(merit, state.history))
+    state.reopen("training", 2, state.planned["training"][1])
+    assert state.finished == ["training"], "the same again trains nothing"
+    # Fewer epochs, or anything else besides, is another run.
+    other = replace(asked(9), network=replace(asked(9).network, dropout=0.5))
+    for refused in (asked(1), other):
+        with pytest.raises(Refused, match="another configuration"):
+            start_run(run.path, refused)
+    # A run of the first version has not kept its last weights.
+    saved = json.loads(run.state.read_text())
+    del saved["planned"]
+    run.state.write_text(json.dumps(saved))
+    with pytest.raises(Refused, match=r"schedule\.fine_tune_epochs: 2, then 3"):
+        start_run(run.path, asked(3))
 
 
 def test_the_same_seed_gives_the_same_model(photos, undisturbed, tmp_path):
