@@ -9,7 +9,6 @@ it is exported, does.
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
 import os
@@ -170,6 +169,7 @@ def labels() -> list[str]:
 def publish(content: bytes, variant: str, side: int, store: Path) -> None:
     """Put a LiteRT file into a bundle, publish that and promote it."""
     from classifier.registry.bundle import entry_of
+    from classifier.registry.fields import now
     from classifier.registry.manifest import MODEL_FILE, InputSpec, Manifest
     from classifier.registry.rules import Registry
     from classifier.serving import golden
@@ -183,7 +183,7 @@ def publish(content: bytes, variant: str, side: int, store: Path) -> None:
         input=InputSpec(side, side),
         files={MODEL_FILE: entry_of(content)},
         variant=variant,
-        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        created_at=now(),
     )
     (bundle / "manifest.json").write_bytes(manifest.to_json())
     registry = Registry(LocalStore(store), MODEL)

@@ -28,6 +28,7 @@ from classifier.errors import InvalidRequest, NotFound, Refused
 from classifier.storage.names import bucket_of, check_name
 from classifier.storage.opening import open_store
 from classifier.storage.protocol import ObjectStore, StoredObject
+from trainer.run.locks import locked
 from trainer.run.progress import counting
 
 DEFAULT_MIRROR = ".data"
@@ -154,26 +155,17 @@ class _Tree:
         Raises:
             Refused: the folder was not made by a mirror.
         """
-        from filelock import FileLock, Timeout
-
         if self.path.exists() and not self.own.is_dir() and any(self.path.iterdir()):
             raise Refused(
                 f"Expected {self.path} to be a mirror, new or empty; it holds other files. Move them, or set "
                 f"{MIRROR_VARIABLE} to another folder for mirrors."
             )
         self.own.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.own / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            console.print(f"waiting for another process that mirrors to {self.path}", highlight=False)
-            lock.acquire()
-        try:
+        waiting = f"waiting for another process that mirrors to {self.path}"
+        with locked(self.own / "lock", on_wait=lambda: console.print(waiting, highlight=False)):
             for part in self.own.glob("part-*"):
                 part.unlink()
             yield
-        finally:
-            lock.release()
 
     def read_journal(self) -> dict[str, list[int]]:
         """Return generation, bytes and modification time (ns) by name."""

@@ -20,11 +20,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from classifier.errors import Conflict, Corrupt, InvalidRequest, NotFound, PointerError, Refused, Unavailable
+from classifier.errors import Corrupt, InvalidRequest, NotFound, PointerError, Refused, Unavailable
 from trainer.data import layouts
 from trainer.download.archive import unpack_tar, unpack_zip
 from trainer.download.transfer import RemoteFile, fetch
 from trainer.run.config import DataConfig
+from trainer.run.locks import locked
 
 FOOD_101 = RemoteFile(
     "https://data.vision.ee.ethz.ch/cvl/food-101.tar.gz",
@@ -192,14 +193,9 @@ def _only_here(work: Path) -> Iterator[None]:
     Raises:
         Conflict: one is at work there.
     """
-    from filelock import FileLock, Timeout
-
     work.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(work / "lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise Conflict(f"Another process is downloading to {work}. Wait until it ends.") from error
+    with locked(work / "lock", busy=f"Another process is downloading to {work}. Wait until it ends."):
+        yield
 
 
 def _require_room(work: Path, size: int) -> None:

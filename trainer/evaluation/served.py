@@ -153,9 +153,7 @@ def evaluate(
 
     def look(model: Model, photo: NDArray[np.uint8]) -> _Seen:
         output = model.run(photo)
-        mirrored = model.run(np.ascontiguousarray(photo[:, ::-1]))
-        both: NDArray[np.float32] = (output.probabilities + mirrored.probabilities) / np.float32(2)
-        return _Seen(output.probabilities, both, output.score)
+        return _Seen(output.probabilities, model.with_mirror_image(photo, output).probabilities, output.score)
 
     seen = _each_photo(content, source, rows, look, on_photo)
     return Evaluation(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import importlib.metadata
 import platform
 import shutil
@@ -17,6 +16,7 @@ from rich.console import Console
 
 from classifier.quiet import quiet
 from classifier.registry.bundle import entry_of_file
+from classifier.registry.fields import now
 from classifier.registry.manifest import MANIFEST_FILE, MODEL_FILE, FileEntry, Manifest
 from classifier.settings import Settings, available_cpus
 from trainer.data.loaders import class_targets
@@ -139,7 +139,7 @@ def make_bundle(
         data=read_json(run.summary),
         parent_version=None,
         created_by=None,
-        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        created_at=now(),
         tools=tool_versions(),
         extra={},
     )

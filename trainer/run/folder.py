@@ -17,16 +17,16 @@ Other files in the folder are left alone.
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from classifier.errors import Conflict, InvalidSetting, NotFound, Refused
+from classifier.errors import InvalidSetting, NotFound, Refused
 from trainer.run.config import TrainingConfig
 from trainer.run.files import PARTIAL, read_json, write_json
+from trainer.run.locks import locked
 
 LOCK = f"{PARTIAL}lock"
 
@@ -187,13 +187,8 @@ def only_one(path: Path, marker: Path, otherwise: str = "or give another --run f
     """
     require_own(path, marker)
     path.mkdir(parents=True, exist_ok=True)
-    with (path / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Conflict(
-                f"Another `trainer` process works in {path}. Wait until it ends, or end it, {otherwise}."
-            ) from error
+    busy = f"Another `trainer` process works in {path}. Wait until it ends, or end it, {otherwise}."
+    with locked(path / LOCK, busy=busy):
         yield
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import pandas as pd
 
 from classifier.errors import InvalidSetting
 from classifier.settings import available_cpus
+from trainer.run.locks import locked
 from trainer.samples.foods import FOODS
 from trainer.samples.photo import draw
 
@@ -69,7 +68,7 @@ def generate(
     if not _is_complete(folder, parameters):
         _check_ours(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
+        with locked(folder / _LOCK):
             if not _is_complete(folder, parameters):  # a rival may have drawn them while this one waited
                 _write_all(folder, parameters)
     return read_boxes(folder)
@@ -191,10 +190,3 @@ def _write_marker(folder: Path, marker: dict[str, object]) -> None:
     draft = folder / f"{_LOCK}.draft"
     draft.write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
     draft.replace(folder / _MARKER)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    with (folder / _LOCK).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -11,7 +11,6 @@ data.csv, data.json, rejected.csv, features.npz    as in a run's folder
 
 from __future__ import annotations
 
-import fcntl
 import math
 import shutil
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from classifier.errors import InvalidSetting, NotFound, Refused
 from trainer.run.config import TrainingConfig
 from trainer.run.files import PARTIAL, read_json, write_json
 from trainer.run.folder import RunFolder, only_one, require_own
+from trainer.run.locks import locked
 from trainer.search.space import Space, Value
 
 OBJECTIVE = "val_calibrated_log_loss"
@@ -108,8 +108,7 @@ class SearchFolder:
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Keep other workers from recording a trial at the same time."""
-        with (self.path / f"{PARTIAL}recording").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self.path / f"{PARTIAL}recording"):
             yield
 
     def trial(self, number: int) -> Trial | None:

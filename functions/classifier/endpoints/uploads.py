@@ -8,7 +8,6 @@ overtaken by a newer photo of the same name, changes nothing.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +24,7 @@ from classifier.errors import (
 )
 from classifier.logs import bind, log
 from classifier.photo.limits import Bounded, too_large
+from classifier.registry.fields import now
 from classifier.serving.predictor import Predictor, log_fields
 from classifier.serving.query import Query
 from classifier.serving.reply_body import body_of
@@ -147,7 +147,7 @@ def _write(store: ObjectStore, name: str, upload: Upload, answer: Mapping[str, A
         Unavailable: the store cannot be reached, or others write all the time.
     """
     photo = {"object": upload.name, "generation": str(upload.generation)}
-    document = {**answer, "photo": photo, "labelled_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    document = {**answer, "photo": photo, "labelled_at": now()}
     data = (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
     for _ in range(TRIES):
         try:

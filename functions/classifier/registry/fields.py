@@ -6,12 +6,17 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from classifier.errors import InvalidManifest
 
 _REQUIRED: Any = object()
+
+
+def now(timespec: str = "seconds") -> str:
+    """Return the time as it is stored: RFC 3339, UTC."""
+    return datetime.now(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
 def read_object(data: bytes, document: str) -> Object:

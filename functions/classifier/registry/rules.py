@@ -18,8 +18,9 @@ from classifier.errors import Conflict, Corrupt, InvalidRequest, NotFound, Preco
 from classifier.registry.bundle import entry_of, read_bundle, read_bundle_file
 from classifier.registry.catalogue import expect_model
 from classifier.registry.channels import CHANNELS_FILE, PRODUCTION, PROMOTE, ROLLBACK, Channels, HistoryEntry, Pointer
+from classifier.registry.fields import now
 from classifier.registry.manifest import MANIFEST_FILE, Manifest
-from classifier.registry.versions import ATTEMPTS, CheckedFile, Listing, Replay, Versions, VersionSummary, now
+from classifier.registry.versions import ATTEMPTS, CheckedFile, Listing, Replay, Versions, VersionSummary
 from classifier.storage.names import check_model_name
 from classifier.storage.protocol import MUST_NOT_EXIST, ObjectStore
 
@@ -263,7 +264,15 @@ class Registry:
             check(channels)
             serving = channels.production.version if channels.production else None
             entry = HistoryEntry(
-                identity, now(), who, action, PRODUCTION, serving, pointer.version, reason, pointer.manifest_sha256
+                identity,
+                now("milliseconds"),
+                who,
+                action,
+                PRODUCTION,
+                serving,
+                pointer.version,
+                reason,
+                pointer.manifest_sha256,
             )
             changed = replace(channels, production=pointer, history=(*channels.history, entry))
             try:

@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -15,6 +14,7 @@ from classifier.errors import Conflict, Corrupt, InvalidManifest, NotFound, Prec
 from classifier.registry import fields
 from classifier.registry.bundle import Hasher, difference, entry_of
 from classifier.registry.catalogue import PARALLEL_LOOKS, VERSION, VERSIONS_FOLDER, claimed, expect_model
+from classifier.registry.fields import now
 from classifier.registry.manifest import CLAIM_FILE, MANIFEST_FILE, MODEL_FILE, FileEntry, Manifest
 from classifier.storage.protocol import MUST_NOT_EXIST, ObjectStore
 
@@ -187,7 +187,7 @@ class Versions:
         Raises:
             Conflict: too many others took numbers at the same time.
         """
-        claim = {"id": uuid.uuid4().hex, "who": who, "time": now()}
+        claim = {"id": uuid.uuid4().hex, "who": who, "time": now("milliseconds")}
         data = fields.write_json(claim, CLAIM_FILE)
         number = 0
         for _ in range(ATTEMPTS):
@@ -290,8 +290,3 @@ class Versions:
             return difference(path, entry, self._hashed(path)) is None
         except (NotFound, Unavailable):
             return False
-
-
-def now() -> str:
-    """Return the time as it is stored: RFC 3339, UTC."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -73,6 +73,10 @@ class Model:
         seen = self._look(image)
         if not tta:
             return seen
+        return self.with_mirror_image(image, seen)
+
+    def with_mirror_image(self, image: NDArray[np.uint8], seen: Output) -> Output:
+        """Return the mean of what `run` said of an image and of what it says of the mirror image."""
         mirrored = self._look(np.ascontiguousarray(image[:, ::-1]))
         return Output(
             (seen.probabilities + mirrored.probabilities) * np.float32(0.5),
