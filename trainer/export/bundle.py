@@ -6,8 +6,9 @@ import importlib.metadata
 import platform
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -17,20 +18,21 @@ from rich.console import Console
 from classifier.quiet import quiet
 from classifier.registry.bundle import entry_of_file
 from classifier.registry.fields import now
-from classifier.registry.manifest import MANIFEST_FILE, MODEL_FILE, FileEntry, Manifest
+from classifier.registry.manifest import MANIFEST_FILE, MODEL_FILE, FileEntry, GoldenCase, Manifest
 from classifier.settings import Settings, available_cpus
 from trainer.data.loaders import class_targets
 from trainer.data.ood_photos import read_strangers
 from trainer.data.sampling import calibration_rows, spread
+from trainer.data.source import PhotoSource
 from trainer.evaluation.kept import keep_evaluations
 from trainer.evaluation.ood import UNKNOWN, familiarity, stranger_scores
 from trainer.evaluation.served import Evaluation, evaluate
-from trainer.export.choice import check_heatmaps, choose, measure_variants
+from trainer.export.choice import Choice, check_heatmaps, choose, measure_variants
 from trainer.export.golden import (
     write_golden,
 )
 from trainer.export.litert import convert_all, with_fusible_relus
-from trainer.export.ood_selection import Look, fit_score
+from trainer.export.ood_selection import Look, Scoring, fit_score
 from trainer.metrics.calibration import calibration_figures, fit_temperature
 from trainer.metrics.separation import separation, threshold
 from trainer.networks import heads
@@ -73,69 +75,40 @@ def make_bundle(
         InvalidRequest: that variant cannot be made, or no stranger can be read.
         NotFound: there is no folder of strangers.
     """
-    frame, source = trained.photos.frame, trained.photos.source
-    rows = {split: np.flatnonzero(frame["split"] == split) for split in ("validation", "test")}
-    truth = class_targets(frame["label"], trained.labels, one_hot=False)
-    sample = spread(rows["validation"], MEASURED_PHOTOS)
+    photos = _HeldOut.of(trained)
     others = read_strangers(options.strangers, input_spec(config.network), console) if options.strangers else None
-    look = Look(trained)
-    seen = look(source, rows["validation"], console, "logits of validation photos")
-    temperature = fit_temperature(seen.logits, truth[rows["validation"]])
-    scoring = fit_score(trained, look, (rows["validation"], seen), temperature, others, console)
-    with console.status("exporting to LiteRT"), quiet(tell_on_error=True):
-        served = serving_model(with_fusible_relus(trained.backbone), trained.head, temperature, scoring.outlier)
-        calibration = calibration_rows(list(frame["label"]), np.flatnonzero(frame["split"] == "train"))
-        contents, failures = convert_all(served, lambda: (source.array(int(row)) for row in calibration))
-        photos = [source.array(int(row)) for row in sample[:2]]
-        error = check_heatmaps(trained.backbone, trained.head, contents["float32"], photos)
-        threads = Settings.from_env({}, cpus=options.serving_cpus).threads
-        variants, broken = measure_variants(contents, source, sample, truth[sample], threads)
-    choice = choose(variants, failures | broken, options.tolerance, options.variant)
-    choice.show(console, len(sample), options.serving_cpus)
-    chosen = choice.served
-    evaluations = {}
-    for split in ("validation", "test"):
-        with counting(console, f"evaluating {split} photos", len(rows[split])) as step:
-            evaluations[split] = evaluate(chosen.content, trained.labels, source, rows[split], truth[rows[split]], step)
-    keep_evaluations(run, chosen.content, trained.photos.fingerprint, evaluations)
-    scores = {split: familiarity(evaluation) for split, evaluation in evaluations.items()}
-    limit = threshold(scores["validation"])
-    unknown = {**scoring.figures, "passing": {split: _share(values >= limit) for split, values in scores.items()}}
-    if others is not None:
-        told = stranger_scores(chosen.content, trained.labels, others, console)
-        unknown["strangers"] = separation(scores["test"], told, limit)
+    fitted = _fit(trained, photos, others, console)
+    exported = _export(trained, photos, fitted, options, console)
+    content = exported.choice.served.content
+    evaluations = _evaluate(trained, photos, content, console)
+    keep_evaluations(run, content, trained.photos.fingerprint, evaluations)
+    limit, unknown = _measure_unknown(trained, evaluations, fitted, (content, others), console)
+    figures = {split: (each.probabilities, each.truth) for split, each in evaluations.items()}
     clear_unfinished_bundle(run)
-    partial = run.new_bundle
-    partial.mkdir()
-    (partial / MODEL_FILE).write_bytes(chosen.content)
-    _plain_model(trained).save(partial / "model.keras")
-    golden = write_golden(partial, trained, rows["test"], chosen.content)
-    paths = {split: [str(frame.at[row, "image_path"]) for row in of_split] for split, of_split in rows.items()}
-    _write_report(partial / "report", run, evaluations, paths)
+    run.new_bundle.mkdir()
+    golden = _write_files(trained, photos, run, content, evaluations)
     manifest = Manifest(
         schema_version=1,
         model=None,
         version=None,
         labels=trained.labels,
         input=input_spec(config.network),
-        files=describe_files(partial),
+        files=describe_files(run.new_bundle),
         metrics={split: evaluation.figures() for split, evaluation in evaluations.items()}
         | {
-            "calibration": calibration_figures(
-                {split: (each.probabilities, each.truth) for split, each in evaluations.items()}, temperature
-            ),
+            "calibration": calibration_figures(figures, fitted.temperature),
             "unknown": unknown,
-            "heatmap_error": error,
-            "variants_measured_on": len(sample),
+            "heatmap_error": exported.heatmap_error,
+            "variants_measured_on": len(photos.sample),
             "latency_cpus": {"serving": options.serving_cpus, "all": available_cpus()},
         },
         golden=golden,
         golden_tolerance=GOLDEN_TOLERANCE,
-        variant=chosen.name,
-        variants=choice.table(),
+        variant=exported.choice.served.name,
+        variants=exported.choice.table(),
         thresholds={UNKNOWN: limit},
         tta=_tta(evaluations["test"].figures()),
-        training=_training(config, TrainingState(run)) | {"temperature": round(temperature, 6)},
+        training=_training(config, TrainingState(run)) | {"temperature": round(fitted.temperature, 6)},
         data=read_json(run.summary),
         parent_version=None,
         created_by=None,
@@ -143,7 +116,7 @@ def make_bundle(
         tools=tool_versions(),
         extra={},
     )
-    write_file(partial / MANIFEST_FILE, lambda path: path.write_bytes(manifest.to_json()))
+    write_file(run.new_bundle / MANIFEST_FILE, lambda path: path.write_bytes(manifest.to_json()))
     replace_bundle(run)
     return manifest
 
@@ -168,6 +141,106 @@ def tool_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+@dataclass(frozen=True)
+class _HeldOut:
+    """The photos that were not trained on."""
+
+    rows: dict[str, NDArray[np.intp]]
+    """Of the data frame, by split."""
+    truth: NDArray[np.int32]
+    """Class number of every photo of the frame."""
+    sample: NDArray[np.intp]
+    """The validation photos that every variant is measured on."""
+
+    @classmethod
+    def of(cls, trained: Trained) -> _HeldOut:
+        """Return those of a training."""
+        frame = trained.photos.frame
+        rows = {split: np.flatnonzero(frame["split"] == split) for split in ("validation", "test")}
+        truth = class_targets(frame["label"], trained.labels, one_hot=False)
+        return cls(rows, truth, spread(rows["validation"], MEASURED_PHOTOS))
+
+
+class _Fitted(NamedTuple):
+    """What is fitted to a trained network and becomes part of its files."""
+
+    temperature: float
+    scoring: Scoring
+
+
+class _Exported(NamedTuple):
+    """The files, the choice among them, and how exact float32's heatmaps are."""
+
+    choice: Choice
+    heatmap_error: float
+
+
+def _fit(trained: Trained, photos: _HeldOut, others: PhotoSource | None, console: Console) -> _Fitted:
+    rows, look = photos.rows["validation"], Look(trained)
+    seen = look(trained.photos.source, rows, console, "logits of validation photos")
+    temperature = fit_temperature(seen.logits, photos.truth[rows])
+    return _Fitted(temperature, fit_score(trained, look, (rows, seen), temperature, others, console))
+
+
+def _export(trained: Trained, photos: _HeldOut, fitted: _Fitted, options: ExportOptions, console: Console) -> _Exported:
+    """Make the files, measure them, choose one and show why."""
+    frame, source = trained.photos.frame, trained.photos.source
+    with console.status("exporting to LiteRT"), quiet(tell_on_error=True):
+        backbone = with_fusible_relus(trained.backbone)
+        served = serving_model(backbone, trained.head, fitted.temperature, fitted.scoring.outlier)
+        calibration = calibration_rows(list(frame["label"]), np.flatnonzero(frame["split"] == "train"))
+        contents, failures = convert_all(served, lambda: (source.array(int(row)) for row in calibration))
+        few = [source.array(int(row)) for row in photos.sample[:2]]
+        error = check_heatmaps(trained.backbone, trained.head, contents["float32"], few)
+        threads = Settings.from_env({}, cpus=options.serving_cpus).threads
+        variants, broken = measure_variants(contents, source, photos.sample, photos.truth[photos.sample], threads)
+    choice = choose(variants, failures | broken, options.tolerance, options.variant)
+    choice.show(console, len(photos.sample), options.serving_cpus)
+    return _Exported(choice, error)
+
+
+def _evaluate(trained: Trained, photos: _HeldOut, content: bytes, console: Console) -> dict[str, Evaluation]:
+    evaluations = {}
+    for split, rows in photos.rows.items():
+        with counting(console, f"evaluating {split} photos", len(rows)) as step:
+            evaluations[split] = evaluate(
+                content, trained.labels, trained.photos.source, rows, photos.truth[rows], step
+            )
+    return evaluations
+
+
+def _measure_unknown(
+    trained: Trained,
+    evaluations: dict[str, Evaluation],
+    fitted: _Fitted,
+    served: tuple[bytes, PhotoSource | None],
+    console: Console,
+) -> tuple[float, dict[str, Any]]:
+    """Return the threshold of the score, and the manifest's account of it."""
+    content, others = served
+    scores = {split: familiarity(evaluation) for split, evaluation in evaluations.items()}
+    limit = threshold(scores["validation"])
+    passing = {split: _share(values >= limit) for split, values in scores.items()}
+    unknown = {**fitted.scoring.figures, "passing": passing}
+    if others is not None:
+        told = stranger_scores(content, trained.labels, others, console)
+        unknown["strangers"] = separation(scores["test"], told, limit)
+    return limit, unknown
+
+
+def _write_files(
+    trained: Trained, photos: _HeldOut, run: RunFolder, content: bytes, evaluations: dict[str, Evaluation]
+) -> tuple[GoldenCase, ...]:
+    """Write all but the manifest, and return its golden cases."""
+    folder, frame = run.new_bundle, trained.photos.frame
+    (folder / MODEL_FILE).write_bytes(content)
+    _plain_model(trained).save(folder / "model.keras")
+    golden = write_golden(folder, trained, photos.rows["test"], content)
+    paths = {split: [str(frame.at[row, "image_path"]) for row in rows] for split, rows in photos.rows.items()}
+    _write_report(folder / "report", run, evaluations, paths)
+    return golden
 
 
 def _plain_model(trained: Trained) -> Any:
