@@ -20,7 +20,7 @@ from trainer.data.loaders import class_targets
 from trainer.data.preparation import check_dataset, load_photos
 from trainer.data.subsets import has_subset, without_subset
 from trainer.evaluation.served import Evaluation, evaluate
-from trainer.export.served_bundle import open_bundle
+from trainer.evaluation.served_bundle import open_bundle
 from trainer.run.config import DataConfig
 from trainer.run.files import write_file
 from trainer.run.folder import open_run

@@ -11,7 +11,7 @@ from rich.console import Console
 from trainer.data.ood_photos import read_strangers
 from trainer.data.source import PhotoSource
 from trainer.evaluation.served import Evaluation, evaluate
-from trainer.export.served_bundle import open_bundle
+from trainer.evaluation.served_bundle import open_bundle
 from trainer.metrics.separation import separation
 from trainer.run.folder import RunFolder
 from trainer.run.progress import counting

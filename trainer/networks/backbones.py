@@ -19,8 +19,8 @@ from keras import layers
 from classifier.errors import InvalidRequest, NotFound, Unavailable
 from classifier.registry.manifest import InputSpec
 from trainer.compute.strategy import arithmetic
-from trainer.networks.presets import PRESETS, Preset
 from trainer.run.config import NetworkConfig, Precision
+from trainer.run.presets import PRESETS, Preset
 
 BACKBONE = "backbone"
 BASE_CNN_BLOCKS = ((32, 1), (64, 2), (96, 2), (128, 2))

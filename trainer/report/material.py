@@ -24,7 +24,7 @@ from trainer.data.preparation import load_photos
 from trainer.data.source import TRAINING_LIMITS
 from trainer.evaluation.kept import keep_evaluations, kept_evaluations
 from trainer.evaluation.served import Evaluation, evaluate
-from trainer.export.served_bundle import ServedBundle, open_bundle
+from trainer.evaluation.served_bundle import ServedBundle, open_bundle
 from trainer.run.config import TrainingConfig
 from trainer.run.folder import RunFolder, open_run
 from trainer.run.progress import counting

@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal
 
 from classifier.errors import InvalidSetting
 from classifier.registry.manifest import Resize
-from trainer.networks.presets import PRESETS, by_architecture
 from trainer.run.declarations import Option, declared
+from trainer.run.presets import PRESETS, by_architecture
 
 Optimizer = Literal["adam", "adamw", "sgd"]
 LearningRateSchedule = Literal["cosine", "constant"]

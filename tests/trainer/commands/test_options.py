@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from trainer.commands.options import GROUPS, OPTIONS, of
 from trainer.main import app
 from trainer.networks import backbones
-from trainer.networks.presets import PRESETS, by_architecture
 from trainer.run.config import SECTIONS, ExportOptions
 from trainer.run.declarations import Option, declared
+from trainer.run.presets import PRESETS, by_architecture
 
 TRAINING = {
     "--dataset": None, "--data-dir": None, "--csv": None, "--image-column": "image_path", "--label-column": "label",

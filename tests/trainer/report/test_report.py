@@ -24,11 +24,11 @@ from classifier.registry.rules import Registry
 from classifier.storage.local import LocalStore
 from tests.support import photo_sets
 from trainer.commands.reporting import tell_of_former_report
+from trainer.evaluation import served_bundle
 from trainer.evaluation.kept import keep_evaluations, kept_evaluations
 from trainer.evaluation.served import Evaluation
-from trainer.export import served_bundle
+from trainer.evaluation.served_bundle import open_bundle
 from trainer.export.bundle import make_bundle
-from trainer.export.served_bundle import open_bundle
 from trainer.main import app
 from trainer.report import document, insides, making, material, page, publication
 from trainer.report.making import ReportOptions, make_report
@@ -282,6 +282,7 @@ def test_reading_commands_beside_an_export_change_nothing(reported, tmp_path):
     evaluate = ("evaluate", reported, "--split", "test", "--out", tmp_path / "tables")
     others = ("evaluate", reported, "--strangers", reported.parent / "photos/train")
     with only_one(run.path, run.config):
+        clear_unfinished_bundle(run)  # as an export begins: others may have left one
         run.new_bundle.mkdir()
         (run.new_bundle / "model.tflite").write_bytes(b"half")
         try:

@@ -18,6 +18,7 @@ from trainer.metrics.calibration import log_loss
 from trainer.networks import backbones, heads
 from trainer.run.config import ComputeConfig, DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
 from trainer.run.folder import open_run, start_run
+from trainer.run.presets import PRESETS, Preset
 from trainer.training import checkpoints, phases, train
 from trainer.training.checkpoints import Keeper, TrainingState
 
@@ -51,10 +52,9 @@ def weights(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def tiny_architecture(monkeypatch):
     """A backbone of three stages whose training takes a moment."""
-    kind = backbones.Architecture(
-        "tiny", 16, backbones.ARCHITECTURES["mobilenet"].scaling, _tiny,
-        fine_tune_layers=-1, fine_tune_epochs=2, fine_tune_learning_rate=1e-3,
-    )  # fmt: skip
+    preset = Preset(16, fine_tune_layers=-1, fine_tune_epochs=2, fine_tune_learning_rate=1e-3)
+    monkeypatch.setitem(PRESETS, "tiny", preset)
+    kind = backbones.Architecture("tiny", backbones.ARCHITECTURES["mobilenet"].scaling, _tiny)
     monkeypatch.setitem(backbones.ARCHITECTURES, "tiny", kind)
 
 
