@@ -128,29 +128,29 @@ class Channels:
 
         A promotion puts a version on it, a rollback takes from it: after v1, v2, v3 it goes to v2, and then to v1.
         """
-        return [pointer.version for pointer in self._stack()]
+        stack: list[str] = []
+        for entry in self.history:
+            if entry.channel != PRODUCTION or entry.action not in (PROMOTE, ROLLBACK):
+                continue
+            if entry.action == ROLLBACK and entry.to_version in stack[:-1]:
+                stack.pop()
+                while stack[-1] != entry.to_version:
+                    stack.pop()
+            elif stack[-1:] != [entry.to_version]:
+                stack.append(entry.to_version)
+        return stack
 
     def earlier(self) -> list[Pointer]:
         """Return what production served before, as a rollback would go through it: the latest first, each once.
 
-        A pointer whose manifest the history does not record, because an older release wrote it, has no SHA-256.
+        A version is immutable: whichever change of a channel recorded its manifest's SHA-256, the newest counts. It is
+        "" where none did, because an older release wrote them all.
         """
-        pointers = {pointer.version: pointer for pointer in reversed(self._stack())}
-        return [each for each in pointers.values() if not self.production or each.version != self.production.version]
-
-    def _stack(self) -> list[Pointer]:
-        stack: list[Pointer] = []
-        for entry in self.history:
-            if entry.channel != PRODUCTION or entry.action not in (PROMOTE, ROLLBACK):
-                continue
-            pointer = Pointer(entry.to_version, entry.manifest_sha256 or "")
-            if entry.action == ROLLBACK and any(each.version == pointer.version for each in stack[:-1]):
-                stack.pop()
-                while stack[-1].version != pointer.version:
-                    stack.pop()
-            elif not stack or stack[-1].version != pointer.version:
-                stack.append(pointer)
-        return stack
+        recorded = {entry.to_version: entry.manifest_sha256 for entry in self.history if entry.manifest_sha256}
+        versions = dict.fromkeys(reversed(self.served()))
+        if self.production:
+            versions.pop(self.production.version, None)
+        return [Pointer(version, recorded.get(version, "")) for version in versions]
 
 
 def _pointer(entry: fields.Object | None) -> Pointer | None:

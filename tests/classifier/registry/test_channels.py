@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from classifier.errors import Conflict, Corrupt, InvalidManifest, NotFound, Refused
-from classifier.registry.channels import Channels, HistoryEntry
+from classifier.registry.channels import Channels, HistoryEntry, Pointer
 from classifier.registry.manifest import Manifest
 from classifier.registry.rules import Registry
 from tests.support.bundles import PLAIN_FILES
@@ -321,3 +321,23 @@ class TestChannels:
                 use()
             assert caught.value.field == "production.version"
         assert local.store.read("food/channels.json").data == b'{"schema_version": 1, "production": {}}'
+
+    @pytest.mark.parametrize(
+        ("recorded", "expected"),
+        [
+            ([None, "a" * 64, None], "a" * 64),
+            (["a" * 64, None, None], "a" * 64),
+            ([None, None, None], ""),
+        ],
+        ids=["after a release without hashes", "before one", "never"],
+    )
+    def test_what_served_before_has_the_hash_that_was_recorded_whenever_it_was(
+        self, recorded: list[str | None], expected: str
+    ) -> None:
+        served = [("v1", recorded[0]), ("v2", None), ("v1", recorded[1]), ("v1", recorded[2]), ("v3", "b" * 64)]
+        history = tuple(
+            HistoryEntry(str(at), "2026-01-01T00:00:00Z", "tester", "promote", "production", None, version, "", sha256)
+            for at, (version, sha256) in enumerate(served)
+        )
+        channels = Channels(1, Pointer("v3", "b" * 64), history=history)
+        assert channels.earlier() == [Pointer("v1", expected), Pointer("v2", "")]
