@@ -6,6 +6,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8080
+# Not HOST, which some shells set to the machine's name.
+LISTEN ?= 127.0.0.1
 SAMPLES ?= .samples
 RUN ?= runs/sample
 export MODEL_STORE ?= .model-store
@@ -32,8 +34,8 @@ $(INSTALLED): requirements.txt requirements-dev.txt functions/requirements.txt p
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-run: $(INSTALLED) ## Serve http://localhost:8080 (PORT=…); trains and promotes the sample model if nothing is promoted
-	@PATH="$(CURDIR)/$(BIN):$$PATH" SAMPLES="$(SAMPLES)" RUN="$(RUN)" PORT="$(PORT)" bash scripts/run.sh
+run: $(INSTALLED) ## Serve http://localhost:8080 (PORT=…, LISTEN=…); trains and promotes the sample model if nothing is promoted
+	@PATH="$(CURDIR)/$(BIN):$$PATH" SAMPLES="$(SAMPLES)" RUN="$(RUN)" LISTEN="$(LISTEN)" PORT="$(PORT)" bash scripts/run.sh
 
 $(NODE_INSTALLED): package.json package-lock.json requirements-node.txt | $(INSTALLED)
 	@$(HAS_NODE) || $(BIN)/pip install --quiet --disable-pip-version-check -r requirements-node.txt

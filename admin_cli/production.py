@@ -38,7 +38,10 @@ def promote(
     who: WhoOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Verify a version and make it what production serves. Running functions follow within POINTER_TTL seconds.
+    """Verify a version and make it what production serves.
+
+    Functions that are busy follow within POINTER_TTL seconds and the time it takes to load. One that nobody has called
+    for a minute (or ten times POINTER_TTL) follows with its next request, which waits for it, a second at most.
 
     Where it serves already, that is said and nothing is written.
 

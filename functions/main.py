@@ -29,6 +29,12 @@ SETTINGS = Settings.from_env(os.environ)
 # answers HTTP needs neither. Discovery comes from firebase_functions itself, on_upload needs its events.
 SERVES_HTTP = os.environ.get("FUNCTION_TARGET") in ("predict", "classify") and "firebase_functions" not in sys.modules
 
+if os.environ.get("FUNCTION_TARGET") in ("predict", "classify"):
+    # The framework starts gunicorn, has no option for its worker, and leaves it at gunicorn's default.
+    from gunicorn.config import WorkerClass
+
+    WorkerClass.default = "classifier.endpoints.connections.Worker"
+
 INSTANCES: dict[str, Any] = {
     "region": SETTINGS.function_location,
     "memory": SETTINGS.function_memory,

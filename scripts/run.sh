@@ -1,7 +1,21 @@
 #!/usr/bin/env bash
 # Serves the function; when nothing is promoted yet, first makes the sample model.
-# Called by `make run`, which puts the virtual environment on PATH and sets MODEL_STORE, MODEL_NAME, SAMPLES, RUN, PORT.
+# Called by `make run`, which puts the virtual environment on PATH and sets MODEL_STORE, MODEL_NAME, SAMPLES, RUN, LISTEN
+# and PORT.
 set -euo pipefail
+
+# Before minutes of training, and before anything is announced.
+python - "$LISTEN" "$PORT" <<'END'
+import errno, socket, sys
+
+listen, port = sys.argv[1:]
+try:
+    socket.create_server((listen, int(port))).close()
+except (OSError, OverflowError, ValueError) as error:
+    if getattr(error, "errno", None) == errno.EADDRINUSE:
+        sys.exit(f"Port {port} of {listen} is in use. Choose another one: make run PORT=8081")
+    sys.exit(f"Expected LISTEN to be an address of this machine and PORT a free port; received {listen!r} and {port!r}.")
+END
 
 # 3 is "not found". Any other failure (a store out of reach, a broken manifest) is for a person to look at.
 status=0
@@ -14,4 +28,4 @@ elif [ "$status" -ne 0 ]; then
     exit "$status"
 fi
 echo "Pointer serves $MODEL_NAME from $MODEL_STORE at http://localhost:$PORT (Ctrl-C stops it)"
-exec functions-framework --target predict --source functions/main.py --port "$PORT"
+exec functions-framework --target predict --source functions/main.py --host "$LISTEN" --port "$PORT"

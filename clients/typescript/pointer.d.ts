@@ -537,6 +537,32 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
+        /**
+         * @description The request did not arrive in time: REQUEST_WITHIN seconds for all of it, and after the first fifth of them at
+         *     least REQUEST_LEAST_RATE bytes a second. The connection is closed.
+         */
+        TooSlow: {
+            headers: {
+                "X-Request-Id": components["headers"]["RequestId"];
+                "X-Content-Type-Options": components["headers"]["NoSniff"];
+                "Cache-Control": components["headers"]["CacheControl"];
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "type": "urn:pointer:problem:too-slow",
+                 *       "title": "The request did not arrive in time",
+                 *       "status": 408,
+                 *       "detail": "Expected the whole request in time; received a part of it. Send it again, smaller or over a better network.",
+                 *       "request_id": "5f2b8c1e9d7a4c0f8b6e3a1d2c4f5e6a"
+                 *     }
+                 */
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
         /** @description Another document or file serves than If-Match asks for. */
         PreconditionFailed: {
             headers: {
@@ -962,6 +988,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             406: components["responses"]["NotAcceptable"];
+            408: components["responses"]["TooSlow"];
             413: components["responses"]["TooLarge"];
             415: components["responses"]["UnsupportedMedia"];
             422: components["responses"]["InvalidImage"];

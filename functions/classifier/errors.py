@@ -6,6 +6,7 @@
     │   └── Forbidden         it names something that the settings do not allow
     ├── InvalidImage          the bytes are not a photo that can be read: send another photo
     ├── TooLarge              the photo has too many bytes or pixels, or takes too much memory: send a smaller one
+    ├── TooSlow               it did not arrive in time: send it again, smaller or over a better network
     ├── NotFound              no such object, version or model
     ├── NotReady              nothing has been promoted yet: an operator has to act
     ├── Conflict              somebody else was faster: look again, then decide
@@ -50,6 +51,10 @@ class InvalidImage(PointerError):
 
 class TooLarge(PointerError):
     """The photo is over the limit of bytes, of pixels or of memory."""
+
+
+class TooSlow(PointerError):
+    """The request did not arrive in time."""
 
 
 class NotFound(PointerError):

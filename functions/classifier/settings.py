@@ -70,6 +70,10 @@ class Settings:
     """MAX_WAITING: how many requests may wait for an interpreter, and how many for memory."""
     result_cache_bytes: int = 8 * MIB
     """RESULT_CACHE_BYTES: what results that may be asked for again take in memory; 0 keeps none."""
+    request_within: float = 50.0
+    """REQUEST_WITHIN: seconds in which a request has to arrive, body and all."""
+    request_least_rate: int = 4096
+    """REQUEST_LEAST_RATE: bytes a second that it has to make after the first fifth of that time."""
     photo_store: str = ""
     """PHOTO_STORE: where ``{"object": ...}`` may read; ``gs://bucket/prefix`` or a folder. Empty: nowhere."""
     upload_bucket: str = ""
@@ -124,6 +128,8 @@ class Settings:
             wait=_seconds(env, "INTERPRETER_WAIT", 10.0),
             max_waiting=_integer(env, "MAX_WAITING", 16, least=0),
             result_cache_bytes=_integer(env, "RESULT_CACHE_BYTES", 8 * MIB, least=0),
+            request_within=_seconds(env, "REQUEST_WITHIN", 50.0, least=1.0),
+            request_least_rate=_integer(env, "REQUEST_LEAST_RATE", 4096, least=1),
             photo_store=_store(env, "PHOTO_STORE", ""),
             upload_bucket=_bucket(env, "UPLOAD_BUCKET"),
             upload_prefix=_prefix(env, "UPLOAD_PREFIX", "uploads/"),
@@ -297,10 +303,12 @@ def _integer(env: Mapping[str, str], name: str, default: int, *, least: int) -> 
     return int(value)
 
 
-def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
+def _seconds(env: Mapping[str, str], name: str, default: float, *, least: float = 0.0) -> float:
     value = _text(env, name, str(default))
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
         raise InvalidSetting(f"Expected {name} to be a number of seconds such as 30 or 0.5; received {value!r}.")
+    if float(value) < least:
+        raise InvalidSetting(f"Expected {name} to be at least {least:g} seconds; received {value!r}.")
     return float(value)
 
 

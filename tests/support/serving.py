@@ -112,17 +112,19 @@ def serve(
     functions: Path = FUNCTIONS,
     target: str = "predict",
     signature: str = "http",
+    output: int | None = None,
     **env: str,
 ) -> Iterator[Serving]:
     """Serve with the Functions Framework, from a folder of its own; everything it started has ended afterwards.
 
+    It writes to a file there, or to the descriptor ``output``.
     The result cache is off unless it is asked for: tests send the same photo again, and mean the model.
     """
     folder.mkdir(parents=True, exist_ok=True)
     ours = (
         "MODEL_", "POINTER_", "PHOTO_", "MAX_", "INTERPRETER", "CORS_", "ACCESS", "STORAGE_EMULATOR",
         "RATE_LIMIT", "TRUSTED_", "FIREBASE_", "FUNCTIONS_EMULATOR", "GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "K_",
-        "FUNCTION_", "UPLOAD_", "RESULT_CACHE_",
+        "FUNCTION_", "UPLOAD_", "RESULT_CACHE_", "REQUEST_",
     )  # fmt: skip
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     settings = {
@@ -133,12 +135,12 @@ def serve(
         sys.executable, "-m", "functions_framework", "--target", target, "--signature-type", signature,
         "--source", functions / "main.py", "--host", "127.0.0.1", "--port", str(port),
     ]  # fmt: skip
-    with log.open("wb") as output:
+    with log.open("wb") as file:
         process = subprocess.Popen(
             command,
             cwd=folder,
             env={**inherited, **settings, **env},
-            stdout=output,
+            stdout=file if output is None else output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )

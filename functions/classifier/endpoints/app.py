@@ -24,6 +24,7 @@ from classifier.endpoints.problems import kind_of, problem
 from classifier.endpoints.query_string import options_in_address, query_for_several, read_query
 from classifier.endpoints.replies import reply_to_one, reply_to_several, tell_fallback
 from classifier.endpoints.request_photos import body_limit, body_too_large, read_photos
+from classifier.endpoints.unread import KEPT
 from classifier.serving.instance import Server
 from classifier.serving.predictor import Predictor
 from classifier.settings import Settings
@@ -69,7 +70,13 @@ def create_app(
 
     @app.before_request
     def admit() -> None:
-        gate.admit()
+        # Once, though the request may begin again when its body is here: it counts once for its caller.
+        kept = request.environ.get(KEPT, {})
+        if "admitted" in kept:
+            g.caller, g.quotas = kept["admitted"]
+        else:
+            gate.admit()
+            kept["admitted"] = g.get("caller"), g.get("quotas", ())
 
     @app.after_request
     def add_headers(reply: Response) -> Response:

@@ -34,6 +34,7 @@ STATUSES: dict[type[BaseException], str] = {
     errors.InvalidRequest: "INVALID_ARGUMENT",
     errors.InvalidImage: "INVALID_ARGUMENT",
     errors.TooLarge: "INVALID_ARGUMENT",
+    errors.TooSlow: "DEADLINE_EXCEEDED",
     errors.Unauthenticated: "UNAUTHENTICATED",
     errors.Forbidden: "PERMISSION_DENIED",
     errors.NotFound: "NOT_FOUND",
@@ -57,6 +58,7 @@ CODES = {
     "RESOURCE_EXHAUSTED": 429,
     "INTERNAL": 500,
     "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
 }
 """The protocol's HTTP status for each of its own."""
 

@@ -34,6 +34,7 @@ TABLE: dict[type[BaseException], Kind] = {
     errors.Unauthenticated: Kind(401, "unauthenticated", "Callers have to say who they are"),
     errors.Forbidden: Kind(403, "forbidden", "The settings do not allow this"),
     errors.NotFound: Kind(404, "not-found", "There is no such thing"),
+    errors.TooSlow: Kind(408, "too-slow", "The request did not arrive in time"),
     errors.Conflict: Kind(409, "conflict", "Somebody else was faster"),
     errors.Refused: Kind(409, "refused", "A rule forbids this"),
     errors.TooLarge: Kind(413, "too-large", "The photo or the request is too large"),

@@ -1,39 +1,34 @@
-"""Lets the app answer a request of another Flask app, and throws away what it left unread of the body."""
+"""Lets the app answer a request of another Flask app, whose body may still be on its way."""
 
 from __future__ import annotations
 
 import io
-import socket
-import threading
-from contextlib import suppress
-from contextvars import copy_context
 from typing import IO
 
 from flask import Flask, Request, Response
 from werkzeug.exceptions import HTTPException
 from werkzeug.wsgi import get_input_stream
 
-from classifier.logs import log
+from classifier.errors import TooSlow
 
-DISCARDED_AT_MOST = 64 * 2**20
-DISCARDED_WITHIN = 10.0
+KEPT = "pointer.kept"
+"""In the environ: what a request keeps that begins again; see `connections`."""
 
 
 def answer(app: Flask, outer: Request) -> Response:
     """Let ``app`` answer a request that has reached another Flask app: the Functions Framework's.
 
-    What the app left unread of the body is read in blocks and thrown away after the reply was sent, so that the client
-    gets to read the reply; the framework itself would gather all of it in memory, before the reply.
+    That one would gather in memory, before the reply, what the app left unread of the body: it sees none. What becomes
+    of it is for `connections`.
+
+    Raises:
+        NotArrived: see `connections`.
     """
-    body = _Body(get_input_stream(outer.environ))
-    terminated = {"wsgi.input": body, "wsgi.input_terminated": True}
-    with app.request_context({**outer.environ, **terminated}):
+    unread = {"wsgi.input": _Body(get_input_stream(outer.environ)), "wsgi.input_terminated": True}
+    kept = getattr(outer.environ.get("gunicorn.socket"), "kept", {})
+    with app.request_context({**outer.environ, **unread, KEPT: kept}):
         reply = app.full_dispatch_request()
-        context = copy_context()  # of the request, for the lines that are written after it
-    outer.environ.update({**terminated, "wsgi.input": io.BytesIO()})
-    has_body = outer.content_length or "Transfer-Encoding" in outer.headers
-    if has_body and not (outer.method == "POST" and reply.status_code == 200):  # a prediction has read its photo
-        reply.call_on_close(lambda: context.run(_discard, body, outer.environ.get("gunicorn.socket")))
+    outer.environ.update({**unread, "wsgi.input": io.BytesIO()})
     return reply
 
 
@@ -46,29 +41,12 @@ class _Body:
     def read(self, size: int = -1) -> bytes:
         try:
             return self._stream.read(size)
+        except TimeoutError as error:
+            raise TooSlow(
+                "Expected the whole request in time; received a part of it. Send it again, smaller or over a better "
+                "network."
+            ) from error
         except (OSError, HTTPException):
             raise
         except Exception as error:
             raise OSError("The body is broken.") from error
-
-
-def _discard(body: _Body, connection: socket.socket | None) -> None:
-    """Read ``body`` to its end; where that is too far or takes too long, shut the connection."""
-    watch = threading.Timer(DISCARDED_WITHIN, _shut, [connection])
-    watch.start()
-    discarded = 0
-    try:
-        while discarded < DISCARDED_AT_MOST and (block := body.read(2**16)):
-            discarded += len(block)
-        if discarded >= DISCARDED_AT_MOST:
-            _shut(connection)
-    except (OSError, HTTPException):
-        log("WARNING", "The client left before its request was read.")
-    finally:
-        watch.cancel()
-
-
-def _shut(connection: socket.socket | None) -> None:
-    with suppress(OSError):  # the client has left by itself
-        if connection is not None:  # another server than gunicorn
-            connection.shutdown(socket.SHUT_RDWR)

@@ -16,6 +16,7 @@ from classifier.errors import NotReady, Overloaded, Unavailable
 from classifier.logs import log
 from classifier.registry.channels import Channels, Pointer
 from classifier.serving.loader import Chosen, Fallback, Fetched, Loaded, Loader, Unusable
+from classifier.serving.looks import Looks
 from classifier.serving.worker import is_ending
 from classifier.settings import Settings
 
@@ -65,9 +66,10 @@ class Server:
         self._rests: dict[Pointer, _Rest] = {}
         self._replaced: tuple[weakref.ref[Pool], float] | None = None
         """The pool that served before, and since when it does not."""
-        self._looking = False
-        self._next_look = 0.0
+        self._looks = Looks(self._look, settings.pointer_ttl)
         self._reachable = True
+        self._told: Chosen | None = None
+        """What a cold instance told last of what it would serve, with the file where that was asked for."""
 
     @property
     def loads(self) -> int:
@@ -79,7 +81,8 @@ class Server:
 
         The first callers share one load, or its error; after an error the next caller tries again. A version that
         cannot be served gives way to the one that production served before it, and so on down the history. Later
-        callers never wait: when POINTER_TTL has passed, one starts a look at the pointer in the background.
+        callers do not wait while others keep the instance busy: when POINTER_TTL has passed, one starts a look at the
+        pointer in the background. `Looks` says who waits for it after a quiet time.
 
         Raises:
             NotReady: nothing has been promoted.
@@ -87,22 +90,20 @@ class Server:
             Unavailable: the store cannot be reached, or not within `FIRST_LOAD_WITHIN` seconds.
             Overloaded: the instance was told to end before it had loaded.
         """
-        serving = self._serving
-        if serving is None:
+        if self._serving is None:
             return self._first_load()
-        self._look_when_due()
-        return serving
+        self._looks.look_when_due()
+        return self._serving  # maybe another than before
 
     def chosen(self) -> Chosen:
         """Return what serves, or would serve as far as manifests tell, without loading a model.
 
         Raises what `current` raises.
         """
-        serving = self._serving
-        if serving is None:
-            return self._best(self._see(self._loader.channels()), self._choose)
-        self._look_when_due()
-        return serving
+        if self._serving is None:
+            return self._told_again(Chosen) or self._tell(self._best(self._see_now(), self._choose))
+        self._looks.look_when_due()
+        return self._serving
 
     def with_file(self) -> Loaded | Fetched:
         """Return what serves, or would serve, with the verified bytes of its model file; loads no model.
@@ -113,14 +114,34 @@ class Server:
         """
         serving = self._serving
         if serving is None:
-            channels = self._see(self._loader.channels())
-            fetched = self._best(channels, lambda pointer: self._try(pointer, self._loader.fetch))
+            fetched = self._told_again(Fetched) or self._tell(
+                self._best(self._see_now(), lambda pointer: self._try(pointer, self._loader.fetch))
+            )
             serving = self._serving
             if serving is None:
                 return fetched
-            self._loader.forget()  # a model was loaded meanwhile
-        self._look_when_due()
-        return serving
+            self._forget()  # a model was loaded meanwhile
+        self._looks.look_when_due()
+        return self._serving or serving
+
+    def _told_again(self, kind: type[_C]) -> _C | None:
+        """Return what a cold instance told less than POINTER_TTL seconds ago, if it holds as much as is asked for."""
+        told = self._told
+        return told if isinstance(told, kind) and not self._looks.is_due() else None
+
+    def _tell(self, chosen: _C) -> _C:
+        self._told = chosen
+        return chosen
+
+    def _see_now(self) -> Channels:
+        channels = self._see(self._loader.channels())
+        self._looks.have_looked()
+        return channels
+
+    def _forget(self) -> None:
+        """Let go of what only a cold instance needs."""
+        self._told = None
+        self._loader.forget()
 
     def _choose(self, pointer: Pointer) -> Chosen:
         rest = self._rests.get(pointer)
@@ -146,30 +167,18 @@ class Server:
 
     def _fly(self, flight: Future[Loaded]) -> None:
         try:
-            channels = self._see(self._loader.channels())
+            channels = self._see_now()
             loaded = self._best(channels, lambda pointer: self._try(pointer, self._loader.load))
         except BaseException as error:  # noqa: BLE001 - the callers raise it
             with self._lock:
                 self._flight = None
-            self._loader.forget()
+            self._forget()
             flight.set_exception(error)
             return
         with self._lock:
             self._serving, self._flight = loaded, None
-            self._next_look = time.monotonic() + self.settings.pointer_ttl
-        self._loader.forget()
+        self._forget()
         flight.set_result(loaded)
-
-    def _look_when_due(self) -> None:
-        with self._lock:
-            if self._looking or time.monotonic() < self._next_look:
-                return
-            self._looking = True
-        try:
-            threading.Thread(target=self._look, name="pointer", daemon=True).start()
-        except RuntimeError as error:  # no thread is to be had: the request matters more
-            self._looked()
-            log("WARNING", "Could not start to look at the pointer.", error=error)
 
     def _look(self) -> None:
         """Follow the pointer: load what it names beside what serves, then swap. On an error change nothing."""
@@ -187,13 +196,6 @@ class Server:
             else:
                 log("WARNING", message, reason=f"{type(error).__name__}: {error}")
             self._reachable = False
-        finally:
-            self._looked()
-
-    def _looked(self) -> None:
-        with self._lock:
-            self._next_look = time.monotonic() + self.settings.pointer_ttl
-            self._looking = False
 
     def _see(self, channels: Channels) -> Channels:
         """Remember what the store says; whatever was changed there, it is a reason to try again at once."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -17,7 +16,6 @@ import jwt
 import pytest
 import requests
 
-from classifier.endpoints import unread
 from classifier.endpoints.app import create_app
 from classifier.settings import Settings
 from tests.support.serving import Serving, photo_bytes, serve
@@ -294,29 +292,3 @@ def test_a_large_upload_without_a_token_gets_its_answer_and_the_connection_serve
         large = session.post(server.url, data=bytes(8_000_000), headers=from_another_address(), timeout=60)
         refused(large)
         assert session.post(server.url, files={"image": PHOTO}, headers=good(), timeout=60).status_code == 200
-
-
-def test_a_refused_upload_that_never_ends_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unread, "DISCARDED_WITHIN", 0.05)
-    ours, theirs = socket.socketpair()
-    with ours, theirs, ours.makefile("rb") as body:
-        theirs.sendall(b"some of it")
-        unread._discard(body, ours)
-        assert theirs.recv(1) == b""
-
-
-def test_a_refused_upload_that_is_too_long_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unread, "DISCARDED_AT_MOST", 100_000)
-    ours, theirs = socket.socketpair()
-    with ours, theirs, ours.makefile("rb") as body:
-
-        def upload() -> None:
-            with pytest.raises(OSError):
-                for _ in range(10_000):
-                    theirs.sendall(bytes(50_000))
-
-        uploading = threading.Thread(target=upload)
-        uploading.start()
-        unread._discard(body, ours)
-        uploading.join(30)
-        assert not uploading.is_alive()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import io
 import json
 import os
 import re
@@ -17,12 +18,14 @@ from typing import Any
 
 import pytest
 import yaml
+from flask import Flask, request
 from flask.testing import FlaskClient
 from openapi_spec_validator import validate
 from werkzeug.test import TestResponse
 
 from classifier.endpoints import problems
 from classifier.endpoints.app import create_app
+from classifier.endpoints.unread import answer
 from classifier.serving.instance import Server
 from classifier.settings import Settings
 from tests.support.bundles import TINY_LABELS
@@ -174,6 +177,13 @@ def ask(client: FlaskClient, path: str, method: str, **given: Any) -> TestRespon
     return client.open(path, method=method.upper(), **given)
 
 
+class _Late(io.RawIOBase):
+    """A body that does not come in time, as gunicorn's socket tells it."""
+
+    def read(self, size: int = -1) -> bytes:
+        raise TimeoutError
+
+
 def provoked(store: Path, photos: Path, tmp_path: Path, capfd: Any) -> dict[int, Callable[[str, str], TestResponse]]:
     """For each status how to get it from an operation."""
     settings = Settings(model_store=str(store), model_name=MODEL, photo_store=str(photos), max_image_bytes=200_000)
@@ -189,6 +199,12 @@ def provoked(store: Path, photos: Path, tmp_path: Path, capfd: Any) -> dict[int,
         here = client(rate_limit="1/day")
         ask(here, path, method)
         return ask(here, path, method)
+
+    def late(path: str, method: str) -> TestResponse:
+        framework, app = Flask("framework"), create_app(settings)
+        framework.add_url_rule(path, view_func=lambda: answer(app, request), methods=[method.upper()])
+        sent = {"CONTENT_TYPE": "image/jpeg", "wsgi.input": _Late(), "wsgi.input_terminated": True}
+        return framework.test_client().open(path, method=method.upper(), environ_overrides=sent)
 
     def broken(path: str, method: str) -> TestResponse:
         app = create_app(settings, Server(settings))
@@ -206,6 +222,7 @@ def provoked(store: Path, photos: Path, tmp_path: Path, capfd: Any) -> dict[int,
         403: partial(ask, client(photo_store=""), json={"object": "uploads/cat.jpg"}),
         404: partial(ask, here, json={"object": "uploads/dog.jpg"}),
         406: partial(ask, here, headers={"Accept": "text/html"}),
+        408: late,
         412: partial(ask, here, headers={"If-Match": '"other"'}),
         413: partial(ask, here, data=bytes(200_001), content_type="image/jpeg"),
         415: partial(ask, here, data=b"photo", content_type="text/plain"),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import os
+import pty
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any
 import pytest
 import requests
 
+from classifier import logs
 from classifier.endpoints.traces import trace_fields
 from tests.support.serving import Serving, damage, photo_bytes, publish, serve
 
@@ -245,3 +249,49 @@ def test_a_cloud_trace_context_is_read(header: str, span: str | None, sampled: b
     assert fields["logging.googleapis.com/trace"] == TRACE
     assert fields.get("logging.googleapis.com/spanId") == span
     assert fields["logging.googleapis.com/trace_sampled"] is sampled
+
+
+# At a terminal
+
+
+@pytest.mark.parametrize(
+    ("entry", "line"),
+    [
+        ({"label": "pizza", "confidence": 0.9971, "status": "ok", "version": "v1"}, "200 pizza 99.7 % v1 16 ms"),
+        ({"label": "pie", "confidence": 0.4, "status": "unknown", "version": "v1"}, "200 pie 40.0 % unknown v1 16 ms"),
+        ({"message": "Answered several photos.", "version": "v7"}, "200 Answered several photos v7 16 ms"),
+        ({"message": "No.", "slug": "not-found"}, "200 not-found POST /a\\x1b[2J 16 ms"),
+        (
+            {"message": "Nothing is there.", "slug": "not-ready", "severity": "WARNING", "error": "NotReady: x"},
+            "WARNING: 200 not-ready POST /a\\x1b[2J 16 ms (Nothing is there.) (NotReady: x)",
+        ),
+    ],
+)
+def test_a_request_is_a_line_to_read(entry: dict[str, Any], line: str) -> None:
+    request = {"requestMethod": "POST", "requestUrl": "/a\x1b[2J", "status": 200, "latency": "0.016s"}
+    assert logs.readable({"severity": "INFO", "message": "Predicted.", "httpRequest": request, **entry}) == line
+
+
+def test_other_events_are_lines_to_read_with_their_stack_and_in_the_letters_there_are() -> None:
+    assert logs.readable({"severity": "INFO", "message": "Loaded v1.", "version": "v1"}) == "Loaded v1."
+    of_several = {"severity": "INFO", "message": "Predicted.", "index": 1, "label": "crème", "confidence": 1.0}
+    assert logs.readable(of_several, "ascii") == r"photo 2: cr\xe8me 100.0 %"
+    failed = {"severity": "ERROR", "message": "It broke.", "error": "ValueError: x", "stack_trace": "Traceback\n  x\n"}
+    assert logs.readable(failed) == "ERROR: It broke. (ValueError: x)\nTraceback\n  x"
+
+
+def test_a_function_at_a_terminal_writes_lines_to_read(published: Path, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    with serve(published, tmp_path, output=theirs) as serving:
+        assert serving.post(data=PHOTO, headers=JPEG).ok
+        assert serving.post(data=b"no photo", headers=JPEG).status_code == 422
+    os.close(theirs)
+    with os.fdopen(ours, "rb", buffering=0) as terminal, contextlib.suppress(OSError):  # at its end Linux says EIO
+        written = b""
+        while block := terminal.read(2**16):
+            written += block
+    lines = written.decode().replace("\r", "").splitlines()
+    assert "Loaded v1." in lines
+    assert any(re.fullmatch(r"200 \w+ \d+\.\d % (unknown )?v1 \d+ ms", line) for line in lines), lines
+    assert any(re.fullmatch(r"422 invalid-image POST / \d+ ms", line) for line in lines), lines
+    assert not any(line.startswith("{") for line in lines)

@@ -236,3 +236,29 @@ def test_a_pointer_that_has_not_moved_loads_nothing(store: Path) -> None:
     LocalStore(store).write(pointer, LocalStore(store).read(pointer).data)  # of another generation
     assert not until(lambda: server.current() is not first, seconds=0.3)
     assert server.loads == 1
+
+
+@pytest.mark.parametrize(("ttl", "times"), [(3600.0, 1), (0.0, 10)])
+def test_an_instance_that_has_loaded_nothing_reads_once_in_pointer_ttl_too(
+    store: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, ttl: float, times: int
+) -> None:
+    reads: list[str] = []
+    read = LocalStore.read
+
+    def counted(self: LocalStore, name: str) -> object:
+        reads.append(name.rpartition("/")[2])
+        return read(self, name)
+
+    monkeypatch.setattr(LocalStore, "read", counted)
+    server = Server(settings_for(store, pointer_ttl=ttl))
+    for _ in range(10):
+        assert server.chosen().pointer.version == "v1"
+    assert reads == ["channels.json", "manifest.json"] * times
+    reads.clear()
+    for _ in range(10):
+        assert server.with_file().content == (tiny_bundle / "model.tflite").read_bytes()
+        assert server.chosen().pointer.version == "v1"
+    assert reads.count("channels.json") == (1 if times == 1 else 20) and reads.count("model.tflite") == 1
+    publish(store, tiny_bundle)
+    assert server.chosen().pointer.version == ("v1" if times == 1 else "v2")
+    assert server.loads == 0
