@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
@@ -24,6 +25,7 @@ from classifier.errors import (
     TooLarge,
     Unavailable,
 )
+from classifier.release import release
 
 EXIT_CODES: tuple[tuple[type[PointerError], int], ...] = (
     (InvalidRequest, 2),
@@ -46,7 +48,6 @@ app = typer.Typer(
     name="admin_cli",
     help="Publish, compare, promote and roll back versions of a model.\n\n"
     "Exit codes: 2 usage, 3 not found, 4 conflict, 5 refused, 6 out of reach.",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -61,6 +62,21 @@ for command in (
     prediction.predict,
 ):
     app.command(name=command.__name__.removesuffix("_versions"))(command)
+
+
+def _print_release(asked: bool) -> None:
+    if asked:
+        typer.echo(f"admin_cli {release()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the release and exit.", callback=_print_release, is_eager=True)
+    ] = False,
+) -> None:
+    """Take the options that come before a command."""
 
 
 def main() -> None:

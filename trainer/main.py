@@ -7,12 +7,13 @@ import os
 import sys
 import tempfile
 import warnings
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
 from classifier.errors import PointerError
+from classifier.release import release
 from trainer.commands.data import datasets, download, samples
 from trainer.commands.grouping import GroupedCommand
 from trainer.commands.measuring import evaluate
@@ -39,12 +40,26 @@ app = typer.Typer(
     name="trainer",
     help="Train an image classifier on your photos and make a bundle that `admin_cli publish` takes.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 for command in (train, tune, export, evaluate, report, datasets, download, samples):
     app.command(cls=GroupedCommand)(command)
+
+
+def _print_release(asked: bool) -> None:
+    if asked:
+        typer.echo(f"trainer {release()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the release and exit.", callback=_print_release, is_eager=True)
+    ] = False,
+) -> None:
+    """Take the options that come before a command."""
 
 
 def main() -> None:
