@@ -1,5 +1,6 @@
 # `make` alone explains the targets.
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -13,6 +14,8 @@ RUN ?= runs/sample
 export MODEL_STORE ?= .model-store
 export MODEL_NAME ?= food
 
+# What `make run` needs, and what the other targets need besides.
+RUNNABLE := $(VENV)/.runnable
 INSTALLED := $(VENV)/.installed
 NODE_INSTALLED := node_modules/.installed
 CLIENTS := $(VENV)/clients
@@ -28,13 +31,22 @@ help: ## Explain the targets
 
 install: $(INSTALLED) ## Set up .venv with the pinned requirements; does nothing when it is set up
 
-$(INSTALLED): requirements.txt requirements-dev.txt functions/requirements.txt pyproject.toml
-	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+# Modules are compiled when they are first imported, which most never are.
+PIP_INSTALL = $(BIN)/pip install --disable-pip-version-check --no-compile
+
+$(RUNNABLE): requirements.txt functions/requirements.txt pyproject.toml
+	@test -x $(BIN)/pip || { echo "Making $(VENV) with $(PYTHON)."; $(PYTHON) -m venv --clear $(VENV); }
+	@echo "Installing what Pointer runs on, about 600 MB of packages:"
+	@$(PIP_INSTALL) -r requirements.txt | bash scripts/pip_progress.sh
+	@$(PIP_INSTALL) --quiet --no-deps --editable .
 	@touch $@
 
-run: $(INSTALLED) ## Serve http://localhost:8080 (PORT=…, LISTEN=…); trains and promotes the sample model if nothing is promoted
+$(INSTALLED): requirements-dev.txt $(RUNNABLE)
+	@echo "Installing the tools of development and the tests:"
+	@$(PIP_INSTALL) -r requirements-dev.txt | bash scripts/pip_progress.sh
+	@touch $@
+
+run: $(RUNNABLE) ## Serve http://localhost:8080 (PORT=…, LISTEN=…); trains and promotes the sample model if nothing is promoted
 	@PATH="$(CURDIR)/$(BIN):$$PATH" SAMPLES="$(SAMPLES)" RUN="$(RUN)" LISTEN="$(LISTEN)" PORT="$(PORT)" bash scripts/run.sh
 
 $(NODE_INSTALLED): package.json package-lock.json requirements-node.txt | $(INSTALLED)

@@ -235,6 +235,7 @@ def _description(manifest: Manifest, sha256: str) -> list[tuple[str, str]]:
     size = sum(entry.bytes for entry in manifest.files.values())
     lines = {
         "version": f"{manifest.version} of {manifest.model}",
+        "notice": manifest.notice or "",
         "created": f"{minute(manifest.created_at)} UTC, published by {manifest.created_by or NOTHING}",
         "network": f"{_architecture(manifest) or NOTHING}, {spec.width} x {spec.height} pixels, {spec.resize}",
         "best epoch": f"{best['epoch']} (phase {best['phase']})" if {"epoch", "phase"} <= best.keys() else "",

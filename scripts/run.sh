@@ -21,7 +21,7 @@ END
 status=0
 found=$(admin_cli show production --json 2>&1 >/dev/null) || status=$?
 if [ "$status" -eq 3 ]; then
-    echo "Nothing is promoted in $MODEL_STORE yet: training the sample model, about two minutes."
+    echo "Nothing is promoted in $MODEL_STORE yet: training the sample model, a minute or two."
     bash "$(dirname "$0")/sample_model.sh"
 elif [ "$status" -ne 0 ]; then
     echo "$found" >&2

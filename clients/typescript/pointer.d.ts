@@ -291,6 +291,8 @@ export interface components {
             variant: string;
             /** Format: date-time */
             created_at: string;
+            /** @description What whoever uses the model should know, where whoever made it says so. */
+            notice?: string;
         };
         /** @description The photo as the model takes it. */
         Input: {

@@ -81,6 +81,8 @@ async function look() {
   try {
     const model = await ask("model");
     showVersion(model);
+    $("notice").textContent = model.notice ?? "";
+    $("notice").hidden = !model.notice;
     calm();
   } catch (error) {
     const { slug } = /** @type {Problem} */ (error);

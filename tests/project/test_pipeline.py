@@ -68,6 +68,15 @@ def test_the_sample_model_knows_held_out_photos(answers):
     assert np.mean(right) >= 0.95
 
 
+def test_the_sample_model_passes_what_it_was_trained_for(answers):
+    assert np.mean([reply["status"] == "unknown" for _, reply, *_ in answers]) <= 0.05
+
+
+def test_the_sample_model_is_called_a_demonstration(pipeline):
+    with serve(pipeline / "store", pipeline / "noticed") as service:
+        assert "A demonstration: trained on drawings" in service.get("/model").json()["notice"]
+
+
 def test_grad_cam_points_at_the_object(answers):
     """The pointing game: the heatmap's highest cell lies in the object's bounding box."""
     hits = []
@@ -93,10 +102,8 @@ def test_the_manifest_says_what_was_measured_on_what_is_served(pipeline, answers
     honest = manifest.metrics["calibration"]["test"]["ece_after"]
     assert honest == manifest.metrics["test"]["ece"]
     assert manifest.tta["top_1"] == manifest.metrics["test"]["tta_top_1"]
-    assert tuple(manifest.variants) == ("float32", "float16", "int8-dynamic", "int8")
-    assert not [name for name, row in manifest.variants.items() if "failed" in row]
-    best = max(row["top_1"] for row in manifest.variants.values())
-    assert manifest.variants[manifest.variant]["top_1"] >= best - 0.005 - 1e-9
+    # The script asks for this one by name, and no others are made.
+    assert tuple(manifest.variants) == ("float32",)
     assert manifest.labels == ("cookie", "doughnut", "fried_egg", "pizza", "watermelon")
     assert len(manifest.golden) == 4
     assert manifest.data["photos"] == {"train": 270, "validation": 30, "test": 100}
@@ -131,6 +138,10 @@ def test_export_makes_the_bundle_again(pipeline):
     assert done.returncode == 0, done.stderr
     after = Manifest.from_json((pipeline / "run/bundle/manifest.json").read_bytes())
     assert after.labels == before.labels
+    assert tuple(after.variants) == ("float32", "float16", "int8-dynamic", "int8")
+    assert not [name for name, row in after.variants.items() if "failed" in row]
+    best = max(row["top_1"] for row in after.variants.values())
+    assert after.variants[after.variant]["top_1"] >= best - 0.005 - 1e-9
     photo = (pipeline / "run/bundle" / after.golden[0].file).read_bytes()
     again = Model((pipeline / "run/bundle/model.tflite").read_bytes()).run(load_array(photo, after.input))
     np.testing.assert_allclose(again.probabilities, before.golden[0].probabilities, atol=before.golden_tolerance)

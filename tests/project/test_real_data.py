@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from classifier.registry.bundle import read_bundle
+from tests.support.processes import ROOT
 from tests.support.real_data import DATA, WEIGHTS, needs_photos, needs_weights
 from trainer.data.loaders import load
 from trainer.networks.backbones import backbone_core, build_backbone
@@ -39,6 +41,7 @@ def test_the_official_layouts_load_as_they_are():
 @pytest.mark.parametrize(
     ("config", "channels"),
     [
+        (NetworkConfig("efficientnet_lite2", str(WEIGHTS / "efficientnet_lite2_no_top.weights.h5")), 1280),
         (NetworkConfig("mobilenet_v2", str(MOBILENET_V2)), 1280),
         (NetworkConfig("mobilenet", str(WEIGHTS / "mobilenet_0.75_224_no_top.weights.h5"), alpha=0.75), 768),
         (
@@ -56,6 +59,33 @@ def test_the_weights_files_fit_their_networks(config, channels):
     assert backbone.output_shape[-1] == channels
     random = build_backbone(replace(config, weights="none"))
     assert not np.array_equal(backbone_core(backbone).get_weights()[0], backbone_core(random).get_weights()[0])
+
+
+@needs_weights
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite2"])
+def test_the_packages_have_the_imagenet_weights_that_were_published(name):
+    found = build_backbone(NetworkConfig(name, "imagenet"))
+    expected = build_backbone(NetworkConfig(name, str(WEIGHTS / f"{name}_no_top.weights.h5")))
+    for one, other in zip(found.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@needs_photos
+@pytest.mark.real_data
+def test_the_sample_model_does_not_claim_to_know_real_photos(tmp_path):
+    environment = os.environ | {
+        "PATH": f"{TRAINER.parent}{os.pathsep}{os.environ['PATH']}", "MODEL_STORE": str(tmp_path / "store"),
+        "MODEL_NAME": "food", "SAMPLES": str(tmp_path / "samples"), "RUN": str(tmp_path / "run"),
+    }  # fmt: skip
+    done = subprocess.run(["bash", ROOT / "scripts/sample_model.sh"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for strangers in ("dog-breed/train", "food-101/images"):
+        command = [TRAINER, "evaluate", tmp_path / "run", "--strangers", DATA / strangers, "--json"]
+        told = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["strangers"]
+        sys.stdout.write(f"{strangers}: {told}\n")
+        assert told["photos"] == 500
+        assert told["told"] >= 0.95
+        assert told["passing"] >= 0.95
 
 
 @needs_photos

@@ -17,6 +17,8 @@ needs_photos = pytest.mark.skipif(
     reason="needs food-101/ and dog-breed/ in POINTER_DATA",
 )
 WEIGHTS_FILES = (
+    "efficientnet_lite0_no_top.weights.h5",
+    "efficientnet_lite2_no_top.weights.h5",
     "mobilenet_v2_1.0_224_no_top.weights.h5",
     "mobilenet_0.75_224_no_top.weights.h5",
     "inception_v3_through_mixed8_no_top_float.weights.h5",

@@ -84,6 +84,7 @@ def samples(
     folder: Annotated[Path, typer.Argument(help="Where to; kept as it is if already complete.")],
     photos_per_class: Annotated[int, typer.Option(help="Training photos a class.", min=3)] = 60,
     test_per_class: Annotated[int, typer.Option(help="Test photos a class.", min=1)] = 20,
+    size: Annotated[int, typer.Option(help="Side in pixels.", min=48, max=2048)] = 256,
     seed: Annotated[int, typer.Option(help="The same seed draws the same photos.", min=0, max=LARGEST_SEED)] = 7,
 ) -> None:
     """Draw sample food photos.
@@ -94,5 +95,5 @@ def samples(
     """
     from trainer.samples.dataset import generate
 
-    boxes = generate(folder, photos_per_class=photos_per_class, test_per_class=test_per_class, seed=seed)
+    boxes = generate(folder, photos_per_class=photos_per_class, test_per_class=test_per_class, size=size, seed=seed)
     typer.echo(f"{len(boxes)} sample photos of {boxes['label'].nunique()} classes in {folder}")

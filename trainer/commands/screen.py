@@ -36,7 +36,11 @@ def load_keras(*, start: bool = True) -> None:
 
 def print_result(manifest: Any, bundle: Path) -> None:
     """Print a new bundle's figures and what to do with it."""
+    from trainer.metrics.separation import doubt
+
     print_figures({split: manifest.metrics[split] for split in ("validation", "test")})
+    if doubtful := doubt(manifest.metrics["unknown"], manifest.training, manifest.data):
+        console().print(f"warning: {doubtful}", style="yellow", highlight=False)
     typer.echo(f"bundle of the {manifest.variant} model in {bundle}; next: admin_cli publish {bundle.parent}")
 
 

@@ -31,7 +31,7 @@ from trainer.export.choice import Choice, check_heatmaps, choose, measure_varian
 from trainer.export.golden import (
     write_golden,
 )
-from trainer.export.litert import convert_all, with_fusible_relus
+from trainer.export.litert import VARIANTS, convert_all, with_fusible_relus
 from trainer.export.ood_selection import Look, Scoring, fit_score
 from trainer.metrics.calibration import calibration_figures, fit_temperature
 from trainer.metrics.separation import separation, threshold
@@ -43,6 +43,7 @@ from trainer.run.files import read_json, write_file
 from trainer.run.folder import RunFolder, clear_unfinished_bundle, replace_bundle
 from trainer.run.progress import counting
 from trainer.training.checkpoints import TrainingState
+from trainer.training.features import features_of_backbone
 from trainer.training.train import Trained
 
 EXPORTING_BACKEND = "tensorflow"
@@ -77,7 +78,8 @@ def make_bundle(
     """
     photos = _HeldOut.of(trained)
     others = read_strangers(options.strangers, input_spec(config.network), console) if options.strangers else None
-    fitted = _fit(trained, photos, others, console)
+    look = Look(trained, features_of_backbone(run, config, trained.photos))
+    fitted = _fit(trained, look, photos, others, console)
     exported = _export(trained, photos, fitted, options, console)
     content = exported.choice.served.content
     evaluations = _evaluate(trained, photos, content, console)
@@ -114,6 +116,7 @@ def make_bundle(
         created_by=None,
         created_at=now(),
         tools=tool_versions(),
+        notice=(options.notice or "").strip() or None,
         extra={},
     )
     write_file(run.new_bundle / MANIFEST_FILE, lambda path: path.write_bytes(manifest.to_json()))
@@ -177,8 +180,8 @@ class _Exported(NamedTuple):
     heatmap_error: float
 
 
-def _fit(trained: Trained, photos: _HeldOut, others: PhotoSource | None, console: Console) -> _Fitted:
-    rows, look = photos.rows["validation"], Look(trained)
+def _fit(trained: Trained, look: Look, photos: _HeldOut, others: PhotoSource | None, console: Console) -> _Fitted:
+    rows = photos.rows["validation"]
     seen = look(trained.photos.source, rows, console, "logits of validation photos")
     temperature = fit_temperature(seen.logits, photos.truth[rows])
     return _Fitted(temperature, fit_score(trained, look, (rows, seen), temperature, others, console))
@@ -191,7 +194,11 @@ def _export(trained: Trained, photos: _HeldOut, fitted: _Fitted, options: Export
         backbone = with_fusible_relus(trained.backbone)
         served = serving_model(backbone, trained.head, fitted.temperature, fitted.scoring.outlier)
         calibration = calibration_rows(list(frame["label"]), np.flatnonzero(frame["split"] == "train"))
-        contents, failures = convert_all(served, lambda: (source.array(int(row)) for row in calibration))
+        contents, failures = convert_all(
+            served,
+            lambda: (source.array(int(row)) for row in calibration),
+            (options.variant,) if options.variant else VARIANTS,
+        )
         few = [source.array(int(row)) for row in photos.sample[:2]]
         error = check_heatmaps(trained.backbone, trained.head, contents["float32"], few)
         threads = Settings.from_env({}, cpus=options.serving_cpus).threads

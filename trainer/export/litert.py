@@ -37,12 +37,15 @@ Photos = Callable[[], Iterable[NDArray[np.uint8]]]
 """Returns photos [H, W, 3] to calibrate with, one after another."""
 
 
-def convert_all(served: keras.Model, photos: Photos) -> tuple[dict[str, bytes], dict[str, str]]:
-    """Convert a network to every variant. Needs the TensorFlow backend.
+def convert_all(
+    served: keras.Model, photos: Photos, variants: tuple[VariantName, ...] = VARIANTS
+) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Convert a network to several variants. Needs the TensorFlow backend.
 
     Args:
         served: ``image`` uint8 [1, H, W, 3] -> named outputs; see `trainer.networks.gradcam.serving_model`.
         photos: training photos, from which calibrated int8 learns the range of each layer.
+        variants: which ones, besides float32, with which all are compared.
 
     Returns:
         The LiteRT files by variant, and why the others could not be made.
@@ -56,7 +59,7 @@ def convert_all(served: keras.Model, photos: Photos) -> tuple[dict[str, bytes], 
     failures: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         _save(served, folder)
-        for variant in VARIANTS:
+        for variant in (each for each in VARIANTS if each == FLOAT32 or each in variants):
             try:
                 contents[variant] = _convert(folder, variant, photos, contents.get(FLOAT32, b""))
             except (ConverterError, PointerError, OSError, ValueError, RuntimeError) as error:

@@ -55,15 +55,27 @@ class Scoring(NamedTuple):
 
 
 class Look:
-    """A trained network as photos -> pooled features and logits, in float32."""
+    """A trained network as photos -> pooled features and logits, in float32.
 
-    def __init__(self, trained: Trained) -> None:
+    Args:
+        trained: the network and its photos.
+        kept: rows of its photos whose pooled features are known, and these; see `features_of_backbone`.
+    """
+
+    def __init__(
+        self, trained: Trained, kept: tuple[NDArray[np.intp], NDArray[np.floating[Any]]] | None = None
+    ) -> None:
+        self._source, self._head, self._kept = trained.photos.source, trained.head, kept
         image = keras.Input(trained.backbone.input_shape[1:], dtype="uint8", name="image")
         pooled = keras.layers.GlobalAveragePooling2D(dtype="float32")(trained.backbone(image, training=False))
         self._model = keras.Model(image, (pooled, trained.head(pooled, training=False)))
 
     def __call__(self, source: Any, rows: NDArray[np.intp], console: Console, what: str) -> Seen:
         """Look at some photos of a source."""
+        if self._kept is not None and source is self._source and np.isin(rows, self._kept[0]).all():
+            order = np.argsort(self._kept[0])
+            known = self._kept[1][order[np.searchsorted(self._kept[0], rows, sorter=order)]].astype(np.float32)
+            return Seen(known, np.asarray(self._head.predict(known, verbose=0), np.float32))
         batches = PhotoSequence(source, rows, None, shuffle=False)
         with counting(console, what, len(batches)) as step:
             callback = keras.callbacks.LambdaCallback(on_predict_batch_end=lambda batch, logs: step())
@@ -111,9 +123,12 @@ def fit_score(
             "classes_left_out": ood_score.compare_left_out((features, targets), (*known, truth[rows])),
             "shuffled_tiles": ood_score.compare(outlier, known, others.tempered(temperature)),
         }
-    method = ood_score.best_method({name: float(np.mean([each[name] for each in found.values()])) for name in METHODS})
-    rounded = {by: {name: round(value, 4) for name, value in each.items()} for by, each in found.items()}
-    return Scoring(outlier.of(method), {"method": method, "chosen_by": rounded})
+    method = ood_score.best_method(
+        {name: float(np.mean([each[name].auroc for each in found.values()])) for name in METHODS}
+    )
+    aurocs = {by: {name: round(told.auroc, 4) for name, told in each.items()} for by, each in found.items()}
+    passing = {by: round(each[method].passing, 4) for by, each in found.items()}
+    return Scoring(outlier.of(method), {"method": method, "chosen_by": aurocs, "strangers_passing": passing})
 
 
 class _Shuffled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,20 @@ from numpy.typing import NDArray
 
 PASSING = 0.95
 """Share of the validation photos that the threshold lets pass."""
+DOUBTFUL = 0.2
+"""Share of the strangers that pass from which on the score cannot be believed."""
+FEW_PHOTOS = 10_000
+"""Training photos below which a network from scratch knows too little of the world to tell what is strange."""
 
 
-def threshold(scores: NDArray[np.float64], passing: float = PASSING) -> float:
-    """Return a score, to six decimals, that at least a share `passing` of these scores reaches, and hardly more."""
-    lowest = float(np.quantile(scores, 1 - passing, method="lower"))
+def threshold(scores: NDArray[np.floating[Any]], passing: float = PASSING) -> float:
+    """Return a score, to six decimals, that a share `passing` of new photos like these reaches on average, at least.
+
+    Of n photos the k-th lowest score is above k / (n + 1) of new ones on average (split conformal prediction, Vovk et
+    al. 2005): a quantile of the scores themselves lets too few pass where they are few.
+    """
+    below = max(1, int((1 - passing) * (len(scores) + 1) + 1e-9))
+    lowest = float(np.partition(np.ravel(scores), below - 1)[below - 1])
     return float(np.floor(lowest * 1e6) / 1e6)
 
 
@@ -29,6 +39,35 @@ def separation(known: NDArray[np.float64], strangers: NDArray[np.float64], limit
         "told": round(float((strangers < limit).mean()), 6),
         "passing": round(float((known >= limit).mean()), 6),
     }
+
+
+def doubt(unknown: Mapping[str, Any], training: Mapping[str, Any], data: Mapping[str, Any]) -> str | None:
+    """Return why the score cannot be believed, in a sentence or two; None where nothing speaks against it.
+
+    Args:
+        unknown: a manifest's ``metrics.unknown``.
+        training: its account of the training.
+        data: its account of the photos.
+    """
+    measured = unknown.get("strangers")
+    if measured:
+        passing = 1 - measured["told"]
+        return doubt_of_measured(measured["photos"], passing) if passing > DOUBTFUL else None
+    photos = (data.get("photos") or {}).get("train", 0)
+    if training.get("network", {}).get("weights") == "none" and photos < FEW_PHOTOS:
+        return (
+            f"The network was trained from scratch on {photos:,} photos: such a one takes most photos of other things "
+            "for known ones, with high confidence, and its score cannot be believed. Pretrained weights mend that; "
+            "--strangers FOLDER measures it."
+        )
+    return None
+
+
+def doubt_of_measured(photos: int, passing: float) -> str:
+    """Return what to say of a score that lets too many strangers pass."""
+    return (
+        f"Of {photos:,} photos of other things {passing:.1%} pass as known ones: the status unknown cannot be believed."
+    )
 
 
 def auroc(known: NDArray[np.floating[Any]], strangers: NDArray[np.floating[Any]]) -> float:

@@ -7,6 +7,8 @@ forward pass (see `trainer.networks.gradcam`). The backbone and the head are mod
 
 from __future__ import annotations
 
+import os
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,6 +21,8 @@ from keras import layers
 from classifier.errors import InvalidRequest, NotFound, Unavailable
 from classifier.registry.manifest import InputSpec
 from trainer.compute.strategy import arithmetic
+from trainer.networks import efficientnet_lite
+from trainer.networks.efficientnet_lite import LITE_0, LITE_2, Lite
 from trainer.run.config import NetworkConfig, Precision
 from trainer.run.presets import PRESETS, Preset
 
@@ -70,7 +74,8 @@ def build_backbone(
 
     Raises:
         InvalidRequest: the weights or the size do not fit the architecture, or there is no such inner layer.
-        NotFound: the weights file is missing.
+        NotFound: the weights file is missing, or the package that ImageNet weights come with.
+        Corrupt: the package's file is not the one that was published.
         Unavailable: ImageNet weights were asked for and could not be downloaded.
     """
     kind = architecture(config.architecture)
@@ -111,6 +116,8 @@ def backbone_core(backbone: keras.Model) -> keras.Model:
 def set_trainable_layers(backbone: keras.Model, last: int, *, scratch: bool) -> int:
     """Let the last layers of the backbone be trained (-1: all) and freeze the rest; return how many are trained.
 
+    Where there are fewer than `last`, all are.
+
     Only layers with weights count. Of a pretrained backbone, batch normalisation stays frozen.
     """
     core = backbone_core(backbone)
@@ -120,7 +127,7 @@ def set_trainable_layers(backbone: keras.Model, last: int, *, scratch: bool) -> 
         for layer in core.layers
         if layer.weights and (scratch or not isinstance(layer, layers.BatchNormalization))
     ]
-    chosen = chosen if last < 0 else chosen[len(chosen) - last :] if last else []
+    chosen = chosen if last < 0 else chosen[max(0, len(chosen) - last) :]
     wanted = set(map(id, chosen))
     for layer in core.layers:
         layer.trainable = id(layer) in wanted
@@ -163,11 +170,32 @@ def _application(builder: str, **arguments: Any) -> Callable[[NetworkConfig, tup
         except Exception as error:
             # keras.utils.get_file raises a bare Exception when a download fails.
             if weights and type(error) is Exception:
-                raise Unavailable(
-                    f"The ImageNet weights of {config.architecture} could not be downloaded ({error}). "
-                    "Give a weights file instead: --weights FILE."
-                ) from error
+                raise Unavailable(_cannot_download(config, str(error))) from error
             raise
+
+    return build
+
+
+def _cannot_download(config: NetworkConfig, error: str) -> str:
+    """Say what to do about weights that Keras could not download; its message begins with their address."""
+    found = re.search(r"https?://\S+?\.h5\b", error)
+    by_hand = ""
+    if found:
+        cached = Path(os.environ.get("KERAS_HOME") or "~/.keras") / "models" / found[0].rpartition("/")[2]
+        by_hand = f"Download {found[0]} on another machine and put it at {cached}, or do without: "
+    return (
+        f"The ImageNet weights of {config.architecture} could not be downloaded ({error.rstrip('.')}). {by_hand}"
+        "--architecture efficientnet_lite0 and efficientnet_lite2 have theirs with the trainer's packages, --weights "
+        "FILE reads a file, and --weights none trains from scratch."
+    )
+
+
+def _lite(size: Lite) -> Callable[[NetworkConfig, tuple[int, int, int]], keras.Model]:
+    def build(config: NetworkConfig, shape: tuple[int, int, int]) -> keras.Model:
+        network = efficientnet_lite.build(size, shape)
+        if config.weights == "imagenet":
+            efficientnet_lite.load_imagenet(network, size)
+        return network
 
     return build
 
@@ -210,6 +238,8 @@ ARCHITECTURES = {
     kind.name: kind
     for kind in (
         Architecture("base_cnn", _symmetric, _base_cnn, pretrained=False, zoom=0.0),
+        Architecture("efficientnet_lite0", efficientnet_lite.scaled, _lite(LITE_0)),
+        Architecture("efficientnet_lite2", efficientnet_lite.scaled, _lite(LITE_2)),
         Architecture("mobilenet", _symmetric, _application("MobileNet")),
         Architecture("mobilenet_v2", _symmetric, _application("MobileNetV2")),
         Architecture("resnet50", _caffe, _application("ResNet50")),
@@ -221,7 +251,5 @@ ARCHITECTURES = {
 
 def input_spec(config: NetworkConfig) -> InputSpec:
     """Return the size and resize rule of a network's input."""
-    from trainer.networks import backbones
-
-    side = config.image_size or backbones.architecture(config.architecture).preset.input_size
+    side = config.image_size or architecture(config.architecture).preset.input_size
     return InputSpec(width=side, height=side, resize=config.resize)

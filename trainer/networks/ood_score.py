@@ -17,14 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
 
-from trainer.metrics.separation import auroc
+from trainer.metrics.separation import auroc, threshold
 
 Array = NDArray[np.floating[Any]]
 
@@ -137,27 +137,33 @@ def fit(space: FeatureSpace, pooled: Array, logits: Array, method: str = next(it
     return Outlier(method, space, scales)
 
 
-def compare(outlier: Outlier, known: tuple[Array, Array], strangers: tuple[Array, Array]) -> dict[str, float]:
-    """Return the AUROC of each method.
+class Told(NamedTuple):
+    """How well a method tells strangers from known photos."""
+
+    auroc: float
+    passing: float
+    """Share of the strangers that reach the threshold of the known photos."""
+
+
+def compare(outlier: Outlier, known: tuple[Array, Array], strangers: tuple[Array, Array]) -> dict[str, Told]:
+    """Return how well each method tells them.
 
     Args:
         outlier: the fitted score.
         known: pooled features and tempered logits of photos of the classes.
         strangers: those of other photos.
     """
-    return {
-        method: auroc(
-            np.asarray(outlier.of(method).scores(*known), np.float64),
-            np.asarray(outlier.of(method).scores(*strangers), np.float64),
-        )
-        for method in METHODS
-    }
+    told = {}
+    for method in METHODS:
+        ours, others = (np.asarray(outlier.of(method).scores(*each), np.float64) for each in (known, strangers))
+        told[method] = Told(auroc(ours, others), float((others >= threshold(ours)).mean()))
+    return told
 
 
 def compare_left_out(
     train: tuple[Array, NDArray[np.int32]], validation: tuple[Array, Array, NDArray[np.int32]]
-) -> dict[str, float]:
-    """Return the mean AUROC of each method where classes in turn are the strangers.
+) -> dict[str, Told]:
+    """Return how well each method tells strangers on average where classes in turn are the strangers.
 
     Nothing is trained anew: the classes left out are left out of class means, subspace and logits. At most ten parts
     of the classes are left out, one after another.
@@ -183,7 +189,9 @@ def compare_left_out(
                 fit(space, pooled[known], rest[known]), (pooled[known], rest[known]), (pooled[~known], rest[~known])
             )
         )
-    return {method: float(np.mean([each[method] for each in found])) if found else 0.5 for method in METHODS}
+    if not found:
+        return dict.fromkeys(METHODS, Told(0.5, 1.0))
+    return {method: Told(*map(float, np.mean([each[method] for each in found], axis=0))) for method in METHODS}
 
 
 def shuffled_tiles(photo: NDArray[np.uint8], tiles: int, rng: np.random.Generator) -> NDArray[np.uint8]:

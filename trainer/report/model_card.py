@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from classifier.registry.manifest import Manifest
+from trainer.metrics.separation import doubt
 from trainer.report.document import Block, Listing, Paragraph, Section
 from trainer.report.numbers import figures_table
 
@@ -51,7 +52,12 @@ def sections(
 
 def warnings(manifest: Manifest) -> list[Paragraph]:
     """Return what a reader of the figures has to know first."""
-    return [Paragraph(IMAGENET_WARNING, warning=True)] if _dataset(manifest) == "dog-breed" else []
+    told = [
+        manifest.notice,
+        IMAGENET_WARNING if _dataset(manifest) == "dog-breed" else None,
+        doubt(manifest.metrics.get("unknown") or {}, manifest.training, manifest.data),
+    ]
+    return [Paragraph(text, warning=True) for text in told if text]
 
 
 def _use(manifest: Manifest) -> tuple[Block, ...]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from trainer.evaluation.ood import UNKNOWN, familiarity
 from trainer.metrics.calibration import expected_calibration_error, reliability
-from trainer.metrics.separation import separation
+from trainer.metrics.separation import DOUBTFUL, doubt_of_measured, separation
 from trainer.report import charts
 from trainer.report.document import Listing, Paragraph, Section, Table
 from trainer.report.material import Material
@@ -66,6 +66,7 @@ def unknown(material: Material, output: Output, strangers: NDArray[np.float64] |
     told = ["The score says how familiar a photo is to the model, from 0 to 1."]
     if strangers is None:
         told.append("Photos of other things were not measured; --strangers FOLDER adds them.")
+        told.extend(_substitutes(material.manifest.metrics.get("unknown") or {}))
     else:
         split = main_split(material)
         if split is not None:
@@ -75,7 +76,13 @@ def unknown(material: Material, output: Output, strangers: NDArray[np.float64] |
                 f"{above:.1%} of all pairs, which is the area under the ROC curve."
             )
         groups["strangers"] = strangers
+    doubts = []
     threshold = material.manifest.thresholds.get(UNKNOWN)
+    if strangers is not None and threshold is not None:
+        passing = float((strangers >= threshold).mean())
+        told.append(f"{passing:.1%} of the photos of other things pass as known ones.")
+        if passing > DOUBTFUL:
+            doubts.append(Paragraph(doubt_of_measured(len(strangers), passing), warning=True))
     if threshold is None:
         told.append("The bundle has no threshold: no answer is marked as unknown.")
     else:
@@ -87,6 +94,7 @@ def unknown(material: Material, output: Output, strangers: NDArray[np.float64] |
     return Section(
         "Photos of something else",
         (
+            *doubts,
             Paragraph(" ".join(told)),
             output.chart(
                 "unknown_scores",
@@ -96,6 +104,19 @@ def unknown(material: Material, output: Output, strangers: NDArray[np.float64] |
             ),
         ),
     )
+
+
+def _substitutes(unknown: Mapping[str, Any]) -> list[str]:
+    """Tell how many substitutes for strangers passed, where a manifest says so."""
+    passing = unknown.get("strangers_passing") or {}
+    return [
+        f"Of {what} {passing[by]:.1%} pass as known ones."
+        for by, what in (
+            ("shuffled_tiles", "validation photos that were cut into tiles and shuffled"),
+            ("classes_left_out", "the photos of classes that the score was kept from"),
+        )
+        if by in passing
+    ]
 
 
 def variants(material: Material, output: Output) -> Section:

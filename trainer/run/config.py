@@ -205,13 +205,19 @@ class ExportOptions:
     ] = 0.005
     variant: Annotated[
         VariantName | None,
-        Option("Serve this file: float32, float16, int8-dynamic or int8.", default="the fastest within the tolerance"),
+        Option(
+            "Serve this file, and make no others but float32: float32, float16, int8-dynamic or int8.",
+            default="the fastest within the tolerance",
+        ),
     ] = None
     serving_cpus: Annotated[
         int, Option("CPUs of the function that will serve: by them the fastest file is chosen.", 1)
     ] = 1
     strangers: Annotated[
         Path | None, Option("Folder of photos of something else, by which the unknown are told best.", path=True)
+    ] = None
+    notice: Annotated[
+        str | None, Option("What users of the model should know: shown by GET /model, the page and the report.")
     ] = None
 
 

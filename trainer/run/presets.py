@@ -18,6 +18,8 @@ class Preset:
 
 PRESETS = {
     "base_cnn": Preset(96, fine_tune_layers=-1, fine_tune_epochs=45, fine_tune_learning_rate=2e-3),
+    "efficientnet_lite0": Preset(),
+    "efficientnet_lite2": Preset(260),
     "mobilenet": Preset(),
     "mobilenet_v2": Preset(),
     "resnet50": Preset(),

@@ -14,8 +14,10 @@ from rich.console import Console
 
 from classifier.errors import InvalidRequest
 from trainer.compute.strategy import Strategy
+from trainer.data.checks import CheckedPhotos
 from trainer.data.source import usable_memory
 from trainer.networks.augmentation import Always
+from trainer.run.config import TrainingConfig
 from trainer.run.files import write_file
 from trainer.run.folder import RunFolder
 from trainer.run.progress import counting
@@ -80,6 +82,24 @@ def cached_features(
     if data.strategy.workers.chief:
         write_file(run.features, lambda path: np.savez(path, **arrays))
     return features
+
+
+def features_of_backbone(
+    run: RunFolder, config: TrainingConfig, photos: CheckedPhotos
+) -> tuple[NDArray[np.intp], NDArray[np.floating[Any]]] | None:
+    """Return what a run has kept of its trained backbone: rows of the photos, and their features [rows, channels].
+
+    None where there is nothing, or where the backbone was trained or computed otherwise than it is exported.
+    """
+    frozen = config.network.weights != "none" and config.fine_tune_epochs() == 0
+    if not frozen or config.compute.precision != "float32" or not run.features.is_file():
+        return None
+    with np.load(run.features) as saved:
+        if str(saved["fingerprint"]) != photos.fingerprint:
+            return None
+        split = photos.frame["split"].to_numpy()
+        rows = [np.flatnonzero(split == name) for name in ("train", "validation")]
+        return np.concatenate(rows), np.concatenate([saved["train"][: len(rows[0])], saved["validation"]])
 
 
 def pooling_model(backbone: keras.Model, strategy: Strategy, augmentation: keras.Model | None = None) -> keras.Model:

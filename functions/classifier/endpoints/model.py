@@ -152,4 +152,5 @@ def model_body(chosen: Chosen, settings: Settings) -> dict[str, Any]:
         "tta": dict(manifest.tta),
         "variant": manifest.variant,
         "created_at": manifest.created_at,
+        **({"notice": manifest.notice} if manifest.notice is not None else {}),
     }

@@ -93,6 +93,8 @@ class Manifest:
     """RFC 3339, UTC."""
     tools: Mapping[str, str] = field(default_factory=dict)
     """Versions of the tools that made it."""
+    notice: str | None = None
+    """What whoever uses the model should know, such as that it is a demonstration."""
     extra: Extra = field(default_factory=dict, repr=False, hash=False)
 
     @classmethod
@@ -132,6 +134,7 @@ class Manifest:
             created_by=top.text_or_none("created_by"),
             created_at=top.time("created_at"),
             tools=_tools(top),
+            notice=top.text_or_none("notice"),
             extra=top.rest(),
         )
 
@@ -192,6 +195,7 @@ class Manifest:
                 "created_by": self.created_by,
                 "created_at": self.created_at,
                 "tools": self.tools,
+                **({"notice": self.notice} if self.notice is not None else {}),
                 **self.extra,
             },
             MANIFEST_FILE,

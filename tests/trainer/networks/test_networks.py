@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -107,10 +112,47 @@ def test_fine_tuning_leaves_lower_layers_and_batch_normalisation_alone(tmp_path)
     assert changed == with_weights[-4:]
 
 
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_so_many_layers_are_fine_tuned_as_are_asked_for_and_there_are(name):
+    config = NetworkConfig(name, "none", image_size=96)
+    backbone = build_backbone(config)
+    core = backbone_core(backbone)
+    for scratch in (False, True):
+        able = [
+            layer.name
+            for layer in core.layers
+            if layer.weights and (scratch or not isinstance(layer, keras.layers.BatchNormalization))
+        ]
+        for last in (*range(len(able) + 3), 10 * len(able), -1):
+            count = set_trainable_layers(backbone, last, scratch=scratch)
+            trained = [layer.name for layer in core.layers if layer.trainable and layer.weights]
+            expected = able if last < 0 or last > len(able) else able[len(able) - last :]
+            assert (count, trained) == (len(expected), expected)
+
+
+def test_imagenet_weights_that_cannot_be_downloaded_are_told_with_the_ways_to_do_without(tmp_path):
+    # A process of its own: Keras reads KERAS_HOME when it is imported.
+    code = (
+        "from trainer.networks.backbones import build_backbone\n"
+        "from trainer.run.config import NetworkConfig\n"
+        "build_backbone(NetworkConfig('mobilenet_v2', 'imagenet'))\n"
+    )
+    nowhere = {"HTTPS_PROXY": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1", "KERAS_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | nowhere, capture_output=True, text=True)
+    told = done.stderr.splitlines()[-1]
+    name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
+    assert "The ImageNet weights of mobilenet_v2 could not be downloaded" in told
+    assert re.search(
+        rf"Download https://\S+/{re.escape(name)} on another machine and put it at {tmp_path}/models/", told
+    )
+    assert "--architecture efficientnet_lite0 and efficientnet_lite2" in told
+    assert told.endswith("--weights none trains from scratch.")
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (NetworkConfig("vgg16"), "Expected one of base_cnn, mobilenet"),
+        (NetworkConfig("vgg16"), "Expected one of base_cnn, efficientnet_lite0"),
         (NetworkConfig("base_cnn", "imagenet"), "no ImageNet weights for base_cnn; use --weights none"),
         (NetworkConfig("xception", "none", alpha=0.5), "--alpha is for mobilenet"),
         (NetworkConfig("xception", "none", image_size=64), "xception cannot be built with --image-size 64"),
