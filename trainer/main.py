@@ -80,6 +80,15 @@ def main() -> None:
         path = context.command_path if context else "trainer"
         typer.echo(f"trainer: {error.format_message().rstrip('.')}. `{path} --help` explains.", err=True)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] in ("classifier", "trainer"):
+            raise
+        typer.echo(
+            f"trainer: Expected the packages of training; {error.name} is not installed. Install them: "
+            "pip install 'pointer[trainer]'",
+            err=True,
+        )
+        _end()
     except Exception as error:
         line = describe(error)
         if line is None:

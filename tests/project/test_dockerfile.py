@@ -115,14 +115,15 @@ def test_the_context_is_small():
 
 
 def test_everything_that_is_imported_or_read_is_copied():
-    """What pyproject.toml installs: its packages' folders, its readme and its licence."""
+    """What an installation reads: the packages' folders, readme, licence, setup.py and the requirements it reads."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     sources = {word for instruction, rest in _all("code") if instruction == "COPY" for word in shlex.split(rest)[:-1]}
     packages = project["tool"]["setuptools"]["packages"]["find"]["include"]
     assert {package.rstrip("*") for package in packages} == {
         Path(source).name for source in sources if (ROOT / source).is_dir()
     }
-    assert {"pyproject.toml", project["project"]["readme"], *project["project"]["license-files"]} <= sources
+    read = {"pyproject.toml", "setup.py", "requirements.txt", "functions/requirements.txt"}
+    assert read | {project["project"]["readme"], *project["project"]["license-files"]} <= sources
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -7,7 +7,9 @@ from pathlib import Path
 from flask import Response, request
 from werkzeug.exceptions import PreconditionFailed
 
-ROOT = Path(__file__).resolve().parents[2]
+_PACKAGE = Path(__file__).resolve().parents[1]
+ROOT = next(folder for folder in (_PACKAGE / "deployed", _PACKAGE.parent) if folder.is_dir())
+"""Of openapi.yaml and web/: the folder that is deployed, which an installed package has within it."""
 PAGE = "index.html"
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
