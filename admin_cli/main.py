@@ -10,39 +10,10 @@ from typer.exceptions import TyperException
 
 from admin_cli import prediction, production, versions
 from admin_cli.output import printable
-from classifier.errors import (
-    Conflict,
-    Corrupt,
-    InvalidImage,
-    InvalidRequest,
-    InvalidSetting,
-    MissingStore,
-    NotFound,
-    NotReady,
-    Overloaded,
-    PointerError,
-    Refused,
-    TooLarge,
-    Unavailable,
-)
+from classifier.errors import Corrupt, PointerError
+from classifier.exit_codes import exit_code
+from classifier.quiet import write_what_can_be_written
 from classifier.release import release
-
-EXIT_CODES: tuple[tuple[type[PointerError], int], ...] = (
-    (InvalidRequest, 2),
-    (InvalidSetting, 2),
-    (InvalidImage, 2),
-    (TooLarge, 2),
-    (NotFound, 3),
-    (NotReady, 3),
-    (MissingStore, 3),
-    (Conflict, 4),
-    (Refused, 5),
-    (Corrupt, 5),
-    (Unavailable, 6),
-    (Overloaded, 6),
-    (PointerError, 1),
-)
-"""Usage 2, not found 3, conflict 4, refused 5, store or server out of reach 6; the first match counts."""
 
 app = typer.Typer(
     name="admin_cli",
@@ -82,6 +53,7 @@ def _options(
 def main() -> None:
     """Run the command line; an expected error becomes one line on stderr and its exit code."""
     arguments = sys.argv[1:] or ["--help"]
+    write_what_can_be_written()
     try:
         sys.exit(app(arguments, prog_name="admin_cli", standalone_mode=False))
     except PointerError as error:
@@ -91,11 +63,6 @@ def main() -> None:
         context = getattr(error, "ctx", None)
         command_path = context.command_path if context else "admin_cli"
         _fail(f"{error.format_message().rstrip('.')}. `{command_path} --help` explains.", error.exit_code)
-
-
-def exit_code(error: PointerError) -> int:
-    """Return the exit code of an error."""
-    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
 
 
 def _fail(message: str, code: int) -> None:

@@ -13,6 +13,8 @@ import typer
 from typer.exceptions import TyperException
 
 from classifier.errors import PointerError
+from classifier.exit_codes import exit_code
+from classifier.quiet import write_what_can_be_written
 from classifier.release import release
 from trainer.commands.data import datasets, download, samples
 from trainer.commands.grouping import GroupedCommand
@@ -38,7 +40,8 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="trainer",
-    help="Train an image classifier on your photos and make a bundle that `admin_cli publish` takes.",
+    help="Train an image classifier on your photos and make a bundle that `admin_cli publish` takes.\n\n"
+    "Exit codes: 2 usage, 3 not found, 4 conflict, 5 refused, 6 out of reach, 1 other.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -63,18 +66,19 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; an expected error becomes one line on stderr: exit code 1, or 2 for how it is used.
+    """Run the command line; an expected error becomes one line on stderr and its exit code, that of admin_cli.
 
     So do errors of the system, such as a full disk; what is left is a traceback: a fault of this program.
     """
     arguments = sys.argv[1:] or ["--help"]
+    write_what_can_be_written()
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # they are about libraries, not about what the user gave
     try:
         code = app(arguments, prog_name="trainer", standalone_mode=False)
     except PointerError as error:
         typer.echo(f"trainer: {' '.join(str(error).split())}", err=True)
-        _end()
+        _end(exit_code(error))
     except TyperException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "trainer"
@@ -88,14 +92,14 @@ def main() -> None:
             "pip install 'pointer[trainer]'",
             err=True,
         )
-        _end()
+        _end(1)
     except Exception as error:
         line = describe(error)
         if line is None:
             raise
         typer.echo(f"trainer: {line}", err=True)
         # HDF5 crashes over a file that it could not write when the interpreter ends and closes it once more.
-        _end(at_once=isinstance(error, OSError) and str(error.filename).endswith(".h5"))
+        _end(1, at_once=isinstance(error, OSError) and str(error.filename).endswith(".h5"))
     if code == INTERRUPTED:
         typer.echo(
             "trainer: interrupted; a training, search or download goes on when the same command is run again.", err=True
@@ -120,8 +124,8 @@ def describe(error: Exception) -> str | None:
     return f"{' '.join(said.split()).rstrip('.')}. {REMEDIES.get(number or 0, '')}".rstrip()
 
 
-def _end(*, at_once: bool = False) -> NoReturn:
-    """End with exit code 1, at once where other processes share the training.
+def _end(code: int, *, at_once: bool = False) -> NoReturn:
+    """End with an exit code, at once where other processes share the training.
 
     JAX would wait minutes for them at its end, while they wait for this one; so they notice that it is gone.
     """
@@ -129,5 +133,5 @@ def _end(*, at_once: bool = False) -> NoReturn:
     if at_once or (jax is not None and jax.distributed.is_initialized()):
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(1)
-    sys.exit(1)
+        os._exit(code)
+    sys.exit(code)

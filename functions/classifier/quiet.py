@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import tempfile
@@ -34,3 +35,10 @@ def quiet(*, tell_on_error: bool = False) -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def write_what_can_be_written() -> None:
+    """Let a terminal that is not UTF-8 get escapes for what it cannot show, instead of this program a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -55,26 +55,28 @@ def test_help_does_not_import_keras():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "message", "code"),
     [
-        (("evaluate", "nowhere"), "trainer: Expected a run folder with a config.json; nowhere has none."),
-        (("export", "nowhere"), "trainer: Expected a run folder with a config.json; nowhere has none."),
-        (("datasets", "--dataset", "food-101"), "trainer: Expected --data-dir with --dataset; received none."),
-        (("datasets", "--dataset", "mnist", "--data-dir", "."), "trainer: Expected one of food-101, dog-breed"),
+        (("evaluate", "nowhere"), "trainer: Expected a run folder with a config.json; nowhere has none.", 3),
+        (("export", "nowhere"), "trainer: Expected a run folder with a config.json; nowhere has none.", 3),
+        (("datasets", "--dataset", "food-101"), "trainer: Expected --data-dir with --dataset; received none.", 2),
+        (("datasets", "--dataset", "mnist", "--data-dir", "."), "trainer: Expected one of food-101, dog-breed", 2),
         # Before anything is trained or measured.
         (
             ("train", "--dataset", "mnist", "--data-dir", ".", "--run", "nowhere/run", "--strangers", "nowhere"),
             "trainer: Expected a folder of photos at --strangers nowhere; there is none.",
+            3,
         ),
         (
             ("evaluate", "nowhere/run", "--strangers", "nowhere"),
             "trainer: Expected a folder of photos at --strangers nowhere; there is none.",
+            3,
         ),
     ],
 )
-def test_an_error_is_one_line(arguments, message):
+def test_an_error_is_one_line_and_the_exit_code_of_its_kind(arguments, message, code):
     done = _run(*arguments)
-    assert done.returncode == 1
+    assert done.returncode == code
     assert done.stderr.startswith(message)
     assert len(done.stderr.splitlines()) == 1
     assert not done.stdout
@@ -131,7 +133,7 @@ def test_one_process_works_in_a_run(tmp_path):
     with only_one(run.path, run.config):
         for arguments in (train, ("export", run.path), ("report", run.path)):
             done = _run(*arguments)
-            assert (done.returncode, done.stdout) == (1, "")
+            assert (done.returncode, done.stdout) == (4, "")
             assert done.stderr == (
                 f"trainer: Another `trainer` process works in {run.path}. Wait until it ends, or end it, or give "
                 "another --run folder.\n"
@@ -161,7 +163,7 @@ def test_the_space_is_shown_without_a_folder(capsys):
 def test_a_failed_start_leaves_no_run_that_cannot_be_mended(tmp_path):
     arguments = ("--architecture", "base_cnn", "--weights", "none", "--data-dir")
     done = _run("train", "--run", tmp_path / "run", "--dataset", "folder", *arguments, tmp_path / "none")
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert done.stderr.startswith("trainer: Expected a folder at --data-dir")
     other = _run("train", "--run", tmp_path / "run", "--dataset", "mnist", *arguments, tmp_path)
     assert "Expected one of food-101" in other.stderr
@@ -230,5 +232,5 @@ def test_a_small_run_ends_in_a_bundle_that_can_be_published(tmp_path, monkeypatc
     refused = CliRunner().invoke(app, ["export", str(run)])
     assert "Expected KERAS_BACKEND=tensorflow" in str(refused.exception)
     other = _run(*arguments[:-2], "--dropout", 0.5, "--run", run)
-    assert other.returncode == 1
+    assert other.returncode == 5
     assert "network.dropout: 0.2, then 0.5" in other.stderr

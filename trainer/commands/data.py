@@ -12,10 +12,16 @@ from trainer.commands.options import (
     ClassesOption,
     CsvOption,
     DataDirOption,
+    EncodingOption,
     FirstClassesOption,
+    ImageColumnOption,
+    LabelColumnOption,
     MaxPerClassOption,
     RandomClassesOption,
+    SeparatorOption,
+    SplitColumnOption,
     class_names,
+    folder_of_table,
 )
 from trainer.commands.screen import console
 from trainer.run.config import LARGEST_SEED
@@ -25,6 +31,11 @@ def datasets(
     dataset: Annotated[str | None, typer.Option(help="Look at one data set; with --data-dir.")] = None,
     data_dir: DataDirOption = None,
     csv: CsvOption = None,
+    image_column: ImageColumnOption = "image_path",
+    label_column: LabelColumnOption = "label",
+    split_column: SplitColumnOption = "split",
+    separator: SeparatorOption = None,
+    encoding: EncodingOption = None,
     classes: ClassesOption = "",
     first_classes: FirstClassesOption = None,
     random_classes: RandomClassesOption = None,
@@ -46,12 +57,24 @@ def datasets(
         from trainer.evaluation.of_run import describe_dataset
         from trainer.run.config import DataConfig
 
+        data_dir = data_dir or folder_of_table(dataset, csv)
         if data_dir is None:
             raise InvalidRequest("Expected --data-dir with --dataset; received none.")
         config = DataConfig(
-            dataset, data_dir, str(csv) if csv else None, seed=seed, classes=class_names(classes),
-            first_classes=first_classes, random_classes=random_classes, max_per_class=max_per_class,
-        )  # fmt: skip
+            dataset=dataset,
+            data_dir=data_dir,
+            csv=str(csv) if csv else None,
+            image_column=image_column,
+            label_column=label_column,
+            split_column=split_column,
+            separator=separator,
+            encoding=encoding,
+            classes=class_names(classes),
+            first_classes=first_classes,
+            random_classes=random_classes,
+            max_per_class=max_per_class,
+            seed=seed,
+        )
         describe_dataset(config, console())
         return
     table = Table(box=None, pad_edge=False)

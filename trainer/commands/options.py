@@ -54,6 +54,11 @@ FirstClassesOption = Annotated[int | None, of("first_classes")]
 RandomClassesOption = Annotated[int | None, of("random_classes")]
 MaxPerClassOption = Annotated[int | None, of("max_per_class")]
 CsvOption = Annotated[Path | None, of("csv")]
+ImageColumnOption = Annotated[str, of("image_column")]
+LabelColumnOption = Annotated[str, of("label_column")]
+SplitColumnOption = Annotated[str, of("split_column")]
+SeparatorOption = Annotated[str | None, of("separator")]
+EncodingOption = Annotated[str | None, of("encoding")]
 CacheOption = Annotated[
     float | None,
     typer.Option(
@@ -127,6 +132,8 @@ def read_config(file: Path | None, given: Mapping[str, Any]) -> TrainingConfig:
         plain[section] = dict(plain.get(section, {})) | {
             option.name: _plain(option.name, given[option.name]) for option in fields(kind) if option.name in given
         }
+    if not plain["data"].get("data_dir"):
+        plain["data"]["data_dir"] = folder_of_table(plain["data"].get("dataset"), plain["data"].get("csv"))
     missing = [
         f"--{option.name.replace('_', '-')}"
         for option in fields(DataConfig)
@@ -135,6 +142,11 @@ def read_config(file: Path | None, given: Mapping[str, Any]) -> TrainingConfig:
     if missing:
         raise typer.BadParameter(f"Expected {' and '.join(missing)}; received none.")
     return TrainingConfig.from_json(plain)
+
+
+def folder_of_table(dataset: str | None, csv: str | Path | None) -> str | None:
+    """Return the folder from which a table's paths count unless --data-dir says otherwise: its own."""
+    return str(Path(csv).parent) if dataset == "csv" and csv else None
 
 
 def class_names(text: str) -> tuple[str, ...]:

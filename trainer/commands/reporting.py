@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -68,6 +69,6 @@ def tell_of_former_report(run: RunFolder) -> None:
     page = run.report / "report.html"
     if page.is_file():
         console().print(
-            f"{page} tells of the bundle before this one; `trainer report {run.path}` makes it anew",
+            f"{page} tells of the bundle before this one; `trainer report {quote(str(run.path))}` makes it anew",
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import typer
@@ -41,7 +42,8 @@ def print_result(manifest: Any, bundle: Path) -> None:
     print_figures({split: manifest.metrics[split] for split in ("validation", "test")})
     if doubtful := doubt(manifest.metrics["unknown"], manifest.training, manifest.data):
         console().print(f"warning: {doubtful}", style="yellow", highlight=False)
-    typer.echo(f"bundle of the {manifest.variant} model in {bundle}; next: admin_cli publish {bundle.parent}")
+    run = quote(str(bundle.parent))
+    typer.echo(f"bundle of the {manifest.variant} model in {bundle}; next: admin_cli publish {run}")
 
 
 def print_figures(figures: dict[str, dict[str, float]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -73,7 +74,8 @@ def _train(
     trained = train.train(config, folder, console(), cache_bytes=cache_bytes, workers=workers)
     console().print(f"trained in {time.perf_counter() - began:.0f} s", highlight=False)
     if bundle.backend() != bundle.EXPORTING_BACKEND:
-        console().print(f"next: KERAS_BACKEND=tensorflow trainer export {folder.path}", highlight=False, soft_wrap=True)
+        path = quote(str(folder.path))
+        console().print(f"next: KERAS_BACKEND=tensorflow trainer export {path}", highlight=False, soft_wrap=True)
         return
     manifest = bundle.make_bundle(trained, config, folder, console(), options)
     print_result(manifest, folder.bundle)

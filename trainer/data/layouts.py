@@ -6,20 +6,25 @@ Only names and tables are read; paths are relative to the data folder, with forw
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
 from classifier.errors import InvalidRequest, NotFound
+from classifier.labels import folded, trimmed
+from trainer.data.tables import read_table
 from trainer.run.config import DataConfig
 
 JPEG_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif"}
 SUFFIXES = JPEG_SUFFIXES | {".png", ".webp", ".gif", ".avif", ".heic", ".heif", ".bmp", ".tif", ".tiff"}
 NOT_OF_THE_DATA = {"thumbs.db", "desktop.ini"}
 """Files that desktops leave behind, like those with a leading dot."""
-MACOSX = "__MACOSX"
+SYSTEM_FOLDERS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information"}
+"""Folders of macOS, Synology, Windows and Linux, in lower case: thumbnails in them would be photos of the class."""
 SPLITS = ("train", "validation", "test")
 SPLIT_NAMES = {
     "train": "train", "training": "train",
@@ -41,6 +46,10 @@ class Listing:
     """``image_path``, ``label``, ``split``, ``reason``: files that no photo of a class can be made of."""
     not_listed: int = 0
     """How many photos lie where the listed ones do, but are in no table."""
+    notes: tuple[str, ...] = ()
+    """What was assumed or passed over, each in a line."""
+    first: Path | None = None
+    """Where the first photo of a table is looked for."""
 
 
 def food_101(config: DataConfig) -> Listing:
@@ -64,11 +73,15 @@ def food_101(config: DataConfig) -> Listing:
 
 def dog_breed(config: DataConfig) -> Listing:
     """List ``train/<id>.jpg`` by ``labels.csv`` (id, breed)."""
-    table = _read_table(Path(config.data_dir) / "labels.csv", ["id", "breed"])
-    rows = [
-        (f"train/{_with_ending(name)}", label, None) for name, label in zip(table["id"], table["breed"], strict=True)
+    root = Path(config.data_dir)
+    table, assumed = read_table(
+        root / "labels.csv", ["id", "breed"], separator=config.separator, encoding=config.encoding
+    )
+    rows: list[Row] = [
+        (f"train/{_with_ending(name)}" if name else "", label, None)
+        for name, label in zip(_texts(table["id"]), _texts(table["breed"]), strict=True)
     ]
-    return _listing(rows, not_listed=_count_unlisted(_beside(Path(config.data_dir), rows), rows))
+    return _of_table(root, rows, [assumed])
 
 
 def folder(config: DataConfig) -> Listing:
@@ -77,13 +90,17 @@ def folder(config: DataConfig) -> Listing:
     splits = _split_folders(root)
     rows: list[Row] = []
     left_out: list[tuple[str, str | None, str | None, str]] = []
+    unlabelled = _unlabelled_splits(root, splits)
+    not_listed: dict[str, int] = {}
     for path in _files(root):
         name = path.relative_to(root)
         split = splits.get(name.parts[0])
         folders = name.parts[1 if split else 0 : -1]
         row = (name.as_posix(), folders[0] if folders else None, split)
         ending = path.suffix.lower()
-        if any(part.startswith(".") for part in name.parts[:-1]):
+        if name.parts[0] in unlabelled and len(name.parts) == 2 and ending in SUFFIXES:
+            not_listed[name.parts[0]] = not_listed.get(name.parts[0], 0) + 1
+        elif any(part.startswith(".") for part in name.parts[:-1]):
             if ending in SUFFIXES:
                 left_out.append((*row, "in a hidden folder"))
         elif ending not in SUFFIXES:
@@ -96,14 +113,23 @@ def folder(config: DataConfig) -> Listing:
         reasons = pd.Series([row[-1] for row in left_out], dtype=object).value_counts().head(3)
         found = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
         raise InvalidRequest(f"No photos found in class folders under {root}{f' ({found})' if found else ''}.")
-    return _listing(rows, left_out)
+    notes = [
+        f"{count:,} photos directly in {name}/ have no label: passed over" for name, count in sorted(not_listed.items())
+    ]
+    empty = _without_photos(root, splits, rows)
+    if empty:
+        notes.append(f"warning: no photo in {', '.join(empty[:10])}{', ...' if len(empty) > 10 else ''}: no such class")
+    return _listing(rows, left_out, notes=[*notes, *_passed_over(root)])
 
 
 def csv(config: DataConfig) -> Listing:
     """List what a table names: paths below the data folder, labels and, if it has the column, splits."""
     if config.csv is None:
         raise InvalidRequest("Expected --csv FILE with --dataset csv; received none.")
-    root, table = Path(config.data_dir), _read_table(Path(config.csv), [config.image_column, config.label_column])
+    root, path = Path(config.data_dir), Path(config.csv)
+    table, assumed = read_table(
+        path, [config.image_column, config.label_column], separator=config.separator, encoding=config.encoding
+    )
     splits = pd.Series([None] * len(table), dtype=object)
     if config.split_column in table:
         written = table[config.split_column]
@@ -115,17 +141,132 @@ def csv(config: DataConfig) -> Listing:
                 f"received {', '.join(map(repr, unknown[:5]))}."
             )
         splits = splits.where(splits.notna(), None)
-    paths = [_below(root, path, Path(config.csv)) for path in table[config.image_column]]
-    rows = list(zip(paths, table[config.label_column], splits, strict=True))
-    return _listing(rows, not_listed=_count_unlisted(_beside(root, rows), rows))
+    names, from_windows = _with_slashes(root, _texts(table[config.image_column]))
+    paths = [_below(root, name, path) if name else "" for name in names]
+    rows: list[Row] = list(zip(paths, _texts(table[config.label_column]), splits, strict=True))
+    return _of_table(root, rows, [assumed, "paths with \\ were read as with /" if from_windows else None])
 
 
-def _listing(rows: Sequence[Row], left_out: Iterable[tuple[str | None, ...]] = (), not_listed: int = 0) -> Listing:
-    return Listing(
-        pd.DataFrame(rows, columns=COLUMNS, dtype=object),
-        pd.DataFrame(list(left_out), columns=[*COLUMNS, "reason"], dtype=object),
-        not_listed,
+def _of_table(root: Path, rows: list[Row], notes: Iterable[str | None]) -> Listing:
+    """Return the listing of a table's rows, of which those without a photo or a label are left out."""
+    whole, left_out = [], []
+    for path, label, split in rows:
+        if path and label and trimmed(label):
+            whole.append((path, label, split))
+        else:
+            left_out.append((path, label, split, "no label" if path else "no path"))
+    several = sorted({label for _, label, _ in whole if label and "|" in label.strip("|")})
+    if several:
+        notes = [
+            *notes,
+            f"warning: {several[0]!r} looks like several labels; a photo has one: this is taken for it",
+        ]
+    return _listing(
+        whole,
+        left_out,
+        _count_unlisted(_beside(root, whole), whole),
+        [note for note in notes if note],
+        root / whole[0][0] if whole else None,
     )
+
+
+def _listing(
+    rows: Sequence[Row],
+    left_out: Iterable[tuple[str | None, ...]] = (),
+    not_listed: int = 0,
+    notes: Iterable[str] = (),
+    first: Path | None = None,
+) -> Listing:
+    """Return a listing, whose labels are in one form; rows whose path cannot be kept in a table are left out."""
+    kept, dropped = [], list(left_out)
+    for path, label, split in rows:
+        label = None if label is None else trimmed(label)
+        reason = _why_not(path) or (None if label is None else _why_not(label))
+        if reason:
+            dropped.append((path, label, split, reason))
+        else:
+            kept.append((path, label, split))
+    dropped = [(*(None if text is None else _printable(text) for text in row),) for row in dropped]
+    return Listing(
+        pd.DataFrame(kept, columns=COLUMNS, dtype=object),
+        pd.DataFrame(dropped, columns=[*COLUMNS, "reason"], dtype=object),
+        not_listed,
+        (*notes, *_alike([label for _, label, _ in kept if label])),
+        first,
+    )
+
+
+def _alike(labels: Sequence[str]) -> list[str]:
+    """Warn of labels that differ only in case, in white space or in what is between their words."""
+    counts = Counter(labels)
+    groups: dict[str, list[str]] = {}
+    for label in sorted(counts):
+        groups.setdefault(folded(label), []).append(label)
+    return [
+        "warning: labels nearly the same: "
+        + ", ".join(f"{label!r} ({counts[label]:,} photos)" for label in group)
+        + "; each is a class of its own"
+        for group in groups.values()
+        if len(group) > 1
+    ]
+
+
+def _why_not(text: str) -> str | None:
+    """Return why a name cannot be kept in a table and read again; None where it can."""
+    if any(unicodedata.category(character) == "Cs" for character in text):
+        return "its name is not UTF-8"
+    if any(unicodedata.category(character) == "Cc" for character in text):
+        return "a control character in its name"
+    return None
+
+
+def _printable(text: str) -> str:
+    """Write bytes that are not UTF-8, and characters that move the cursor, as escapes."""
+    plain = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(
+        character.encode("unicode_escape").decode() if unicodedata.category(character) == "Cc" else character
+        for character in plain
+    )
+
+
+def _texts(column: pd.Series) -> list[str]:
+    """Return a column's texts without outer white space; empty where there is none."""
+    return [text.strip() for text in column.fillna("")]
+
+
+def _with_slashes(root: Path, names: list[str]) -> tuple[list[str], bool]:
+    """Return a table's paths with forward slashes, and whether some were written with Windows's."""
+    changed = {name for name in names if "\\" in name and not (root / name).exists()}
+    return [name.replace("\\", "/") if name in changed else name for name in names], bool(changed)
+
+
+def _unlabelled_splits(root: Path, splits: Mapping[str, str]) -> set[str]:
+    """Return the folders of splits that have photos and no class: those of a competition, whose labels are secret."""
+
+    def has_classes(name: str) -> bool:
+        return any(each.is_dir() and _is_of_the_data(each.name) for each in (root / name).iterdir())
+
+    return {name for name, split in splits.items() if split != "train" and not has_classes(name)}
+
+
+def _without_photos(root: Path, splits: Mapping[str, str], rows: Iterable[Row]) -> list[str]:
+    """Return the class folders in which no photo is."""
+    found = {PurePosixPath(path).parts[: 2 if split else 1] for path, _, split in rows}
+    parents = [root / name for name in splits] if splits else [root]
+    folders = sorted(each.relative_to(root) for parent in parents for each in parent.iterdir() if each.is_dir())
+    return [_printable(each.as_posix()) for each in folders if _is_of_the_data(each.name) and each.parts not in found]
+
+
+def _passed_over(root: Path) -> list[str]:
+    """Tell of a system's folders among the classes."""
+    found: set[str] = set()
+    for _, folders, _ in os.walk(root):
+        found |= {name for name in folders if name.lower() in SYSTEM_FOLDERS}
+    return [f"passed over: {', '.join(sorted(found))}"] if found else []
+
+
+def _is_of_the_data(folder: str) -> bool:
+    return not folder.startswith(".") and folder.lower() not in SYSTEM_FOLDERS
 
 
 def _split_folders(root: Path) -> dict[str, str]:
@@ -135,7 +276,7 @@ def _split_folders(root: Path) -> dict[str, str]:
         InvalidRequest: some of them have the name of a split and others have not, or there is no train folder.
     """
     names = [path.name for path in sorted(root.iterdir()) if path.is_dir()]
-    names = [name for name in names if not name.startswith(".") and name != MACOSX]
+    names = [name for name in names if _is_of_the_data(name)]
     splits = {name: SPLIT_NAMES[name.lower()] for name in names if name.lower() in SPLIT_NAMES}
     others = [name for name in names if name not in splits]
     if splits and (others or "train" not in splits.values()):
@@ -151,7 +292,9 @@ def _files(folder: Path) -> Iterator[Path]:
     """Yield every file below a folder, links followed, without what desktops leave behind; in order."""
     for base, folders, names in os.walk(folder, followlinks=True):
         here = Path(base)
-        folders[:] = sorted(name for name in folders if name != MACOSX and not _leads_back(here / name))
+        folders[:] = sorted(
+            name for name in folders if name.lower() not in SYSTEM_FOLDERS and not _leads_back(here / name)
+        )
         for name in sorted(names):
             if not name.startswith(".") and name.lower() not in NOT_OF_THE_DATA:
                 yield here / name
@@ -195,19 +338,3 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"Expected UTF-8 text in {path}: {error}.") from error
-
-
-def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
-    if not path.is_file():
-        raise NotFound(f"Expected a table {path}; it is missing.")
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
-    except ValueError as error:
-        raise InvalidRequest(f"{path} cannot be read as CSV: {error}") from error
-    if any(column not in table for column in columns):
-        raise InvalidRequest(f"Expected columns {columns} in {path}; received {list(table.columns)}.")
-    empty = table[columns].isna().any(axis=1)
-    if empty.any():
-        row = int(empty.to_numpy().argmax()) + 2
-        raise InvalidRequest(f"{path}:{row}: expected a value in each of {columns}; received an empty one.")
-    return table

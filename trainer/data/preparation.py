@@ -77,9 +77,17 @@ def check_dataset(
     listing = list_photos(config)
     if classes is not None:
         listing = keep_classes(listing, classes)
+    for note in listing.notes:
+        console.print(note, highlight=False, markup=False)
     with counting(console, "checking photos", len(listing.frame)) as step:
         photos = check_photos(
             listing.frame, Path(config.data_dir), spec, cache_bytes=cache_bytes, workers=workers, on_photo=step
+        )
+    if listing.first is not None and not len(photos.frame) and not listing.first.is_file():
+        missing = int(photos.rejected["reason"].str.startswith("missing").sum())
+        raise NotFound(
+            f"{missing} of {len(listing.frame)} photos of the table are missing and none can be used; the first was "
+            f"looked for at {listing.first}. Name the folder from which its paths count with --data-dir."
         )
     columns = list(photos.rejected.columns)
     rows = photos.rejected.to_numpy().tolist() + listing.left_out[columns].to_numpy().tolist()

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from classifier.errors import InvalidRequest
+from classifier.labels import folded, trimmed
 from trainer.data.layouts import Listing
 from trainer.run.config import DataConfig
 
@@ -30,6 +31,7 @@ def chosen_classes(labels: Iterable[str], config: DataConfig) -> list[str]:
             two are asked for.
     """
     known = sorted(set(labels))
+    config = replace(config, classes=tuple(trimmed(label) for label in config.classes))
     asked = {
         "--classes": len(set(config.classes)) if config.classes else None,
         "--first-classes": config.first_classes,
@@ -99,10 +101,10 @@ def at_most(frame: pd.DataFrame, count: int | None, seed: int) -> pd.DataFrame:
 
 def _explained(unknown: list[str], known: list[str]) -> str:
     """Name unknown labels, each with those that it may mean."""
-    folded = {label.casefold(): label for label in known}
+    alike = {folded(label): label for label in known}
     parts = []
     for label in unknown[:5]:
-        close = [folded[match] for match in difflib.get_close_matches(label.casefold(), folded, n=3)]
+        close = [alike[match] for match in difflib.get_close_matches(folded(label), alike, n=3)]
         parts.append(f"{label!r} (close: {', '.join(close)})" if close else repr(label))
     if any(part.endswith(")") for part in parts):
         return ", ".join(parts)

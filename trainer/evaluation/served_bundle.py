@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from classifier.errors import Conflict, NotFound, PointerError
 from classifier.registry.bundle import read_bundle, read_bundle_file
@@ -40,7 +41,7 @@ def open_bundle(run: RunFolder) -> ServedBundle:
         if before is None:
             if (run.bundle / MANIFEST_FILE).is_file():
                 continue  # put in place between the two looks
-            raise NotFound(f"{run.path} has no bundle yet; `trainer export {run.path}` makes it.")
+            raise NotFound(f"{run.path} has no bundle yet; `trainer export {quote(str(run.path))}` makes it.")
         try:
             bundle = ServedBundle(folder, read_bundle(folder), read_bundle_file(folder, MODEL_FILE))
         except (PointerError, OSError):

@@ -38,11 +38,18 @@ class DataConfig:
     """Which photos, and how they are split."""
 
     dataset: Annotated[str, Option("food-101, dog-breed, folder or csv.")]
-    data_dir: Annotated[str, Option("Folder of the photos, or gs://bucket/folder.")]
+    data_dir: Annotated[str, Option("Folder of the photos, or gs://bucket/folder. Default (csv): the table's.")]
     csv: Annotated[str | None, Option("The table of --dataset csv.", path=True)] = None
     image_column: Annotated[str, Option("Column of paths (csv).")] = "image_path"
     label_column: Annotated[str, Option("Column of labels (csv).")] = "label"
     split_column: Annotated[str, Option("Column of splits, if there is one (csv).")] = "split"
+    separator: Annotated[
+        str | None, Option("What is between columns of a table: , ; tab or |.", default="by its head")
+    ] = None
+    encoding: Annotated[
+        str | None,
+        Option("Of a table, such as utf-8 or windows-1252.", default="UTF-8, UTF-16, or else Windows-1252"),
+    ] = None
     # At most one of the next three is given.
     classes: Annotated[tuple[str, ...], Option("Only these labels, such as pizza,ramen.")] = ()
     first_classes: Annotated[int | None, Option("Only the first labels, sorted.", 2)] = None

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from rich.console import Console
@@ -91,7 +92,7 @@ def write_results(
     _print_best(best, len(trials), space, console)
     console.print(
         f"best: trial {best[0].number}; all in {folder.table} and {folder.plot}\n"
-        f"next: trainer train --config {folder.best} --run FOLDER",
+        f"next: trainer train --config {quote(str(folder.best))} --run FOLDER",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
 

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from shlex import quote
 
 import keras
 import numpy as np
 from rich.console import Console
 
 from classifier.errors import InvalidRequest, Refused
+from classifier.storage.names import bucket_of
 from trainer.compute.strategy import Strategy, configure
 from trainer.data.checks import CheckedPhotos, require_unchanged
+from trainer.data.loaders import list_photos
 from trainer.data.preparation import load_photos, prepare_photos
+from trainer.data.subsets import has_subset
 from trainer.networks import backbones, heads
 from trainer.networks.augmentation import build_augmentation
 from trainer.networks.backbones import input_spec
@@ -72,6 +76,8 @@ def train(
         TrainingDivergedError: the loss is no longer a number. What was best until then can be exported.
     """
     _require_epochs(config)
+    if has_subset(config.data) and bucket_of(config.data.data_dir) is None:
+        list_photos(config.data)  # a mistyped class is told before weights are downloaded
     require_effect(config)
     strategy = configure(config.compute)
     with strategy.workers.together():
@@ -126,7 +132,8 @@ def _train(
         if not scratch and HEAD_PHASE not in state.finished:
             finish_head(config.schedule, state, networks)
         state.finish(phase, epochs, patience)
-        raise TrainingDivergedError(f"{error} `trainer export {run.path}` makes a bundle of the best.") from error
+        folder = quote(str(run.path))
+        raise TrainingDivergedError(f"{error} `trainer export {folder}` makes a bundle of the best.") from error
     if not strategy.plain:
         return Trained(*_best(state, config.network, len(labels)), labels, photos)
     state.load_best(networks.plain)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from classifier.errors import InvalidRequest
+from classifier.labels import folded, trimmed
 
 MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "heatmap": "image/png"}
 OFF, ON = ("0", "false"), ("1", "true")
@@ -67,7 +67,7 @@ def label_index(labels: Sequence[str], label: str) -> int:
     """
     if label in labels:
         return labels.index(label)
-    for spelling in (_trimmed, _folded):
+    for spelling in (trimmed, folded):
         wanted = spelling(label)
         alike = [index for index, known in enumerate(labels) if spelling(known) == wanted]
         if len(alike) == 1:
@@ -79,16 +79,6 @@ def label_index(labels: Sequence[str], label: str) -> int:
     shown = ", ".join(close or labels[:10])
     more = "" if close or len(labels) <= 10 else f" and {len(labels) - 10} more (GET /model lists them)"
     raise InvalidRequest(f"Expected gradcam to be 0, 1 or a label such as {shown}{more}; received {label!r}.")
-
-
-def _trimmed(label: str) -> str:
-    """Write a label in Unicode's composed form, without outer white space: macOS writes é as two characters."""
-    return unicodedata.normalize("NFC", label).strip()
-
-
-def _folded(label: str) -> str:
-    """Write a label without letter case, and with a blank for what stands between its words."""
-    return re.sub(r"[\s_-]+", " ", _trimmed(label).casefold())
 
 
 def _gradcam(value: str) -> str | None:
