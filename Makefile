@@ -24,7 +24,7 @@ CLIENTS_INSTALLED := $(CLIENTS)/.installed
 HAS_NODE = node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null
 WITH_NODE = PATH="$$(test -x $(BIN)/node && echo "$(CURDIR)/$(BIN):")$$PATH"
 
-.PHONY: help install run test test-clients test-real test-emulators emulators check check-web types format bench clean
+.PHONY: help install run test test-clients test-real test-emulators emulators check check-web types docs format bench clean
 
 help: ## Explain the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -90,6 +90,9 @@ check-web: $(NODE_INSTALLED) ## Lint openapi.yaml, and check the TypeScript type
 types: $(NODE_INSTALLED) ## Write the TypeScript types of openapi.yaml
 	$(WITH_NODE) node_modules/.bin/openapi-typescript functions/openapi.yaml --output clients/typescript/pointer.d.ts
 
+docs: $(INSTALLED) ## Write docs/cli.md from the help of both command lines
+	$(BIN)/python scripts/cli_reference.py
+
 format: $(INSTALLED) ## Format the code and mend what the linter can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -97,6 +100,7 @@ format: $(INSTALLED) ## Format the code and mend what the linter can mend
 bench: $(INSTALLED) ## Measure serving, swaps and preprocessing
 	$(BIN)/python bench/preprocessing.py
 	$(BIN)/python bench/serving.py
+	$(BIN)/python bench/buckets.py
 	$(BIN)/python bench/swaps.py
 
 clean: ## Remove the virtual environment and caches; runs, samples and the model store stay

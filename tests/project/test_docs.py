@@ -9,10 +9,12 @@ import typer
 
 from admin_cli.main import app as admin_cli
 from classifier.settings import Settings
+from scripts import cli_reference
 from tests.support.processes import ROOT
 from trainer.main import app as trainer
 
 README = (ROOT / "README.md").read_text()
+ROOMS = ("functions", "trainer", "admin_cli", "tests", "bench", "scripts", "clients")
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
@@ -56,6 +58,17 @@ def test_links_lead_somewhere(document):
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         if not target.startswith("http"):
             assert (ROOT / document).parent.joinpath(target).exists(), target
+
+
+@pytest.mark.parametrize("document", [name for name in DOCUMENTS if name != "CHANGELOG.md"])
+def test_files_that_are_named_exist(document):
+    names = set(re.findall(r"`/?([\w./-]+\.(?:py|sh|yaml|css|js))`", (ROOT / document).read_text()))
+    files = [f"/{path.relative_to(ROOT)}" for top in ROOMS for path in (ROOT / top).rglob("*") if path.is_file()]
+    assert [name for name in sorted(names) if not any(file.endswith(f"/{name}") for file in files)] == []
+
+
+def test_the_reference_is_that_of_the_help():
+    assert (ROOT / "docs/cli.md").read_text() == cli_reference.reference(), "run make docs"
 
 
 def test_make_explains_every_target():
