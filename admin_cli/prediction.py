@@ -111,13 +111,13 @@ def _write(path: Path, content: bytes) -> None:
 def _run_here(store: str, model: str, content: bytes, query: Query) -> dict[str, Any]:
     """Predict with the function's own parts and settings, in this process; its log goes nowhere."""
     from classifier import logs
-    from classifier.serving.instance import Server
+    from classifier.serving.instance import Instance
     from classifier.serving.predictor import Predictor
     from classifier.serving.reply_body import body_of
     from classifier.settings import Settings
 
     settings = Settings.from_env({**os.environ, "MODEL_STORE": store, "MODEL_NAME": model})
-    predictor = Predictor(settings, Server(settings, fall_back=False))
+    predictor = Predictor(settings, Instance(settings, fall_back=False))
     try:
         with quiet(), logs.written_to(io.StringIO()):
             answer = predictor(content, query)

@@ -17,7 +17,7 @@ RETRY_AFTER = 1, 60
 """Least and most seconds that a caller is told to stay away."""
 
 
-class Line:
+class FairQueue:
     """Lends at most ``total`` units at a time, in the order in which they were asked for. Any thread may call it.
 
     A caller is turned away at once where ``max_waiting`` wait already, or where its turn is not expected within

@@ -9,7 +9,7 @@ import pytest
 
 from classifier import fair_queue
 from classifier.errors import Overloaded
-from classifier.fair_queue import Line
+from classifier.fair_queue import FairQueue
 from classifier.photo.memory import Memory
 
 LONG = 30.0
@@ -17,7 +17,7 @@ LONG = 30.0
 
 
 def line(total=1, wait=LONG, max_waiting=16):
-    return Line(total, wait=wait, max_waiting=max_waiting, busy="All are busy")
+    return FairQueue(total, wait=wait, max_waiting=max_waiting, busy="All are busy")
 
 
 def until(condition):

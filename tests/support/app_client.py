@@ -14,7 +14,7 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.test import TestResponse, encode_multipart
 
 from classifier.endpoints.app import create_app
-from classifier.serving.instance import Server
+from classifier.serving.instance import Instance
 from classifier.settings import Settings
 from tests.support.serving import FUNCTIONS, MODEL, photo_bytes, publish
 
@@ -44,7 +44,7 @@ def settings_for(store: Path | str, **changes: Any) -> Settings:
     return dataclasses.replace(Settings(model_store=str(store), model_name=MODEL, result_cache_bytes=0), **changes)
 
 
-def client_for(store: Path | str, server: Server | None = None, **changes: Any) -> FlaskClient:
+def client_for(store: Path | str, server: Instance | None = None, **changes: Any) -> FlaskClient:
     """A client of an app with these settings; with a server, of one with the server's."""
     settings = server.settings if server else settings_for(store, **changes)
     client = create_app(settings, server).test_client()

@@ -78,7 +78,7 @@ def _train(last: int, phase: str) -> None:
     config = TrainingConfig.from_json(json.loads(sys.argv[1]))
     said = []
 
-    class Interrupted(checkpoints.Keeper):
+    class Interrupted(checkpoints.Checkpointing):
         def on_epoch_begin(self, epoch, logs=None):
             super().on_epoch_begin(epoch, logs)
             if not said:
@@ -90,7 +90,7 @@ def _train(last: int, phase: str) -> None:
             if epoch + 1 == last and phase in ("", self.phase):
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    phases.Keeper = Interrupted
+    phases.Checkpointing = Interrupted
     train.train(config, start_run(Path(sys.argv[2]), config), Console(file=io.StringIO()))
     os._exit(0)
 

@@ -9,12 +9,12 @@ from trainer import main
 from trainer.training import checkpoints, phases
 
 
-class Killed(checkpoints.Keeper):
+class Killed(checkpoints.Checkpointing):
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
         if self.phase == phases.FINE_TUNING_PHASE:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-phases.Keeper = Killed
+phases.Checkpointing = Killed
 main.main()

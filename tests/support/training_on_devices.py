@@ -29,14 +29,14 @@ from trainer.run.folder import start_run
 from trainer.training import checkpoints, phases, train
 
 
-class Interrupted(checkpoints.Keeper):
+class Interrupted(checkpoints.Checkpointing):
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
         if self.phase == "fine-tuning" and str(epoch + 1) == os.environ.get("KILL_AFTER"):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-phases.Keeper = Interrupted
+phases.Checkpointing = Interrupted
 if "WITHOUT_DROPOUT" in os.environ:
     spatial_dropout = keras.layers.SpatialDropout2D
     backbones.layers.SpatialDropout2D = lambda rate, name: spatial_dropout(0.0, name=name)

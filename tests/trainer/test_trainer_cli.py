@@ -63,13 +63,13 @@ def test_help_does_not_import_keras():
         (("datasets", "--dataset", "mnist", "--data-dir", "."), "trainer: Expected one of food-101, dog-breed", 2),
         # Before anything is trained or measured.
         (
-            ("train", "--dataset", "mnist", "--data-dir", ".", "--run", "nowhere/run", "--strangers", "nowhere"),
-            "trainer: Expected a folder of photos at --strangers nowhere; there is none.",
+            ("train", "--dataset", "mnist", "--data-dir", ".", "--run", "nowhere/run", "--ood", "nowhere"),
+            "trainer: Expected a folder of photos at --ood nowhere; there is none.",
             3,
         ),
         (
-            ("evaluate", "nowhere/run", "--strangers", "nowhere"),
-            "trainer: Expected a folder of photos at --strangers nowhere; there is none.",
+            ("evaluate", "nowhere/run", "--ood", "nowhere"),
+            "trainer: Expected a folder of photos at --ood nowhere; there is none.",
             3,
         ),
     ],

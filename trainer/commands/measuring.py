@@ -19,8 +19,11 @@ def evaluate(
     data_dir: DataDirOption = None,
     csv: CsvOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the JSON and CSV tables.")] = None,
-    strangers: Annotated[
-        Path | None, typer.Option(help="Folder of photos of something else: how well are they told?")
+    ood: Annotated[
+        Path | None,
+        typer.Option(
+            "--ood", "--strangers", help="Folder of photos of something else: how many are accepted as known?"
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
@@ -33,21 +36,21 @@ def evaluate(
     """
     from trainer.data.ood_photos import require_folder
     from trainer.evaluation.of_run import evaluate_run
-    from trainer.evaluation.ood import measure_strangers
+    from trainer.evaluation.ood import measure_ood
     from trainer.run.folder import RunFolder
 
-    if strangers is not None:
-        require_folder(strangers)
+    if ood is not None:
+        require_folder(ood)
     evaluation = evaluate_run(
         run, split, dataset=dataset, data_dir=data_dir, csv=csv, out=out, console=console(err=as_json)
     )
-    told = measure_strangers(RunFolder(run), evaluation, strangers, console(err=as_json)) if strangers else None
+    told = measure_ood(RunFolder(run), evaluation, ood, console(err=as_json)) if ood else None
     if as_json:
-        typer.echo(json.dumps(evaluation.figures() | ({"strangers": told} if told else {}), indent=2))
+        typer.echo(json.dumps(evaluation.figures() | ({"ood": told} if told else {}), indent=2))
         return
     print_figures({split: evaluation.figures()})
     if told:
         typer.echo(
-            f"{told['photos']} strangers: AUROC {told['auroc']:.3f}, {told['told']:.1%} told as unknown; "
-            f"{told['passing']:.1%} of the {split} photos pass"
+            f"{told['photos']} OOD photos: AUROC {told['auroc']:.3f}, {told['told']:.1%} rejected as unknown; "
+            f"{told['passing']:.1%} of the {split} photos are accepted"
         )

@@ -38,6 +38,7 @@ def of(name: str) -> Any:
     head, each = OPTIONS[name]
     option = each.option
     return typer.Option(
+        *([f"--{name.replace('_', '-')}", option.alias] if option.alias else []),
         help=option.help if option.default is None else f"{option.help} Default: {option.default}.",
         # Of a list these are of each of its values, and on the command line it is a text.
         min=option.low if math.isfinite(option.low) and not each.is_list else None,

@@ -28,7 +28,9 @@ def report(
     layers: Annotated[
         str, typer.Option(help="Backbone layers to look into, such as block_3_add,out_relu. Default: three.")
     ] = "",
-    strangers: Annotated[Path | None, typer.Option(help="Folder of photos of other things, to compare with.")] = None,
+    ood: Annotated[
+        Path | None, typer.Option("--ood", "--strangers", help="Folder of photos of other things, to compare with.")
+    ] = None,
     photos: Annotated[bool, typer.Option(help="Show photos of the data set; --no-photos for private ones.")] = True,
     data_licence: Annotated[str | None, typer.Option(help="Terms of the photos, for the model card.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write there instead, and leave the bundle as it is.")] = None,
@@ -37,7 +39,7 @@ def report(
 
     They are report.html and model_card.md, with their figures and tables, and are published with the run's bundle.
 
-    Example: trainer report runs/food --strangers photos/other
+    Example: trainer report runs/food --ood photos/other
     """
     from trainer.run.folder import only_one, open_run
 
@@ -47,11 +49,11 @@ def report(
         from trainer.report.making import ReportOptions, make_report
 
         names = tuple(name.strip() for name in layers.split(",") if name.strip())
-        page = make_report(run, console(), ReportOptions(names, strangers, photos, data_licence, out))
+        page = make_report(run, console(), ReportOptions(names, ood, photos, data_licence, out))
     typer.echo(f"report in {page}" + ("" if out else "; its files are in the bundle too"))
 
 
-def write_report(run: RunFolder, strangers: Path | None) -> None:
+def write_report(run: RunFolder, ood: Path | None) -> None:
     """Write the report of a new bundle, with the options of the run's last one, and say where it is."""
     from dataclasses import replace
 
@@ -60,7 +62,7 @@ def write_report(run: RunFolder, strangers: Path | None) -> None:
 
     # It tells of the former file.
     remove_report(run)
-    page = make_report(run.path, console(), replace(remembered(run), strangers=strangers))
+    page = make_report(run.path, console(), replace(remembered(run), ood=ood))
     console().print(f"report in {page}", highlight=False, markup=False, soft_wrap=True)
 
 

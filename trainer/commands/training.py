@@ -44,8 +44,8 @@ def train(
     from trainer.data.ood_photos import require_folder
     from trainer.run.folder import RunFolder, only_one, start_run
 
-    if options.strangers is not None:
-        require_folder(options.strangers)
+    if options.ood is not None:
+        require_folder(options.ood)
     cache_bytes = None if cache_gb is None else int(cache_gb * 1e9)
     place = read_workers() if config.compute.distribution == "multi-worker" else ALONE
     if not place.chief:
@@ -80,7 +80,7 @@ def _train(
     manifest = bundle.make_bundle(trained, config, folder, console(), options)
     print_result(manifest, folder.bundle)
     if report:
-        write_report(folder, options.strangers)
+        write_report(folder, options.ood)
     else:
         tell_of_former_report(folder)
     console().print(f"done in {time.perf_counter() - began:.0f} s", highlight=False)
@@ -134,6 +134,6 @@ def export(
         manifest = bundle.make_bundle(trained, config, folder, console(), options)
         print_result(manifest, folder.bundle)
         if report:
-            write_report(folder, options.strangers)
+            write_report(folder, options.ood)
         else:
             tell_of_former_report(folder)

@@ -17,21 +17,21 @@ from trainer.data.layouts import SUFFIXES
 from trainer.data.source import PhotoSource
 from trainer.run.progress import counting
 
-STRANGERS = 500
+MOST_PHOTOS = 500
 """Of a larger folder, evenly spread photos are taken."""
 
 
 def require_folder(folder: Path) -> None:
-    """Find out that there is no folder of strangers before hours of work.
+    """Find out that there is no folder of OOD photos before hours of work.
 
     Raises:
         NotFound: there is none.
     """
     if not folder.is_dir():
-        raise NotFound(f"Expected a folder of photos at --strangers {folder}; there is none.")
+        raise NotFound(f"Expected a folder of photos at --ood {folder}; there is none.")
 
 
-def read_strangers(folder: Path, spec: InputSpec, console: Console) -> PhotoSource:
+def read_ood_photos(folder: Path, spec: InputSpec, console: Console) -> PhotoSource:
     """Return the photos below a folder; those that cannot be read are left out.
 
     Raises:
@@ -41,13 +41,13 @@ def read_strangers(folder: Path, spec: InputSpec, console: Console) -> PhotoSour
     require_folder(folder)
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     paths = [
-        paths[int(place)] for place in np.unique(np.linspace(0, len(paths) - 1, min(STRANGERS, len(paths))).round())
+        paths[int(place)] for place in np.unique(np.linspace(0, len(paths) - 1, min(MOST_PHOTOS, len(paths))).round())
     ]
     source = PhotoSource(paths, spec)
-    with counting(console, "reading strangers", len(paths)) as step:
+    with counting(console, "reading OOD photos", len(paths)) as step:
         rows = readable_rows(source, np.arange(len(paths)), step)
     if not len(rows):
-        raise InvalidRequest(f"Expected photos below --strangers {folder}; found none that can be read.")
+        raise InvalidRequest(f"Expected photos below --ood {folder}; found none that can be read.")
     return source.select(rows)
 
 

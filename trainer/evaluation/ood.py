@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from trainer.data.ood_photos import read_strangers
+from trainer.data.ood_photos import read_ood_photos
 from trainer.data.source import PhotoSource
 from trainer.evaluation.served import Evaluation, evaluate
 from trainer.evaluation.served_bundle import open_bundle
@@ -19,13 +19,11 @@ from trainer.run.progress import counting
 UNKNOWN = "unknown"
 
 
-def stranger_scores(
-    content: bytes, labels: tuple[str, ...], strangers: PhotoSource, console: Console
-) -> NDArray[np.float64]:
-    """Return the score that a served file gives each stranger, [photos]."""
-    rows = np.arange(len(strangers))
-    with counting(console, "scoring strangers", len(rows)) as step:
-        return familiarity(evaluate(content, labels, strangers, rows, np.zeros(len(rows), np.int32), step))
+def ood_scores(content: bytes, labels: tuple[str, ...], ood: PhotoSource, console: Console) -> NDArray[np.float64]:
+    """Return the score that a served file gives each OOD photo, [photos]."""
+    rows = np.arange(len(ood))
+    with counting(console, "scoring OOD photos", len(rows)) as step:
+        return familiarity(evaluate(content, labels, ood, rows, np.zeros(len(rows), np.int32), step))
 
 
 def familiarity(evaluation: Evaluation) -> NDArray[np.float64]:
@@ -34,14 +32,14 @@ def familiarity(evaluation: Evaluation) -> NDArray[np.float64]:
     return np.asarray(scores, np.float64)
 
 
-def measure_strangers(run: RunFolder, evaluation: Evaluation, folder: Path, console: Console) -> dict[str, float | int]:
+def measure_ood(run: RunFolder, evaluation: Evaluation, folder: Path, console: Console) -> dict[str, float | int]:
     """Return `separation` of a run's served file, between the evaluated photos and those below a folder.
 
     Raises:
-        NotFound, InvalidRequest: as `read_strangers`.
+        NotFound, InvalidRequest: as `read_ood_photos`.
     """
     bundle = open_bundle(run)
     manifest = bundle.manifest
-    strangers = read_strangers(folder, manifest.input, console)
-    scores = stranger_scores(bundle.content, manifest.labels, strangers, console)
+    ood = read_ood_photos(folder, manifest.input, console)
+    scores = ood_scores(bundle.content, manifest.labels, ood, console)
     return separation(familiarity(evaluation), scores, manifest.thresholds.get(UNKNOWN, 0.0))

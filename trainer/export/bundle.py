@@ -21,18 +21,18 @@ from classifier.registry.fields import now
 from classifier.registry.manifest import MANIFEST_FILE, MODEL_FILE, FileEntry, GoldenCase, Manifest
 from classifier.settings import Settings, available_cpus
 from trainer.data.loaders import class_targets
-from trainer.data.ood_photos import read_strangers
+from trainer.data.ood_photos import read_ood_photos
 from trainer.data.sampling import calibration_rows, spread
 from trainer.data.source import PhotoSource
 from trainer.evaluation.kept import keep_evaluations
-from trainer.evaluation.ood import UNKNOWN, familiarity, stranger_scores
+from trainer.evaluation.ood import UNKNOWN, familiarity, ood_scores
 from trainer.evaluation.served import Evaluation, evaluate
 from trainer.export.choice import Choice, check_heatmaps, choose, measure_variants
 from trainer.export.golden import (
     write_golden,
 )
 from trainer.export.litert import VARIANTS, convert_all, with_fusible_relus
-from trainer.export.ood_selection import Look, Scoring, fit_score
+from trainer.export.ood_selection import FeatureExtractor, Scoring, fit_score
 from trainer.metrics.calibration import calibration_figures, fit_temperature
 from trainer.metrics.separation import separation, threshold
 from trainer.networks import heads
@@ -73,12 +73,12 @@ def make_bundle(
         options: which file is served, and by what it is chosen.
 
     Raises:
-        InvalidRequest: that variant cannot be made, or no stranger can be read.
-        NotFound: there is no folder of strangers.
+        InvalidRequest: that variant cannot be made, or no OOD photo can be read.
+        NotFound: there is no folder of OOD photos.
     """
     photos = _HeldOut.of(trained)
-    others = read_strangers(options.strangers, input_spec(config.network), console) if options.strangers else None
-    look = Look(trained, features_of_backbone(run, config, trained.photos))
+    others = read_ood_photos(options.ood, input_spec(config.network), console) if options.ood else None
+    look = FeatureExtractor(trained, features_of_backbone(run, config, trained.photos))
     fitted = _fit(trained, look, photos, others, console)
     exported = _export(trained, photos, fitted, options, console)
     content = exported.choice.served.content
@@ -180,7 +180,9 @@ class _Exported(NamedTuple):
     heatmap_error: float
 
 
-def _fit(trained: Trained, look: Look, photos: _HeldOut, others: PhotoSource | None, console: Console) -> _Fitted:
+def _fit(
+    trained: Trained, look: FeatureExtractor, photos: _HeldOut, others: PhotoSource | None, console: Console
+) -> _Fitted:
     rows = photos.rows["validation"]
     seen = look(trained.photos.source, rows, console, "logits of validation photos")
     temperature = fit_temperature(seen.logits, photos.truth[rows])
@@ -192,7 +194,7 @@ def _export(trained: Trained, photos: _HeldOut, fitted: _Fitted, options: Export
     frame, source = trained.photos.frame, trained.photos.source
     with console.status("exporting to LiteRT"), quiet(tell_on_error=True):
         backbone = with_fusible_relus(trained.backbone)
-        served = serving_model(backbone, trained.head, fitted.temperature, fitted.scoring.outlier)
+        served = serving_model(backbone, trained.head, fitted.temperature, fitted.scoring.score)
         calibration = calibration_rows(list(frame["label"]), np.flatnonzero(frame["split"] == "train"))
         contents, failures = convert_all(
             served,
@@ -229,11 +231,11 @@ def _measure_unknown(
     content, others = served
     scores = {split: familiarity(evaluation) for split, evaluation in evaluations.items()}
     limit = threshold(scores["validation"])
-    passing = {split: _share(values >= limit) for split, values in scores.items()}
-    unknown = {**fitted.scoring.figures, "passing": passing}
+    accepted = {split: _share(values >= limit) for split, values in scores.items()}
+    unknown = {**fitted.scoring.figures, "accepted": accepted}
     if others is not None:
-        told = stranger_scores(content, trained.labels, others, console)
-        unknown["strangers"] = separation(scores["test"], told, limit)
+        told = ood_scores(content, trained.labels, others, console)
+        unknown["ood"] = separation(scores["test"], told, limit)
     return limit, unknown
 
 

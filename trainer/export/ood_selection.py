@@ -21,7 +21,7 @@ from trainer.data.ood_photos import readable_rows
 from trainer.data.sampling import calibration_rows
 from trainer.data.source import PhotoSource
 from trainer.networks import ood_score
-from trainer.networks.ood_score import METHODS, Outlier
+from trainer.networks.ood_score import METHODS, OodScore
 from trainer.run.progress import counting
 from trainer.training.train import Trained
 
@@ -33,7 +33,7 @@ TILES = 7
 """Each side is cut into so many."""
 
 
-class Seen(NamedTuple):
+class Features(NamedTuple):
     """What a network makes of photos."""
 
     pooled: NDArray[np.float32]
@@ -49,12 +49,12 @@ class Seen(NamedTuple):
 class Scoring(NamedTuple):
     """The score, and how it was chosen."""
 
-    outlier: Outlier
+    score: OodScore
     figures: dict[str, Any]
     """For the manifest: the method, by what it was chosen, and each method's AUROCs."""
 
 
-class Look:
+class FeatureExtractor:
     """A trained network as photos -> pooled features and logits, in float32.
 
     Args:
@@ -70,25 +70,25 @@ class Look:
         pooled = keras.layers.GlobalAveragePooling2D(dtype="float32")(trained.backbone(image, training=False))
         self._model = keras.Model(image, (pooled, trained.head(pooled, training=False)))
 
-    def __call__(self, source: Any, rows: NDArray[np.intp], console: Console, what: str) -> Seen:
-        """Look at some photos of a source."""
+    def __call__(self, source: Any, rows: NDArray[np.intp], console: Console, what: str) -> Features:
+        """FeatureExtractor at some photos of a source."""
         if self._kept is not None and source is self._source and np.isin(rows, self._kept[0]).all():
             order = np.argsort(self._kept[0])
             known = self._kept[1][order[np.searchsorted(self._kept[0], rows, sorter=order)]].astype(np.float32)
-            return Seen(known, np.asarray(self._head.predict(known, verbose=0), np.float32))
+            return Features(known, np.asarray(self._head.predict(known, verbose=0), np.float32))
         batches = PhotoSequence(source, rows, None, shuffle=False)
         with counting(console, what, len(batches)) as step:
             callback = keras.callbacks.LambdaCallback(on_predict_batch_end=lambda batch, logs: step())
             pooled, logits = self._model.predict(batches, verbose=0, callbacks=[callback])
-        return Seen(np.asarray(pooled, np.float32), np.asarray(logits, np.float32))
+        return Features(np.asarray(pooled, np.float32), np.asarray(logits, np.float32))
 
 
 def fit_score(
     trained: Trained,
-    look: Look,
-    validation: tuple[NDArray[np.intp], Seen],
+    look: FeatureExtractor,
+    validation: tuple[NDArray[np.intp], Features],
     temperature: float,
-    strangers: PhotoSource | None,
+    ood: PhotoSource | None,
     console: Console,
 ) -> Scoring:
     """Fit the score and choose its method.
@@ -98,7 +98,7 @@ def fit_score(
         look: the same network.
         validation: rows of the validation photos, and what the network makes of them.
         temperature: what the logits are divided by when they are served.
-        strangers: photos of something else, if there are any.
+        ood: photos of something else, if there are any.
         console: where progress is shown.
     """
     frame, source = trained.photos.frame, trained.photos.source
@@ -111,24 +111,24 @@ def fit_score(
         features, targets = look(source, train, console, "features for the score").pooled, truth[train]
     else:  # an export on a machine that no longer has the training photos
         features, targets = seen.pooled, truth[rows]
-    outlier = ood_score.fit(ood_score.feature_space(features, targets), *known)
-    if strangers is not None:
-        others = look(strangers, np.arange(len(strangers)), console, "features of strangers")
-        found = {"strangers": ood_score.compare(outlier, known, others.tempered(temperature))}
+    score = ood_score.fit(ood_score.feature_space(features, targets), *known)
+    if ood is not None:
+        others = look(ood, np.arange(len(ood)), console, "features of OOD photos")
+        found = {"ood": ood_score.compare(score, known, others.tempered(temperature))}
     else:
         shuffled = _Shuffled(source)
         chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(SUBSTITUTES, len(rows))).astype(int))]
         others = look(shuffled, chosen, console, "features of shuffled photos")
         found = {
             "classes_left_out": ood_score.compare_left_out((features, targets), (*known, truth[rows])),
-            "shuffled_tiles": ood_score.compare(outlier, known, others.tempered(temperature)),
+            "shuffled_tiles": ood_score.compare(score, known, others.tempered(temperature)),
         }
     method = ood_score.best_method(
         {name: float(np.mean([each[name].auroc for each in found.values()])) for name in METHODS}
     )
     aurocs = {by: {name: round(told.auroc, 4) for name, told in each.items()} for by, each in found.items()}
-    passing = {by: round(each[method].passing, 4) for by, each in found.items()}
-    return Scoring(outlier.of(method), {"method": method, "chosen_by": aurocs, "strangers_passing": passing})
+    accepted = {by: round(each[method].accepted, 4) for by, each in found.items()}
+    return Scoring(score.of(method), {"method": method, "chosen_by": aurocs, "ood_accepted": accepted})
 
 
 class _Shuffled:

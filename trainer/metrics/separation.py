@@ -8,36 +8,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-PASSING = 0.95
+ACCEPTED = 0.95
 """Share of the validation photos that the threshold lets pass."""
 DOUBTFUL = 0.2
-"""Share of the strangers that pass from which on the score cannot be believed."""
+"""Share of the OOD photos that pass from which on the score cannot be believed."""
 FEW_PHOTOS = 10_000
 """Training photos below which a network from scratch knows too little of the world to tell what is strange."""
 
 
-def threshold(scores: NDArray[np.floating[Any]], passing: float = PASSING) -> float:
-    """Return a score, to six decimals, that a share `passing` of new photos like these reaches on average, at least.
+def threshold(scores: NDArray[np.floating[Any]], accepted: float = ACCEPTED) -> float:
+    """Return a score, to six decimals, that a share `accepted` of new photos like these reaches on average, at least.
 
     Of n photos the k-th lowest score is above k / (n + 1) of new ones on average (split conformal prediction, Vovk et
     al. 2005): a quantile of the scores themselves lets too few pass where they are few.
     """
-    below = max(1, int((1 - passing) * (len(scores) + 1) + 1e-9))
+    below = max(1, int((1 - accepted) * (len(scores) + 1) + 1e-9))
     lowest = float(np.partition(np.ravel(scores), below - 1)[below - 1])
     return float(np.floor(lowest * 1e6) / 1e6)
 
 
-def separation(known: NDArray[np.float64], strangers: NDArray[np.float64], limit: float) -> dict[str, float | int]:
-    """Return how well scores tell strangers from known photos.
+def separation(known: NDArray[np.float64], ood: NDArray[np.float64], limit: float) -> dict[str, float | int]:
+    """Return how well scores tell OOD photos from known photos.
 
-    ``auroc`` is the area under the ROC curve, ``told`` the share of strangers with the status unknown, and ``passing``
-    the share of known photos without it.
+    ``auroc`` is the area under the ROC curve, ``rejected`` the share of OOD photos with the status unknown, and
+    ``accepted`` the share of known photos without it.
     """
     return {
-        "photos": len(strangers),
-        "auroc": round(auroc(known, strangers), 6),
-        "told": round(float((strangers < limit).mean()), 6),
-        "passing": round(float((known >= limit).mean()), 6),
+        "photos": len(ood),
+        "auroc": round(auroc(known, ood), 6),
+        "rejected": round(float((ood < limit).mean()), 6),
+        "accepted": round(float((known >= limit).mean()), 6),
     }
 
 
@@ -49,30 +49,28 @@ def doubt(unknown: Mapping[str, Any], training: Mapping[str, Any], data: Mapping
         training: its account of the training.
         data: its account of the photos.
     """
-    measured = unknown.get("strangers")
+    measured = unknown.get("ood") or unknown.get("strangers")  # as manifests of before call it
     if measured:
-        passing = 1 - measured["told"]
-        return doubt_of_measured(measured["photos"], passing) if passing > DOUBTFUL else None
+        accepted = 1 - measured.get("rejected", measured.get("told", 1.0))
+        return doubt_of_measured(measured["photos"], accepted) if accepted > DOUBTFUL else None
     photos = (data.get("photos") or {}).get("train", 0)
     if training.get("network", {}).get("weights") == "none" and photos < FEW_PHOTOS:
         return (
             f"The network was trained from scratch on {photos:,} photos: such a one takes most photos of other things "
             "for known ones, with high confidence, and its score cannot be believed. Pretrained weights mend that; "
-            "--strangers FOLDER measures it."
+            "--ood FOLDER measures it."
         )
     return None
 
 
-def doubt_of_measured(photos: int, passing: float) -> str:
-    """Return what to say of a score that lets too many strangers pass."""
-    return (
-        f"Of {photos:,} photos of other things {passing:.1%} pass as known ones: the status unknown cannot be believed."
-    )
+def doubt_of_measured(photos: int, accepted: float) -> str:
+    """Return what to say of a score that lets too many OOD photos pass."""
+    return f"Of {photos:,} photos of other things {accepted:.1%} pass as known: the status unknown cannot be believed."
 
 
-def auroc(known: NDArray[np.floating[Any]], strangers: NDArray[np.floating[Any]]) -> float:
-    """Return the chance that a known photo's score is above a stranger's (area under the ROC curve)."""
+def auroc(known: NDArray[np.floating[Any]], ood: NDArray[np.floating[Any]]) -> float:
+    """Return the chance that a known photo's score is above an OOD photo's (area under the ROC curve)."""
     from sklearn.metrics import roc_auc_score
 
-    truth = np.concatenate([np.ones(len(known)), np.zeros(len(strangers))])
-    return float(roc_auc_score(truth, np.concatenate([np.ravel(known), np.ravel(strangers)])))
+    truth = np.concatenate([np.ones(len(known)), np.zeros(len(ood))])
+    return float(roc_auc_score(truth, np.concatenate([np.ravel(known), np.ravel(ood)])))

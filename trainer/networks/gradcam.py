@@ -15,7 +15,7 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
 
-from trainer.networks.ood_score import Outlier, OutlierScore
+from trainer.networks.ood_score import OodScore, OodScoreLayer
 
 
 @keras.saving.register_keras_serializable(package="pointer")
@@ -49,7 +49,7 @@ class GradCam(layers.Layer):  # type: ignore[misc]
 
 
 def serving_model(
-    backbone: keras.Model, head: keras.Model, temperature: float = 1.0, outlier: Outlier | None = None
+    backbone: keras.Model, head: keras.Model, temperature: float = 1.0, score: OodScore | None = None
 ) -> keras.Model:
     """Return the network that is exported: ``image`` uint8 [1, H, W, 3] -> ``probabilities``, ``heatmaps``, ``score``.
 
@@ -57,7 +57,7 @@ def serving_model(
         backbone: photos -> features.
         head: pooled features -> logits.
         temperature: what the logits are divided by before the softmax; the heatmaps are of the logits as they are.
-        outlier: how the score is computed; None leaves it out.
+        score: how the score is computed; None leaves it out.
     """
     image = keras.Input(batch_shape=(1, *backbone.input_shape[1:]), dtype="uint8", name="image")
     features = backbone(image, training=False)
@@ -66,8 +66,8 @@ def serving_model(
     probabilities = layers.Softmax(name="probabilities")(logits)
     heatmaps = GradCam(dense_layers(head), name="heatmaps")(features)
     outputs = {"probabilities": probabilities, "heatmaps": heatmaps}
-    if outlier is not None:
-        outputs["score"] = OutlierScore(outlier, name="score")(pooled, logits)
+    if score is not None:
+        outputs["score"] = OodScoreLayer(score, name="score")(pooled, logits)
     return keras.Model(image, outputs, name="served")
 
 

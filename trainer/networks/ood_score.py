@@ -9,7 +9,7 @@ It is made of one or two signals, each of which is low for photos of something e
   the feature part of ViM (Wang et al. 2022).
 
 A signal s becomes z = (s - median) / (third - first quartile), both of validation photos; the score is the logistic
-function of z, or of the mean of two: 0.5 for the median photo, near 0 for strangers, and thresholds stay within 0..1.
+function of z, or of the mean of two: 0.5 for the median photo, near 0 for OOD photos, and thresholds stay within 0..1.
 The same `signal` is used to fit, to choose and to export.
 """
 
@@ -36,7 +36,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "energy": ("energy",),
     "probability": ("probability",),
 }
-"""Candidates by name, preferred ones first: where two tell strangers equally well, the first is taken."""
+"""Candidates by name, preferred ones first: where two tell OOD photos equally well, the first is taken."""
 COMPONENTS = 64
 """Principal components at most: with more the subspace explains photos of anything."""
 SAME = 0.01
@@ -57,7 +57,7 @@ class FeatureSpace:
 
 
 @dataclass(frozen=True)
-class Outlier:
+class OodScore:
     """How the score is computed."""
 
     method: str
@@ -74,22 +74,22 @@ class Outlier:
         ]
         return ops.sigmoid(sum(parts[1:], parts[0]) / len(parts))
 
-    def of(self, method: str) -> Outlier:
+    def of(self, method: str) -> OodScore:
         """Return the same by another method."""
         return replace(self, method=method)
 
 
 @keras.saving.register_keras_serializable(package="pointer")
-class OutlierScore(layers.Layer):  # type: ignore[misc]
+class OodScoreLayer(layers.Layer):  # type: ignore[misc]
     """Pooled features [n, channels] and tempered logits [n, classes] -> scores [n, 1]."""
 
-    def __init__(self, outlier: Outlier, **kwargs: Any) -> None:
+    def __init__(self, score: OodScore, **kwargs: Any) -> None:
         super().__init__(trainable=False, dtype="float32", **kwargs)
-        self._outlier = outlier
+        self._score = score
 
     def call(self, pooled: Any, logits: Any) -> Any:
         """Return the scores."""
-        return self._outlier.scores(pooled, logits)
+        return self._score.scores(pooled, logits)
 
 
 def signal(name: str, pooled: Any, logits: Any, space: FeatureSpace) -> Any:
@@ -121,7 +121,7 @@ def feature_space(pooled: Array, truth: NDArray[np.int32], components: int = COM
     return FeatureSpace(means / lengths, centre, vectors[:, ::-1][:, :kept])
 
 
-def fit(space: FeatureSpace, pooled: Array, logits: Array, method: str = next(iter(METHODS))) -> Outlier:
+def fit(space: FeatureSpace, pooled: Array, logits: Array, method: str = next(iter(METHODS))) -> OodScore:
     """Return the score whose scales are those of validation photos.
 
     Args:
@@ -134,36 +134,36 @@ def fit(space: FeatureSpace, pooled: Array, logits: Array, method: str = next(it
     for name in sorted({name for names in METHODS.values() for name in names}):
         low, middle, high = np.quantile(np.asarray(signal(name, pooled, logits, space), np.float64), (0.25, 0.5, 0.75))
         scales[name] = (float(middle), float(max(high - low, EPSILON)))
-    return Outlier(method, space, scales)
+    return OodScore(method, space, scales)
 
 
-class Told(NamedTuple):
-    """How well a method tells strangers from known photos."""
+class Separation(NamedTuple):
+    """How well a method tells OOD photos from known photos."""
 
     auroc: float
-    passing: float
-    """Share of the strangers that reach the threshold of the known photos."""
+    accepted: float
+    """Share of the OOD photos that reach the threshold of the known photos."""
 
 
-def compare(outlier: Outlier, known: tuple[Array, Array], strangers: tuple[Array, Array]) -> dict[str, Told]:
+def compare(score: OodScore, known: tuple[Array, Array], ood: tuple[Array, Array]) -> dict[str, Separation]:
     """Return how well each method tells them.
 
     Args:
-        outlier: the fitted score.
+        score: the fitted score.
         known: pooled features and tempered logits of photos of the classes.
-        strangers: those of other photos.
+        ood: those of other photos.
     """
     told = {}
     for method in METHODS:
-        ours, others = (np.asarray(outlier.of(method).scores(*each), np.float64) for each in (known, strangers))
-        told[method] = Told(auroc(ours, others), float((others >= threshold(ours)).mean()))
+        ours, others = (np.asarray(score.of(method).scores(*each), np.float64) for each in (known, ood))
+        told[method] = Separation(auroc(ours, others), float((others >= threshold(ours)).mean()))
     return told
 
 
 def compare_left_out(
     train: tuple[Array, NDArray[np.int32]], validation: tuple[Array, Array, NDArray[np.int32]]
-) -> dict[str, Told]:
-    """Return how well each method tells strangers on average where classes in turn are the strangers.
+) -> dict[str, Separation]:
+    """Return how well each method tells OOD photos on average where classes in turn stand for them.
 
     Nothing is trained anew: the classes left out are left out of class means, subspace and logits. At most ten parts
     of the classes are left out, one after another.
@@ -190,8 +190,8 @@ def compare_left_out(
             )
         )
     if not found:
-        return dict.fromkeys(METHODS, Told(0.5, 1.0))
-    return {method: Told(*map(float, np.mean([each[method] for each in found], axis=0))) for method in METHODS}
+        return dict.fromkeys(METHODS, Separation(0.5, 1.0))
+    return {method: Separation(*map(float, np.mean([each[method] for each in found], axis=0))) for method in METHODS}
 
 
 def shuffled_tiles(photo: NDArray[np.uint8], tiles: int, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -182,7 +182,7 @@ def score_histogram(
     """Draw how a score that tells known photos from others is spread, each group with an axis of its own.
 
     Args:
-        scores: by group, such as ``test`` and ``strangers``; each [photos].
+        scores: by group, such as ``test`` and ``OOD``; each [photos].
         threshold: beyond which a photo counts as unknown.
         xlabel: what the score is.
         title: what it shows.

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from trainer.data.ood_photos import read_strangers
-from trainer.evaluation.ood import stranger_scores
+from trainer.data.ood_photos import read_ood_photos
+from trainer.evaluation.ood import ood_scores
 from trainer.report import insides, model_card, numbers, pictures, trust
 from trainer.report.document import Block, Paragraph, Section, to_markdown
 from trainer.report.material import Material, gather, measured
@@ -30,7 +30,7 @@ class ReportOptions:
 
     layers: tuple[str, ...] = ()
     """Whose activations and patterns are shown; empty for three spread over the backbone."""
-    strangers: Path | None = None
+    ood: Path | None = None
     """Folder of photos of other things."""
     photos: bool = True
     """Whether photos of the data set are in it."""
@@ -54,13 +54,13 @@ def make_report(run: Path, console: Console, options: ReportOptions = ReportOpti
     Without `ReportOptions.out` they are published with the run's bundle.
 
     Raises:
-        PointerError: as `gather`; or there is no such layer, or no stranger can be read.
+        PointerError: as `gather`; or there is no such layer, or no OOD photo can be read.
     """
     material = gather(run)
     # What was asked for wrongly is said before minutes of measuring.
     backbone = insides.load_backbone(material.bundle.folder / "model.keras")
     layers = insides.choose_layers(backbone, options.layers)
-    strangers = _strangers(options.strangers, material, console) if options.strangers else None
+    ood = _scores_of_ood_photos(options.ood, material, console) if options.ood else None
     material = measured(material, console, keep=options.out is None)
     output = Output(options.out or material.run.report)
     with console.status("drawing the report"):
@@ -77,7 +77,7 @@ def make_report(run: Path, console: Console, options: ReportOptions = ReportOpti
             pictures.explanations(material, output) if options.photos else None,
             pictures.inside(material, output, backbone, layers, photos=options.photos),
             trust.confidence(material, output),
-            trust.unknown(material, output, strangers),
+            trust.unknown(material, output, ood),
             trust.variants(material, output),
         ]
         name = material.manifest.training.get("network", {}).get("architecture", "model")
@@ -93,9 +93,9 @@ def make_report(run: Path, console: Console, options: ReportOptions = ReportOpti
     return output.folder / PAGE
 
 
-def _strangers(folder: Path, material: Material, console: Console) -> NDArray[np.float64]:
-    photos = read_strangers(folder, material.manifest.input, console)
-    return stranger_scores(material.content, material.labels, photos, console)
+def _scores_of_ood_photos(folder: Path, material: Material, console: Console) -> NDArray[np.float64]:
+    photos = read_ood_photos(folder, material.manifest.input, console)
+    return ood_scores(material.content, material.labels, photos, console)
 
 
 def _summary(material: Material, values: dict[str, dict[str, float | None]], options: ReportOptions) -> Sequence[Block]:

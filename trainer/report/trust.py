@@ -56,7 +56,7 @@ def confidence(material: Material, output: Output) -> Section:
     )
 
 
-def unknown(material: Material, output: Output, strangers: NDArray[np.float64] | None) -> Section:
+def unknown(material: Material, output: Output, ood: NDArray[np.float64] | None) -> Section:
     """Tell how photos of the classes and photos of other things differ to the model."""
     groups = {
         split: familiarity(material.evaluations[split])
@@ -64,25 +64,25 @@ def unknown(material: Material, output: Output, strangers: NDArray[np.float64] |
         if split in material.evaluations
     }
     told = ["The score says how familiar a photo is to the model, from 0 to 1."]
-    if strangers is None:
-        told.append("Photos of other things were not measured; --strangers FOLDER adds them.")
+    if ood is None:
+        told.append("Photos of other things were not measured; --ood FOLDER adds them.")
         told.extend(_substitutes(material.manifest.metrics.get("unknown") or {}))
     else:
         split = main_split(material)
         if split is not None:
-            above = separation(groups[split], strangers, 0.0)["auroc"]
+            above = separation(groups[split], ood, 0.0)["auroc"]
             told.append(
-                f"A photo of another thing ({len(strangers):,} were measured) scores lower than a {split} photo in "
+                f"A photo of another thing ({len(ood):,} were measured) scores lower than a {split} photo in "
                 f"{above:.1%} of all pairs, which is the area under the ROC curve."
             )
-        groups["strangers"] = strangers
+        groups["ood"] = ood
     doubts = []
     threshold = material.manifest.thresholds.get(UNKNOWN)
-    if strangers is not None and threshold is not None:
-        passing = float((strangers >= threshold).mean())
-        told.append(f"{passing:.1%} of the photos of other things pass as known ones.")
-        if passing > DOUBTFUL:
-            doubts.append(Paragraph(doubt_of_measured(len(strangers), passing), warning=True))
+    if ood is not None and threshold is not None:
+        accepted = float((ood >= threshold).mean())
+        told.append(f"{accepted:.1%} of the photos of other things pass as known ones.")
+        if accepted > DOUBTFUL:
+            doubts.append(Paragraph(doubt_of_measured(len(ood), accepted), warning=True))
     if threshold is None:
         told.append("The bundle has no threshold: no answer is marked as unknown.")
     else:
@@ -99,7 +99,7 @@ def unknown(material: Material, output: Output, strangers: NDArray[np.float64] |
             output.chart(
                 "unknown_scores",
                 charts.score_histogram(groups, threshold, "score", "How familiar photos are"),
-                "Scores of photos of the model's classes" + (" and of other things." if "strangers" in groups else "."),
+                "Scores of photos of the model's classes" + (" and of other things." if "ood" in groups else "."),
                 f"Histograms; medians: {medians}.",
             ),
         ),
@@ -107,15 +107,15 @@ def unknown(material: Material, output: Output, strangers: NDArray[np.float64] |
 
 
 def _substitutes(unknown: Mapping[str, Any]) -> list[str]:
-    """Tell how many substitutes for strangers passed, where a manifest says so."""
-    passing = unknown.get("strangers_passing") or {}
+    """Tell how many substitutes for OOD photos were accepted, where a manifest says so."""
+    accepted = unknown.get("ood_accepted") or {}
     return [
-        f"Of {what} {passing[by]:.1%} pass as known ones."
+        f"Of {what} {accepted[by]:.1%} pass as known ones."
         for by, what in (
             ("shuffled_tiles", "validation photos that were cut into tiles and shuffled"),
             ("classes_left_out", "the photos of classes that the score was kept from"),
         )
-        if by in passing
+        if by in accepted
     ]
 
 

@@ -220,8 +220,9 @@ class ExportOptions:
     serving_cpus: Annotated[
         int, Option("CPUs of the function that will serve: by them the fastest file is chosen.", 1)
     ] = 1
-    strangers: Annotated[
-        Path | None, Option("Folder of photos of something else, by which the unknown are told best.", path=True)
+    ood: Annotated[
+        Path | None,
+        Option("Folder of photos of something else, by which the score is chosen.", path=True, alias="--strangers"),
     ] = None
     notice: Annotated[
         str | None, Option("What users of the model should know: shown by GET /model, the page and the report.")

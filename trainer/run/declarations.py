@@ -24,6 +24,8 @@ class Option:
     """What the default None stands for, in words."""
     path: bool = False
     """Whether a text names a file."""
+    alias: str | None = None
+    """Another name that it has had, such as ``--former``."""
     most: int | None = None
     """Largest length of a list."""
 

@@ -145,7 +145,7 @@ class LastingOracle(keras_tuner.Oracle):  # type: ignore[misc]
                 super().end_trial(trial)
 
     def get_trial(self, trial_id: str) -> Any:
-        """Return a trial; its worker asks for it now and then as a sign of life."""
+        """Return a trial; its worker asks for it now and then as a heartbeat."""
         for tuner_id, ongoing in list(self.ongoing_trials.items()):
             if ongoing.trial_id == trial_id:
                 self.heard[tuner_id] = time.monotonic()

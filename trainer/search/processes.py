@@ -124,7 +124,7 @@ def connect(role: Role) -> Any:
 
 
 @contextmanager
-def signs_of_life(oracle: Any, trial: Any, every: float) -> Iterator[None]:
+def heartbeats(oracle: Any, trial: Any, every: float) -> Iterator[None]:
     """Let the chief know, while the block runs, that somebody is at work on this trial."""
     ended = threading.Event()
 

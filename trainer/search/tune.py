@@ -18,7 +18,7 @@ from trainer.run.config import TrainingConfig
 from trainer.run.files import PARTIAL
 from trainer.search.folder import SearchFolder, Trial, join_search, leading, start_search
 from trainer.search.oracle import COMPLETED, FAILED, IDLE, STOPPED, LastingOracle, build_oracle, epoch_share, number
-from trainer.search.processes import Role, connect, serve, signs_of_life
+from trainer.search.processes import Role, connect, heartbeats, serve
 from trainer.search.results import TrialLines, write_results
 from trainer.search.space import Space
 from trainer.search.trials import HeadRunner, Runner, TrainingRunner, save_weights
@@ -39,7 +39,7 @@ class SearchOptions:
     keep: int = 3
     """How many checkpoints stay."""
     lost_after: float = 60.0
-    """Seconds without a sign of life after which a worker's trial is given to another."""
+    """Seconds without a heartbeat after which a worker's trial is given to another."""
     overwrite: bool = False
     cache_bytes: int | None = None
     workers: int | None = None
@@ -162,8 +162,8 @@ def work(oracle: Any, name: str, search: Search, runner: Runner, lines: TrialLin
         if saved is not None:
             done = saved
         else:
-            signs = signs_of_life(oracle, trial, search.options.lost_after / 6)
-            with lines.running(number(trial)), signs:
+            beats = heartbeats(oracle, trial, search.options.lost_after / 6)
+            with lines.running(number(trial)), beats:
                 done = _run(trial, name, search, runner)
             lines.show(done)
         if done.figures:

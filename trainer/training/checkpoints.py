@@ -164,7 +164,7 @@ class TrainingState:
 
 
 class Validation(keras.callbacks.Callback):  # type: ignore[misc]
-    """Adds the validation figures to an epoch's logs; has to come before `Keeper`.
+    """Adds the validation figures to an epoch's logs; has to come before `Checkpointing`.
 
     Args:
         model: what is validated: gives logits, without augmentation; it shares the trained model's weights.
@@ -192,7 +192,7 @@ class Validation(keras.callbacks.Callback):  # type: ignore[misc]
             logs |= self.workers.agreed(figures)
 
 
-class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
+class Checkpointing(keras.callbacks.Callback):  # type: ignore[misc]
     """Records each epoch in a `TrainingState` and stops the training when validation no longer improves.
 
     Args:

@@ -14,7 +14,7 @@ from trainer.networks.augmentation import build_augmentation
 from trainer.run.config import ScheduleConfig, TrainingConfig
 from trainer.training import optimizers
 from trainer.training.batches import Batches, soft_targets
-from trainer.training.checkpoints import Keeper, TrainingState, Validation, merit
+from trainer.training.checkpoints import Checkpointing, TrainingState, Validation, merit
 from trainer.training.features import Features, FeatureSequence
 from trainer.training.progress import TrainingProgress
 
@@ -51,7 +51,7 @@ def train_head(
     )
     optimizer = optimizers.build_optimizer(schedule.optimizer, head_rate(schedule))
     _compile(alone, optimizer, strategy, soft=soft, label_smoothing=schedule.label_smoothing)
-    keeper = Keeper(state, HEAD_PHASE, schedule.patience, alone, resumable=False)
+    keeper = Checkpointing(state, HEAD_PHASE, schedule.patience, alone, resumable=False)
     validation = Validation(keras.Model(alone.input, alone.output), features["validation"], data.truth("validation"))
     progress = TrainingProgress(console, HEAD_PHASE, schedule.head_epochs, len(features["train"]), lines=False)
     try:
@@ -116,7 +116,7 @@ def train_backbone(
     validation = Validation(asked, data.photos_only("validation"), data.truth("validation"), strategy.workers)
     best = min((-merit(entry) for entry in state.history if entry["phase"] == phase), default=float("inf"))
     progress = TrainingProgress(console, phase, epochs, len(data.rows["train"]), first_epoch=done, best=best)
-    keeper = Keeper(state, phase, schedule.patience, networks.plain, resumable=True)
+    keeper = Checkpointing(state, phase, schedule.patience, networks.plain, resumable=True)
     stopped = state.epochs_without_gain(phase) >= schedule.patience
     if done < epochs and stopped:
         console.print(

@@ -16,7 +16,7 @@ FAILED_ATTEMPTS = "30/minute"
 """How often an address may fail to say who it is before it is told to wait. A good token is let through even then."""
 
 
-class Gate:
+class Admission:
     """Lets requests in, before their bodies are read."""
 
     def __init__(self, settings: Settings) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 STORE_TIMEOUT = 1.0
 """Seconds that a request waits for Redis to accept a connection, and to answer."""
-STORE_REST = 30.0
+STORE_BACKOFF = 30.0
 """Seconds that an unreachable Redis is left alone, so that not every request waits for it."""
 
 
@@ -45,15 +45,15 @@ class RateLimits:
     a service that is down, or one without any limit.
     """
 
-    def __init__(self, store: str = "memory://", *, rest: float = STORE_REST) -> None:
+    def __init__(self, store: str = "memory://", *, backoff: float = STORE_BACKOFF) -> None:
         """Connects to nothing yet.
 
         Args:
             store: ``memory://`` or ``redis://host:port/database``.
-            rest: seconds that an unreachable store is left alone.
+            backoff: seconds that an unreachable store is left alone.
         """
         self._store = store
-        self._rest = rest
+        self._backoff = backoff
         self._shared_again = 0.0 if store != "memory://" else math.inf
 
     def hit(self, policy: str, caller: str, *, name: str = "", cost: int = 1, again: int = 0) -> tuple[Quota, ...]:
@@ -72,10 +72,10 @@ class RateLimits:
             try:
                 return _hit(self._shared, policy, caller, name, cost, again or cost)
             except StorageError as error:
-                self._shared_again = time.monotonic() + self._rest
+                self._shared_again = time.monotonic() + self._backoff
                 log(
                     "ERROR",
-                    f"RATE_LIMIT_STORE cannot be used: this instance counts alone for {self._rest:g} s.",
+                    f"RATE_LIMIT_STORE cannot be used: this instance counts alone for {self._backoff:g} s.",
                     reason=f"{type(error.storage_error).__name__}: {error.storage_error}",
                 )
         return _hit(self._own, policy, caller, name, cost, again or cost)

@@ -1,4 +1,4 @@
-"""The HTTP contract as a Flask app: parse the request, call the server, shape the reply."""
+"""The HTTP contract as a Flask app: parse the request, ask the instance, shape the reply."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from werkzeug.exceptions import (
 )
 
 from classifier import errors
-from classifier.access.admission import Gate
+from classifier.access.admission import Admission
 from classifier.access.limits import headers as rate_limit_headers
 from classifier.endpoints import request_log
 from classifier.endpoints.files import CONTENT_SECURITY_POLICY, PAGE, ROOT, make_conditional, send_static
@@ -25,7 +25,7 @@ from classifier.endpoints.query_string import options_in_address, query_for_seve
 from classifier.endpoints.replies import reply_to_one, reply_to_several, tell_fallback
 from classifier.endpoints.request_photos import body_limit, body_too_large, read_photos
 from classifier.endpoints.unread import KEPT
-from classifier.serving.instance import Server
+from classifier.serving.instance import Instance
 from classifier.serving.predictor import Predictor
 from classifier.settings import Settings
 from classifier.storage.opening import open_store
@@ -40,7 +40,7 @@ EXPOSED = (
 
 def create_app(
     settings: Settings,
-    server: Server | None = None,
+    instance: Instance | None = None,
     *,
     routes: Callable[[Predictor], Blueprint] | None = None,
     shape: Callable[[Exception, str], Response] = problem,
@@ -49,7 +49,7 @@ def create_app(
 
     Args:
         settings: see `Settings`.
-        server: what decides what serves; by default a new one.
+        instance: what decides what serves; by default a new one.
         routes: makes what is served; by default that of openapi.yaml.
         shape: how an error, with the request's id, is told.
     """
@@ -57,9 +57,9 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = body_limit(settings)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = app.url_map.merge_slashes = False
-    gate = Gate(settings)
-    predictor = Predictor(settings, server)
-    blueprint = routes(predictor) if routes else _routes(predictor, gate)
+    admission = Admission(settings)
+    predictor = Predictor(settings, instance)
+    blueprint = routes(predictor) if routes else _routes(predictor, admission)
     app.register_blueprint(blueprint)
     if routes is None:  # Firebase Hosting's rewrite passes its whole path on.
         app.register_blueprint(blueprint, name="hosting", url_prefix="/api")
@@ -75,7 +75,7 @@ def create_app(
         if "admitted" in kept:
             g.caller, g.quotas = kept["admitted"]
         else:
-            gate.admit()
+            admission.admit()
             kept["admitted"] = g.get("caller"), g.get("quotas", ())
 
     @app.after_request
@@ -100,8 +100,8 @@ def create_app(
     return app
 
 
-def _routes(predictor: Predictor, gate: Gate) -> Blueprint:
-    settings, server = predictor.settings, predictor.server
+def _routes(predictor: Predictor, admission: Admission) -> Blueprint:
+    settings, instance = predictor.settings, predictor.instance
     routes = Blueprint("pointer", __name__)
     photo_store = _Lazy(settings.photo_store)
 
@@ -114,14 +114,14 @@ def _routes(predictor: Predictor, gate: Gate) -> Blueprint:
             reply = reply_to_one(predictor, photos[0], query)
         else:
             query = query_for_several(request, query)
-            gate.admit_photos(len(photos))
+            admission.admit_photos(len(photos))
             reply = reply_to_several(predictor, photos, query)
         reply.vary.add("Accept")
         return reply
 
     @routes.get("/model")
     def model() -> Response:
-        chosen = server.chosen()
+        chosen = instance.chosen()
         reply = jsonify(model_body(chosen, settings))
         make_conditional(reply)
         tell_fallback(reply, chosen)
@@ -129,7 +129,7 @@ def _routes(predictor: Predictor, gate: Gate) -> Blueprint:
 
     @routes.get("/model/file")
     def model_file() -> Response:
-        reply, chosen = send_file(request, server)
+        reply, chosen = send_file(request, instance)
         tell_fallback(reply, chosen)
         return _to_be_asked_again(reply)
 

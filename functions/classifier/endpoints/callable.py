@@ -3,7 +3,7 @@
 The protocol (firebase.google.com/docs/functions/callable-reference): a POST of ``{"data": …}`` is answered with
 ``{"result": …}`` or with ``{"error": {"status": …, "message": …, "details": …}}``. The library's own handler is not
 used: it reads a body of any size, checks tokens against accounts of its own choosing, and answers 500 to a body
-that is not JSON. Here a call passes the gate, the limits and the log line that every request of `predict` passes.
+that is not JSON. Here a call passes the admission, the limits and the log line that every request of `predict` passes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from classifier.endpoints.query_string import PARAMETERS
 from classifier.endpoints.replies import add_headers
 from classifier.endpoints.request_photos import FIELD, body_limit
 from classifier.endpoints.text_photos import ONE_TEXT_AT_A_TIME, decode_base64
-from classifier.serving.instance import Server
+from classifier.serving.instance import Instance
 from classifier.serving.predictor import Predictor, log_fields
 from classifier.serving.query import Query, query_of
 from classifier.serving.reply_body import body_of
@@ -63,9 +63,9 @@ CODES = {
 """The protocol's HTTP status for each of its own."""
 
 
-def create_call_app(settings: Settings, server: Server | None = None) -> Flask:
+def create_call_app(settings: Settings, instance: Instance | None = None) -> Flask:
     """Make the app that answers calls; see `create_app`."""
-    return create_app(settings, server, routes=_routes, shape=failure)
+    return create_app(settings, instance, routes=_routes, shape=failure)
 
 
 def failure(error: Exception, request_id: str) -> Response:

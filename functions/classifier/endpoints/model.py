@@ -14,7 +14,7 @@ from werkzeug.exceptions import (
 )
 
 from classifier.registry.manifest import MODEL_FILE, SIGNATURE, FileEntry
-from classifier.serving.instance import Server
+from classifier.serving.instance import Instance
 from classifier.serving.loader import Chosen, Fetched, Loaded
 from classifier.serving.reply_body import fallback_of
 from classifier.settings import Settings
@@ -48,7 +48,7 @@ def describe(chosen: Chosen) -> dict[str, Any]:
     }
 
 
-def send_file(request: Request, server: Server) -> tuple[Response, Chosen]:
+def send_file(request: Request, instance: Instance) -> tuple[Response, Chosen]:
     """Answer a request for the file that serves now, and say whose it is: RFC 9110, conditional, one range of bytes.
 
     A part is at most `LARGEST_REPLY` bytes, and may so be shorter than what was asked for. No more than a block is
@@ -58,12 +58,12 @@ def send_file(request: Request, server: Server) -> tuple[Response, Chosen]:
     Raises:
         PreconditionFailed: If-Match names other files.
         RequestedRangeNotSatisfiable: the file is shorter.
-        Also what `Server.with_file` raises.
+        Also what `Instance.with_file` raises.
     """
-    chosen = server.chosen()
+    chosen = instance.chosen()
     if request.method == "HEAD" or _is_known(request, chosen):
         return _reply(request, chosen), chosen
-    held = server.with_file()  # which may be another version, and another file
+    held = instance.with_file()  # which may be another version, and another file
     return _reply(request, held, held), held
 
 
@@ -121,7 +121,7 @@ def _part(request: Request, entry: FileEntry) -> Part | None:
 
 
 def _blocks(held: Loaded | Fetched, first: int, end: int) -> Iterator[bytes]:
-    """Cut the bytes into blocks. It keeps hold of the model that they belong to: see `Server.with_file`."""
+    """Cut the bytes into blocks. It keeps hold of the model that they belong to: see `Instance.with_file`."""
     for start in range(first, end, BLOCK):
         yield held.content[start : min(start + BLOCK, end)]
 

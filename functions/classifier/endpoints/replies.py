@@ -44,7 +44,7 @@ def reply_to_several(predictor: Predictor, photos: Sequence[bytes], query: Query
 
     Raises what concerns all photos, as `Predictor` does: Overloaded only where no photo was classified before.
     """
-    loaded = predictor.server.current()
+    loaded = predictor.instance.current()
     results: list[dict[str, Any]] = []
     answers: list[Answer] = []
     for index, outcome in enumerate(_outcomes(predictor, photos, query, loaded)):

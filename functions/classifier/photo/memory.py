@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from classifier.fair_queue import Line
+from classifier.fair_queue import FairQueue
 
 if TYPE_CHECKING:
     pass
@@ -31,7 +31,7 @@ class Memory:
 
     def __init__(self, total: int, *, wait: float, max_waiting: int = 16) -> None:
         self.total = total
-        self.line = Line(total, wait=wait, max_waiting=max_waiting, busy="Other large photos are being decoded")
+        self.line = FairQueue(total, wait=wait, max_waiting=max_waiting, busy="Other large photos are being decoded")
         _give_back_what_is_freed()
 
     @contextmanager
@@ -39,7 +39,7 @@ class Memory:
         """Lend ``cost`` bytes, which are at most ``total``.
 
         Raises:
-            Overloaded: too many wait already, or the bytes did not become free in time; see `Line`.
+            Overloaded: too many wait already, or the bytes did not become free in time; see `FairQueue`.
         """
         if cost <= self.total // SMALL:
             yield

@@ -23,14 +23,14 @@ from classifier.settings import Settings
 if TYPE_CHECKING:
     from classifier.serving.pool import Pool
 
-__all__ = ["Chosen", "Fallback", "Loaded", "Server"]
+__all__ = ["Chosen", "Fallback", "Instance", "Loaded"]
 
 FIRST_LOAD_WITHIN = 45.0
 """Seconds that a request waits for the first load, which goes on without it; the function's own limit is 60."""
 ENDING_LOOKS_EVERY = 0.2
 SHORTEST_REST = 1.0
 """Seconds before a version that could not be served is tried again, where POINTER_TTL is less."""
-LONGEST_REST = 600.0
+LONGEST_BACKOFF = 600.0
 LONGEST_REQUEST = 60.0
 """Seconds after which no request can be using a pool that was replaced."""
 
@@ -38,7 +38,7 @@ _C = TypeVar("_C", bound=Chosen)
 
 
 @dataclass(frozen=True)
-class _Rest:
+class _Backoff:
     """A version that could not be served, left alone for a while: to try again costs as much as to load it."""
 
     problem: Unusable
@@ -46,7 +46,7 @@ class _Rest:
     until: float
 
 
-class Server:
+class Instance:
     """Decides what serves. Making one reads nothing; `current` loads. Any thread may call any method.
 
     Args:
@@ -63,7 +63,7 @@ class Server:
         self._flight: Future[Loaded] | None = None
         self._channels = Channels()
         """As they were last read."""
-        self._rests: dict[Pointer, _Rest] = {}
+        self._backoffs: dict[Pointer, _Backoff] = {}
         self._replaced: tuple[weakref.ref[Pool], float] | None = None
         """The pool that served before, and since when it does not."""
         self._looks = Looks(self._look, settings.pointer_ttl)
@@ -144,9 +144,9 @@ class Server:
         self._loader.forget()
 
     def _choose(self, pointer: Pointer) -> Chosen:
-        rest = self._rests.get(pointer)
-        if rest and time.monotonic() < rest.until:
-            raise rest.problem.with_traceback(None)
+        backoff = self._backoffs.get(pointer)
+        if backoff and time.monotonic() < backoff.until:
+            raise backoff.problem.with_traceback(None)
         return self._loader.choose(pointer)
 
     def _first_load(self) -> Loaded:
@@ -200,7 +200,7 @@ class Server:
     def _see(self, channels: Channels) -> Channels:
         """Remember what the store says; whatever was changed there, it is a reason to try again at once."""
         if channels.generation != self._channels.generation:
-            self._rests = {}
+            self._backoffs = {}
         self._channels = channels
         return channels
 
@@ -261,15 +261,17 @@ class Server:
         raise problems[0].error.with_traceback(None)  # it may have been raised before
 
     def _try(self, pointer: Pointer, use: Callable[[Pointer], _C]) -> _C:
-        """Use a version unless it rests. Each failure doubles its rest, up to `LONGEST_REST` while another serves.
+        """Use a version unless it failed lately. Each failure doubles its backoff.
+
+        At most it is `LONGEST_BACKOFF` seconds, while another version serves.
 
         Raises:
             Unusable: it cannot be served; while another serves, also where the store does not give it.
             Unavailable: the store cannot be reached, and nothing serves.
         """
-        rest = self._rests.get(pointer)
-        if rest and time.monotonic() < rest.until:
-            raise rest.problem.with_traceback(None)
+        backoff = self._backoffs.get(pointer)
+        if backoff and time.monotonic() < backoff.until:
+            raise backoff.problem.with_traceback(None)
         try:
             return use(pointer)
         except Unusable as error:
@@ -278,10 +280,10 @@ class Server:
             if self._serving is None:
                 raise
             problem = Unusable(pointer.version, "unavailable", error)
-        tries = rest.tries + 1 if rest else 1
+        tries = backoff.tries + 1 if backoff else 1
         seconds = max(self.settings.pointer_ttl, SHORTEST_REST)
         if self._serving is not None:
-            seconds = min(seconds * 2 ** min(tries - 1, 20), max(seconds, LONGEST_REST))
+            seconds = min(seconds * 2 ** min(tries - 1, 20), max(seconds, LONGEST_BACKOFF))
         log(
             "ERROR",
             f"{pointer.version} cannot be served; it is tried again after {seconds:g} s, or when the pointer moves.",
@@ -291,7 +293,7 @@ class Server:
             tries=tries,
         )
         problem.forget_frames()
-        self._rests[pointer] = _Rest(problem, tries, time.monotonic() + seconds)
+        self._backoffs[pointer] = _Backoff(problem, tries, time.monotonic() + seconds)
         raise problem
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from classifier.errors import Corrupt
-from classifier.fair_queue import Line
+from classifier.fair_queue import FairQueue
 from classifier.serving.model import Model
 
 
@@ -30,7 +30,7 @@ class Pool:
     def __init__(self, content: bytes, *, size: int, threads: int, wait: float, max_waiting: int = 16) -> None:
         self.content, self._size, self._threads = content, size, threads
         busy = "The interpreter is busy" if size == 1 else f"All {size} interpreters are busy"
-        self._line = Line(size, wait=wait, max_waiting=max_waiting, busy=busy)
+        self._line = FairQueue(size, wait=wait, max_waiting=max_waiting, busy=busy)
         self._lock = threading.Lock()
         first = Model(content, threads=threads)
         self._idle = [first]
@@ -42,7 +42,7 @@ class Pool:
         """Lend a model to the calling thread.
 
         Raises:
-            Overloaded: too many wait already, or none became free in time; see `Line`.
+            Overloaded: too many wait already, or none became free in time; see `FairQueue`.
         """
         with self._line.lend():
             model = self._take()

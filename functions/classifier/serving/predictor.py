@@ -8,7 +8,7 @@ from typing import Any, Literal
 from classifier.photo.limits import too_large
 from classifier.photo.memory import Memory
 from classifier.serving.cache import ResultCache, key_of
-from classifier.serving.instance import Loaded, Server
+from classifier.serving.instance import Instance, Loaded
 from classifier.serving.prediction import STEPS, Prediction, predict
 from classifier.serving.query import Query
 from classifier.settings import Settings
@@ -31,15 +31,15 @@ class Answer:
 class Predictor:
     """One instance's predictions, which share its memory and its result cache. Any thread may call it."""
 
-    def __init__(self, settings: Settings, server: Server | None = None) -> None:
+    def __init__(self, settings: Settings, instance: Instance | None = None) -> None:
         """Reads nothing yet.
 
         Args:
             settings: see `Settings`.
-            server: what decides what serves; by default a new one.
+            instance: what decides what serves; by default a new one.
         """
         self.settings = settings
-        self.server = server or Server(settings)
+        self.instance = instance or Instance(settings)
         self._memory = Memory(settings.max_image_memory, wait=settings.wait, max_waiting=settings.max_waiting)
         self._results = ResultCache(settings.result_cache_bytes) if settings.result_cache_bytes else None
 
@@ -54,12 +54,12 @@ class Predictor:
         Raises:
             TooLarge: more bytes than a photo may have; told before anything is loaded.
 
-        Raises also what `Server.current` and `predictions.predict` raise. No error is kept in the cache.
+        Raises also what `Instance.current` and `predictions.predict` raise. No error is kept in the cache.
         """
         if len(content) > self.settings.max_image_bytes:
             raise too_large(self.settings.max_image_bytes)
         if loaded is None:
-            loaded = self.server.current()
+            loaded = self.instance.current()
         if self._results is None:
             return Answer(self._predict(loaded, content, query), loaded, "off")
         # Of the version that answers, not of what serves by the time the answer is there.

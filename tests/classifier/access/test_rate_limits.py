@@ -306,12 +306,12 @@ def test_instances_share_a_redis(tmp_path: Path) -> None:
 def test_an_instance_counts_alone_while_redis_is_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     port = closed_port()
     url = f"redis://:secret@127.0.0.1:{port}/0"
-    limits, patient = RateLimits(url, rest=0.0), RateLimits(url, rest=1000.0)
+    limits, patient = RateLimits(url, backoff=0.0), RateLimits(url, backoff=1000.0)
     assert [limits.hit("2/day", "ana")[0].allowed for _ in range(3)] == [True, True, False]
     assert [patient.hit("2/day", "ben")[0].allowed for _ in range(3)] == [True, True, False]
     written = capsys.readouterr().out
     entries = [json.loads(line) for line in written.splitlines()]
-    assert len(entries) == 3 + 1, "it is looked for again after the rest, and logged then"
+    assert len(entries) == 3 + 1, "it is looked for again after the backoff, and logged then"
     assert {entry["severity"] for entry in entries} == {"ERROR"} and "ConnectionError" in entries[0]["reason"]
     assert "secret" not in written
     with redis_server(tmp_path, port) as url_without_password:
@@ -319,9 +319,9 @@ def test_an_instance_counts_alone_while_redis_is_down(tmp_path: Path, capsys: py
         client.config_set("requirepass", "secret")
         client.close()
         assert [limits.hit("2/day", "ana")[0].remaining for _ in range(2)] == [1, 0], "Redis counts from here on"
-        assert not patient.hit("2/day", "ben")[0].allowed, "it rests still"
+        assert not patient.hit("2/day", "ben")[0].allowed, "it is left alone still"
         assert capsys.readouterr().out == ""
-        wrong = RateLimits(url_without_password, rest=0.0)
+        wrong = RateLimits(url_without_password, backoff=0.0)
         assert wrong.hit("2/day", "ana")[0].allowed, "a Redis that refuses is no Redis"
         assert "AuthenticationError" in capsys.readouterr().out
     assert limits.hit("2/day", "ana")[0].allowed is False, "its own count is still there"

@@ -15,7 +15,7 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image
 
-from classifier.serving.instance import Server
+from classifier.serving.instance import Instance
 from tests.support.app_client import PHOTO, client_for, form, picture, send, settings_for
 from tests.support.serving import MODEL
 
@@ -79,7 +79,7 @@ def test_top_k(client: FlaskClient, top_k: str, count: int) -> None:
 def test_status_is_unknown_below_the_versions_own_threshold(
     client: FlaskClient, tmp_path: Path, published: Path
 ) -> None:
-    server = Server(settings_for(published))
+    server = Instance(settings_for(published))
     loaded = server.current()
     for threshold, status in ((0.0, "ok"), (1.1, "unknown")):
         manifest = dataclasses.replace(loaded.manifest, thresholds={"unknown": threshold})
@@ -108,7 +108,7 @@ def test_an_overlay_is_a_picture_of_the_right_format_and_size(
 
 
 def test_a_bare_heatmap_is_small_and_grey(client: FlaskClient, published: Path) -> None:
-    loaded = Server(settings_for(published)).current()
+    loaded = Instance(settings_for(published)).current()
     with loaded.pool.model() as model:
         rows, columns = model.heatmap_size
     gradcam = send(client, "?gradcam=1&gradcam_format=heatmap").get_json()["gradcam"]
@@ -122,7 +122,7 @@ def test_no_overlay_unless_asked_for(client: FlaskClient) -> None:
 
 
 def test_labels_that_are_words_of_the_parameter_can_be_explained(published: Path) -> None:
-    server = Server(settings_for(published))
+    server = Instance(settings_for(published))
     loaded = server.current()
     labels = ("0", "1", "true", "label:1")
     server._serving = dataclasses.replace(loaded, manifest=dataclasses.replace(loaded.manifest, labels=labels))

@@ -14,7 +14,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from classifier.serving.instance import Server
+from classifier.serving.instance import Instance
 from tests.support.app_client import PHOTO, client_for, form, problem, send, settings_for
 from tests.support.serving import MODEL, bomb, closed_port, damage, photo_bytes, publish
 
@@ -285,7 +285,7 @@ def test_a_manifest_that_cannot_be_used_names_its_field(tmp_path: Path, tiny_bun
 
 
 def test_a_busy_server_says_when_to_come_back(published: Path) -> None:
-    server = Server(settings_for(published, interpreters=1, wait=0.05))
+    server = Instance(settings_for(published, interpreters=1, wait=0.05))
     client = client_for(published, server)
     with server.current().pool.model():
         reply = send(client)
@@ -297,7 +297,7 @@ def test_a_busy_server_says_when_to_come_back(published: Path) -> None:
 def test_a_fault_of_ours_is_logged_whole_and_told_without_internals(
     published: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server = Server(settings_for(published))
+    server = Instance(settings_for(published))
     # A manifest that names too few labels cannot be served; `current` refuses it, so it is put in by hand.
     loaded = server.current()
     server._serving = dataclasses.replace(loaded, manifest=dataclasses.replace(loaded.manifest, labels=()))

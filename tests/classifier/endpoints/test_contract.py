@@ -26,7 +26,7 @@ from werkzeug.test import TestResponse
 from classifier.endpoints import problems
 from classifier.endpoints.app import create_app
 from classifier.endpoints.unread import answer
-from classifier.serving.instance import Server
+from classifier.serving.instance import Instance
 from classifier.settings import Settings
 from tests.support.bundles import TINY_LABELS
 from tests.support.contract import DOCUMENT, Contract, operations
@@ -207,7 +207,7 @@ def provoked(store: Path, photos: Path, tmp_path: Path, capfd: Any) -> dict[int,
         return framework.test_client().open(path, method=method.upper(), environ_overrides=sent)
 
     def broken(path: str, method: str) -> TestResponse:
-        app = create_app(settings, Server(settings))
+        app = create_app(settings, Instance(settings))
         app.view_functions = dict.fromkeys(app.view_functions, lambda **_: 1 // 0)
         app.view_functions["pointer.model"] = lambda: 1 // 0
         return ask(app.test_client(), path, method)

@@ -22,7 +22,7 @@ from flask.testing import FlaskClient
 from classifier.endpoints import model
 from classifier.endpoints.app import create_app
 from classifier.photo import preprocessing
-from classifier.serving.instance import Server
+from classifier.serving.instance import Instance
 from classifier.serving.model import Model
 from classifier.settings import Settings
 from classifier.storage.local import LocalStore
@@ -43,14 +43,14 @@ def settings_of(published: Path) -> Settings:
     return Settings(model_store=str(published), model_name=MODEL, pointer_ttl=0)
 
 
-def client_of(server: Server) -> FlaskClient:
+def client_of(server: Instance) -> FlaskClient:
     return create_app(server.settings, server).test_client()
 
 
 @pytest.fixture
 def client(published: Path) -> FlaskClient:
     """A client of a server that has loaded nothing."""
-    return client_of(Server(settings_of(published)))
+    return client_of(Instance(settings_of(published)))
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +227,7 @@ def test_a_large_file_comes_in_parts_or_without_its_length(
 
 def test_it_follows_the_pointer(tmp_path: Path, published: Path, tiny_bundle: Path, sha256: str) -> None:
     changing = copy_store(published, tmp_path / "store")
-    client = client_of(Server(settings_of(changing)))
+    client = client_of(Instance(settings_of(changing)))
     tag = client.get("/model").headers["ETag"]
     with (tiny_bundle / "model.tflite").open("ab") as file:
         file.write(bytes(16))  # which LiteRT does not mind
@@ -248,7 +248,7 @@ def test_it_follows_the_pointer(tmp_path: Path, published: Path, tiny_bundle: Pa
 def test_a_download_loads_no_model_and_reads_the_file_once(
     published: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = Server(settings_of(published))
+    server = Instance(settings_of(published))
     client = client_of(server)
     reads: list[str] = []
     read = LocalStore.read
@@ -279,7 +279,7 @@ def test_a_download_loads_no_model_and_reads_the_file_once(
 
 
 def test_a_download_under_way_counts_as_a_model_that_is_held(published: Path) -> None:
-    server = Server(settings_of(published))
+    server = Instance(settings_of(published))
     loaded = server.current()
     pool = weakref.ref(loaded.pool)
     blocks = model._blocks(loaded, 0, len(loaded.content))
@@ -299,27 +299,27 @@ def test_a_corrupt_file_is_never_sent(tmp_path: Path, published: Path, tiny_bund
     publish(broken, tiny_bundle)
     good = (broken / MODEL / "versions/v1/model.tflite").read_bytes()
     damage(broken, "v2")
-    client = client_of(Server(settings_of(broken)))
+    client = client_of(Instance(settings_of(broken)))
     reply = client.get("/model/file", headers={"Range": "bytes=0-9"})
     assert (reply.status_code, reply.data, reply.headers["X-Pointer-Version"]) == (206, good[:10], "v1")
     assert reply.headers["X-Pointer-Fallback"] == "v2;reason=corrupt"
     # What is known to be corrupt is not described either, so that a device does not ask for it for ever.
     assert client.get("/model").get_json()["version"] == "v1"
     damage(broken, "v1")
-    client = client_of(Server(settings_of(broken)))
+    client = client_of(Instance(settings_of(broken)))
     reply = client.get("/model/file")
     assert reply.status_code == 503 and reply.get_json(force=True)["type"].endswith("corrupt-version")
 
 
 def test_a_missing_store_is_a_problem(tmp_path: Path) -> None:
-    reply = client_of(Server(settings_of(tmp_path / "nothing"))).get("/model/file")
+    reply = client_of(Instance(settings_of(tmp_path / "nothing"))).get("/model/file")
     assert reply.status_code == 503 and reply.get_json(force=True)["type"].endswith("not-ready")
 
 
 def test_a_reader_that_is_slow_does_not_keep_others_waiting_for_ever(
     published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = Server(settings_of(published))
+    server = Instance(settings_of(published))
     monkeypatch.setattr("classifier.serving.loader.READ_WITHIN", 0.05)
     with server._loader._reading:
         replies: list[int] = []

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from classifier.serving.instance import Server
+from classifier.serving.instance import Instance
 from tests.support.app_client import PHOTO, client_for, form, problem, send, settings_for
 from tests.support.encoded_photos import ENCODINGS, saved
 from tests.support.serving import photo_bytes
@@ -285,7 +285,7 @@ def test_photos_of_every_form_count(published: Path) -> None:
 @pytest.fixture(scope="module")
 def labelled(published: Path) -> FlaskClient:
     """A client of a model with labels of several words."""
-    server = Server(settings_for(published))
+    server = Instance(settings_for(published))
     loaded = server.current()
     labels = ("beef_tartare", "crème-brûlée", "Ice Cream", "ice_cream")
     server._serving = dataclasses.replace(loaded, manifest=dataclasses.replace(loaded.manifest, labels=labels))

@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 
 from classifier.endpoints import replies
 from classifier.errors import Overloaded
-from classifier.serving.instance import Server
+from classifier.serving.instance import Instance
 from classifier.serving.model import Model, Output
 from classifier.serving.pool import Pool
 from tests.support.app_client import PHOTO, client_for, form, problem, send, settings_for
@@ -198,9 +198,9 @@ class Runs:
 
 
 def test_one_version_answers_all(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = Server(settings_for(published))
+    server = Instance(settings_for(published))
     before = server.current()
-    other = Server(settings_for(published)).current()
+    other = Instance(settings_for(published)).current()
     runs = Runs(monkeypatch)
 
     def swap() -> None:
@@ -224,7 +224,7 @@ def test_one_version_answers_all(published: Path, monkeypatch: pytest.MonkeyPatc
 def test_overload_in_the_middle_keeps_what_is_there(
     published: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server = Server(settings_for(published))
+    server = Instance(settings_for(published))
     server.current()
     capsys.readouterr()
     runs = Runs(monkeypatch)

@@ -44,9 +44,9 @@ def sided_files(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, bytes]:
     backbone, head = keras.Model(image, features, name="backbone"), build_head(8, len(TINY_COLOURS))
     rng = np.random.default_rng(4)
     pooled, truth = rng.random((40, 8)).astype(np.float32), np.arange(40) % 4
-    outlier = fit(feature_space(pooled, truth), pooled, np.asarray(head(pooled)))
-    for name, how in (("without", None), ("with", outlier)):
-        served = serving_model(backbone, head, outlier=how)
+    score = fit(feature_space(pooled, truth), pooled, np.asarray(head(pooled)))
+    for name, how in (("without", None), ("with", score)):
+        served = serving_model(backbone, head, score=how)
         served.export(str(folder / f"{name}.tflite"), format="litert", verbose=False)
     return {True: (folder / "with.tflite").read_bytes(), False: (folder / "without.tflite").read_bytes()}
 

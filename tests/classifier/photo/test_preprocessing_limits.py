@@ -16,7 +16,7 @@ from classifier.errors import InvalidImage, Overloaded, TooLarge
 from classifier.photo.limits import Limits
 from classifier.photo.memory import Memory
 from classifier.photo.preprocessing import decode
-from classifier.serving.instance import Server
+from classifier.serving.instance import Instance
 from classifier.serving.prediction import predict
 from classifier.serving.query import TOP_LABEL, Query
 from tests.support.app_client import settings_for
@@ -208,7 +208,7 @@ def test_photos_decoded_at_the_same_time_stay_in_the_memory(tmp_path):
 def test_overlays_take_their_turn_too(published):
     """Eight of 2,048 pixels took 500 MB, a function's whole memory."""
     settings = settings_for(published)
-    loaded, photo = Server(settings).current(), saved("JPEG", Image.new("RGB", (640, 480), "red"))
+    loaded, photo = Instance(settings).current(), saved("JPEG", Image.new("RGB", (640, 480), "red"))
     memory = Memory(40_000_000, wait=0.05)  # room for ten of them
     large, small = Query(gradcam=TOP_LABEL, gradcam_size=640), Query(gradcam=TOP_LABEL, gradcam_size=64)
     assert predict(loaded, photo, large, Limits(memory=Memory(2_000_000, wait=0))).overlay  # more than all of it

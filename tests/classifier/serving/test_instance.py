@@ -18,7 +18,7 @@ import pytest
 from classifier.errors import Corrupt, NotReady, Overloaded, PointerError
 from classifier.registry.manifest import Manifest
 from classifier.registry.rules import Registry
-from classifier.serving.instance import Fallback, Loaded, Server
+from classifier.serving.instance import Fallback, Instance, Loaded
 from classifier.serving.pool import Pool
 from classifier.settings import Settings
 from classifier.storage.local import LocalStore
@@ -62,13 +62,13 @@ def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
 
 
 def test_making_a_server_reads_nothing(tmp_path: Path) -> None:
-    server = Server(settings_for(tmp_path / "no store"))
+    server = Instance(settings_for(tmp_path / "no store"))
     assert server.loads == 0
     assert not (tmp_path / "no store").exists()
 
 
 def test_many_first_requests_share_one_load(store: Path) -> None:
-    server = Server(settings_for(store))
+    server = Instance(settings_for(store))
     served = together(server.current)
     assert server.loads == 1
     assert {id(one) for one in served} == {id(server.current())}
@@ -77,7 +77,7 @@ def test_many_first_requests_share_one_load(store: Path) -> None:
 
 
 def test_many_first_requests_share_one_error_and_the_next_tries_again(tmp_path: Path, tiny_bundle: Path) -> None:
-    server = Server(settings_for(tmp_path / "store"))
+    server = Instance(settings_for(tmp_path / "store"))
     for error in together(server.current):
         assert isinstance(error, NotReady)
         assert "admin_cli publish RUN" in str(error) and "admin_cli promote v1" in str(error)
@@ -88,13 +88,13 @@ def test_many_first_requests_share_one_error_and_the_next_tries_again(tmp_path: 
 def test_a_published_version_is_not_served_before_it_is_promoted(tmp_path: Path, tiny_bundle: Path) -> None:
     publish(tmp_path / "store", tiny_bundle, promote=False)
     with pytest.raises(NotReady):
-        Server(settings_for(tmp_path / "store")).current()
+        Instance(settings_for(tmp_path / "store")).current()
 
 
 def test_a_damaged_model_file_is_named_with_both_hashes(store: Path) -> None:
     file = damage(store)
     expected = json.loads(file.with_name("manifest.json").read_bytes())["files"]["model.tflite"]["sha256"]
-    server = Server(settings_for(store))
+    server = Instance(settings_for(store))
     with pytest.raises(Corrupt) as caught:
         server.current()
     assert "v1" in str(caught.value) and "model.tflite" in str(caught.value)
@@ -106,14 +106,14 @@ def test_a_manifest_that_is_not_the_promoted_one_is_refused(store: Path) -> None
     file = store / MODEL / "versions/v1/manifest.json"
     file.write_bytes(file.read_bytes() + b"\n")
     with pytest.raises(Corrupt, match=r"manifest\.json of v1 .* [0-9a-f]{64}, .* found [0-9a-f]{64}"):
-        Server(settings_for(store)).current()
+        Instance(settings_for(store)).current()
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.tflite"])
 def test_a_missing_file_is_damage_not_a_wrong_request(store: Path, name: str) -> None:
     (store / MODEL / "versions/v1" / name).unlink()
     with pytest.raises(Corrupt, match="v1"):
-        Server(settings_for(store)).current()
+        Instance(settings_for(store)).current()
 
 
 def test_a_model_that_does_not_fit_its_manifest_is_refused(tmp_path: Path, store: Path) -> None:
@@ -131,18 +131,18 @@ def test_a_model_that_does_not_fit_its_manifest_is_refused(tmp_path: Path, store
     registry = Registry(LocalStore(store), MODEL)
     registry.publish(bundle, who="tester", replay=lambda *_: None)
     registry.promote("v2", who="tester", reason="a model of another kind", replay=lambda *_: None)
-    loaded = Server(settings_for(store)).current()
+    loaded = Instance(settings_for(store)).current()
     assert (loaded.pointer.version, loaded.fallback) == ("v1", Fallback("v2", "unloadable"))
 
 
 def test_what_serves_is_told_without_loading_it(store: Path) -> None:
-    server = Server(settings_for(store))
+    server = Instance(settings_for(store))
     assert server.chosen().manifest.version == "v1"
     assert server.loads == 0
 
 
 def test_an_exhausted_pool_turns_away_after_a_bounded_wait(store: Path) -> None:
-    loaded = Server(settings_for(store, interpreters=1, wait=0.05)).current()
+    loaded = Instance(settings_for(store, interpreters=1, wait=0.05)).current()
     with loaded.pool.model():
         started = time.monotonic()
         with pytest.raises(Overloaded) as caught, loaded.pool.model():
@@ -154,7 +154,7 @@ def test_an_exhausted_pool_turns_away_after_a_bounded_wait(store: Path) -> None:
 
 
 def test_interpreters_are_built_when_they_are_needed_and_used_again(store: Path) -> None:
-    pool = Server(settings_for(store, interpreters=2)).current().pool
+    pool = Instance(settings_for(store, interpreters=2)).current().pool
     with pool.model() as first:
         pass
     with pool.model() as again:
@@ -166,7 +166,7 @@ def test_interpreters_are_built_when_they_are_needed_and_used_again(store: Path)
 
 
 def test_a_pool_under_load_gives_each_caller_its_own_answer(store: Path) -> None:
-    pool = Server(settings_for(store, interpreters=2)).current().pool
+    pool = Instance(settings_for(store, interpreters=2)).current().pool
     images = [np.full((pool.height, pool.width, 3), 15 * i, np.uint8) for i in range(RIVALS)]
 
     def classify(image: np.ndarray) -> np.ndarray:
@@ -186,7 +186,7 @@ def test_bytes_that_are_no_model_are_refused() -> None:
 
 
 def test_a_promotion_reaches_a_running_server_which_frees_the_old_one(store: Path, tiny_bundle: Path) -> None:
-    server = Server(settings_for(store, pointer_ttl=0.05))
+    server = Instance(settings_for(store, pointer_ttl=0.05))
     old = server.current()
     publish(store, tiny_bundle)
     assert until(lambda: server.current().pointer.version == "v2")
@@ -203,7 +203,7 @@ def test_a_promotion_reaches_a_running_server_which_frees_the_old_one(store: Pat
 
 
 def test_no_third_model_is_loaded_while_two_are_held(store: Path, tiny_bundle: Path) -> None:
-    server = Server(settings_for(store, pointer_ttl=0.02))
+    server = Instance(settings_for(store, pointer_ttl=0.02))
     with server.current().pool.model():
         publish(store, tiny_bundle)
         assert until(lambda: server.current().pointer.version == "v2")
@@ -214,7 +214,7 @@ def test_no_third_model_is_loaded_while_two_are_held(store: Path, tiny_bundle: P
 
 
 def test_a_swap_builds_as_many_interpreters_as_requests_had_built(store: Path, tiny_bundle: Path) -> None:
-    server = Server(settings_for(store, pointer_ttl=0.05, interpreters=3))
+    server = Instance(settings_for(store, pointer_ttl=0.05, interpreters=3))
     old = server.current().pool
     with old.model(), old.model():
         publish(store, tiny_bundle)
@@ -223,14 +223,14 @@ def test_a_swap_builds_as_many_interpreters_as_requests_had_built(store: Path, t
 
 
 def test_the_pointer_is_not_read_before_its_time(store: Path, tiny_bundle: Path) -> None:
-    server = Server(settings_for(store, pointer_ttl=60.0))
+    server = Instance(settings_for(store, pointer_ttl=60.0))
     server.current()
     publish(store, tiny_bundle)
     assert not until(lambda: server.current().pointer.version == "v2", seconds=0.3)
 
 
 def test_a_pointer_that_has_not_moved_loads_nothing(store: Path) -> None:
-    server = Server(settings_for(store, pointer_ttl=0.01))
+    server = Instance(settings_for(store, pointer_ttl=0.01))
     first = server.current()
     pointer = f"{MODEL}/channels.json"
     LocalStore(store).write(pointer, LocalStore(store).read(pointer).data)  # of another generation
@@ -250,7 +250,7 @@ def test_an_instance_that_has_loaded_nothing_reads_once_in_pointer_ttl_too(
         return read(self, name)
 
     monkeypatch.setattr(LocalStore, "read", counted)
-    server = Server(settings_for(store, pointer_ttl=ttl))
+    server = Instance(settings_for(store, pointer_ttl=ttl))
     for _ in range(10):
         assert server.chosen().pointer.version == "v1"
     assert reads == ["channels.json", "manifest.json"] * times

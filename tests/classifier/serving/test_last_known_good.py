@@ -21,7 +21,7 @@ from classifier.registry.bundle import entry_of
 from classifier.registry.manifest import Manifest
 from classifier.registry.rules import Registry
 from classifier.serving import golden, instance
-from classifier.serving.instance import Fallback, Server
+from classifier.serving.instance import Fallback, Instance
 from classifier.settings import Settings
 from classifier.storage.local import LocalStore
 from tests.support.commands import process
@@ -38,13 +38,15 @@ def store(tmp_path: Path, tiny_bundle: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def short_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_backoffs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(instance, "SHORTEST_REST", 0.05)
-    monkeypatch.setattr(instance, "LONGEST_REST", 0.2)
+    monkeypatch.setattr(instance, "LONGEST_BACKOFF", 0.2)
 
 
-def server_of(store: Path, **changes: Any) -> Server:
-    return Server(dataclasses.replace(Settings(model_store=str(store), model_name=MODEL, pointer_ttl=0.02), **changes))
+def server_of(store: Path, **changes: Any) -> Instance:
+    return Instance(
+        dataclasses.replace(Settings(model_store=str(store), model_name=MODEL, pointer_ttl=0.02), **changes)
+    )
 
 
 def rollback(store: Path) -> None:
@@ -161,7 +163,7 @@ def test_who_asks_for_productions_own_model_gets_no_other(store: Path, tiny_bund
     damage(store, "v2")
     settings = Settings(model_store=str(store), model_name=MODEL)
     with pytest.raises(Corrupt, match="v2"):
-        Server(settings, fall_back=False).current()
+        Instance(settings, fall_back=False).current()
 
 
 def test_the_model_is_told_from_manifests_alone(store: Path, tiny_bundle: Path) -> None:
@@ -205,8 +207,8 @@ def test_a_version_that_cannot_be_served_is_tried_less_and_less(
 
     until(tried_five_times)
     assert [line["tries"] for line in tried[:5]] == [1, 2, 3, 4, 5]
-    rests = [float(re.findall(r"after ([\d.]+) s", line["message"])[0]) for line in tried[:5]]
-    assert rests == [0.05, 0.1, 0.2, 0.2, 0.2]
+    backoffs = [float(re.findall(r"after ([\d.]+) s", line["message"])[0]) for line in tried[:5]]
+    assert backoffs == [0.05, 0.1, 0.2, 0.2, 0.2]
     assert {(line["severity"], line["version"], line["reason"]) for line in tried} == {("ERROR", "v2", "corrupt")}
     assert "model.tflite" in tried[0]["error"] and "Traceback" in tried[0]["stack_trace"]
 

@@ -22,7 +22,7 @@ from werkzeug.test import TestResponse
 from classifier.endpoints.callable import create_call_app
 from classifier.registry.manifest import Manifest
 from classifier.registry.rules import Registry
-from classifier.serving.instance import Server
+from classifier.serving.instance import Instance
 from classifier.serving.loader import Fallback
 from classifier.serving.predictor import Predictor
 from classifier.serving.query import Query
@@ -133,7 +133,7 @@ def test_the_log_tells_a_hit(cached: FlaskClient, capsys: pytest.CaptureFixture[
 
 
 def test_a_hit_needs_no_interpreter(published: Path) -> None:
-    server = Server(settings_for(published, result_cache_bytes=MIB, interpreters=1, wait=0.0))
+    server = Instance(settings_for(published, result_cache_bytes=MIB, interpreters=1, wait=0.0))
     client = client_for(published, server)
     assert status(send(client)) == STORED
     with server.current().pool.model():
@@ -142,7 +142,7 @@ def test_a_hit_needs_no_interpreter(published: Path) -> None:
 
 
 def test_a_fallback_is_told_as_it_is_now(published: Path) -> None:
-    server = Server(settings_for(published, result_cache_bytes=MIB))
+    server = Instance(settings_for(published, result_cache_bytes=MIB))
     client = client_for(published, server)
     assert "fallback" not in send(client).get_json()["model"]
     server._serving = replace(server.current(), fallback=Fallback("v9", "missing"))
@@ -270,10 +270,10 @@ def test_a_result_that_comes_after_the_swap_is_kept_for_its_own_version(store: P
     """A request of v1 that ends when v2 serves: v2's requests must not get what it keeps."""
     settings = settings_for(store, result_cache_bytes=MIB)
     predictor = Predictor(settings)
-    old = predictor.server.current()
+    old = predictor.instance.current()
     point_at(store, "v2")
-    new = Server(settings).current()
-    predictor.server._serving = new
+    new = Instance(settings).current()
+    predictor.instance._serving = new
     late = predictor(PHOTO, Query(), old)
     assert (late.prediction.ranked[0][0], late.cache) == ("red", "stored")
     now = predictor(PHOTO, Query())
@@ -283,17 +283,17 @@ def test_a_result_that_comes_after_the_swap_is_kept_for_its_own_version(store: P
 
 def test_a_version_of_the_same_name_with_another_manifest_is_another(published: Path) -> None:
     predictor = Predictor(settings_for(published, result_cache_bytes=MIB))
-    loaded = predictor.server.current()
+    loaded = predictor.instance.current()
     assert predictor(PHOTO, Query()).cache == "stored"
-    predictor.server._serving = replace(loaded, pointer=replace(loaded.pointer, manifest_sha256="b" * 64))
+    predictor.instance._serving = replace(loaded, pointer=replace(loaded.pointer, manifest_sha256="b" * 64))
     assert predictor(PHOTO, Query()).cache == "stored"
 
 
 def test_it_keeps_no_version_alive(store: Path) -> None:
     predictor = Predictor(settings_for(store, result_cache_bytes=MIB))
     predictor(PHOTO, Query(gradcam=""))
-    pool = weakref.ref(predictor.server.current().pool)
+    pool = weakref.ref(predictor.instance.current().pool)
     point_at(store, "v2")
-    predictor.server._serving = Server(predictor.settings).current()
+    predictor.instance._serving = Instance(predictor.settings).current()
     gc.collect()
     assert pool() is None

@@ -29,7 +29,7 @@ TRAINING = {
     "--jit-compile": False, "--no-jit-compile": False, "--distribution": "none", "--config": None, "--run": None,
     "--cache-gb": None, "--workers": None, "--overwrite": False,
 }  # fmt: skip
-EXPORT = {"--tolerance": 0.005, "--variant": None, "--strangers": None, "--report": True, "--no-report": True}
+EXPORT = {"--tolerance": 0.005, "--variant": None, "--ood": None, "--report": True, "--no-report": True}
 SEARCH = {
     "--search": "random", "--parameters": "", "--fine-tune": False, "--show-space": False, "--max-trials": 30,
     "--time-budget": None, "--keep": 3, "--worker-timeout": 60,

@@ -1,4 +1,4 @@
-"""The score of the served file: each signal by its definition, the choice of one, and strangers told from the known."""
+"""The score of the served file: each signal by its definition, the choice of one, and OOD photos."""
 
 from __future__ import annotations
 
@@ -76,20 +76,20 @@ def test_each_signal_is_that_of_its_definition(clusters):
 
 
 def test_scores_lie_within_0_and_1_around_the_median_photo(clusters):
-    outlier = fit(feature_space(clusters["known"], clusters["truth"]), clusters["known"], clusters["logits"])
+    score = fit(feature_space(clusters["known"], clusters["truth"]), clusters["known"], clusters["logits"])
     for method in METHODS:
-        scores = np.asarray(outlier.of(method).scores(clusters["known"], clusters["logits"]))
+        scores = np.asarray(score.of(method).scores(clusters["known"], clusters["logits"]))
         assert scores.shape == (300, 1)
         assert ((scores >= 0) & (scores <= 1)).all()
         assert np.median(scores) == pytest.approx(0.5, abs=0.08)
 
 
-def test_strangers_score_lower_and_the_best_method_is_taken(clusters):
-    outlier = fit(feature_space(clusters["known"], clusters["truth"]), clusters["known"], clusters["logits"])
-    found = compare(outlier, (clusters["known"], clusters["logits"]), (clusters["other"], clusters["other_logits"]))
+def test_ood_photos_score_lower_and_the_best_method_is_taken(clusters):
+    score = fit(feature_space(clusters["known"], clusters["truth"]), clusters["known"], clusters["logits"])
+    found = compare(score, (clusters["known"], clusters["logits"]), (clusters["other"], clusters["other_logits"]))
     assert found["similarity"].auroc > 0.99
     assert found["energy+similarity"].auroc > 0.99
-    assert found["similarity"].passing < 0.05
+    assert found["similarity"].accepted < 0.05
     aurocs = {name: told.auroc for name, told in found.items()}
     assert aurocs[best_method(aurocs)] >= max(aurocs.values()) - ood_score.SAME
     # The preferred one of equals; the best one otherwise.
@@ -97,14 +97,14 @@ def test_strangers_score_lower_and_the_best_method_is_taken(clusters):
     assert best_method(dict.fromkeys(METHODS, 0.9) | {"probability": 0.95}) == "probability"
 
 
-def test_classes_left_out_are_strangers_to_the_rest(clusters):
+def test_classes_left_out_stand_for_ood_photos(clusters):
     train = (clusters["known"][:150], clusters["truth"][:150])
     validation = (clusters["known"][150:], clusters["logits"][150:], clusters["truth"][150:])
     found = compare_left_out(train, validation)
     assert found["similarity"].auroc > 0.9
     # A class that is left out has no logit either: its photos' energy is low.
     assert found["energy"].auroc > 0.9
-    assert all(0 <= told.passing <= 1 for told in found.values())
+    assert all(0 <= told.accepted <= 1 for told in found.values())
     # With one class there is nothing to leave out.
     one = clusters["truth"] == 0
     alone = (clusters["known"][one], clusters["logits"][one], clusters["truth"][one])
@@ -137,8 +137,8 @@ def test_the_threshold_lets_95_of_100_pass_and_no_more_than_it_has_to():
     assert found == {
         "photos": 2,
         "auroc": pytest.approx(5 / 6, abs=1e-6),
-        "told": 0.5,
-        "passing": pytest.approx(2 / 3, abs=1e-6),
+        "rejected": 0.5,
+        "accepted": pytest.approx(2 / 3, abs=1e-6),
     }
 
 
@@ -153,9 +153,9 @@ def test_every_exported_file_gives_the_same_score(method, clusters):
     photos = rng.integers(0, 256, (32, 8, 8, 3), dtype=np.uint8).repeat(4, axis=1).repeat(4, axis=2)
     pooled = np.asarray(backbone(photos)).mean(axis=(1, 2))
     logits = np.asarray(head(pooled)) / 1.5
-    outlier = fit(feature_space(pooled, np.arange(32) // 8), pooled, logits, method)
-    expected = np.asarray(outlier.scores(pooled, logits))[:, 0]
-    contents, failures = convert_all(serving_model(backbone, head, 1.5, outlier), lambda: photos)
+    score = fit(feature_space(pooled, np.arange(32) // 8), pooled, logits, method)
+    expected = np.asarray(score.scores(pooled, logits))[:, 0]
+    contents, failures = convert_all(serving_model(backbone, head, 1.5, score), lambda: photos)
     assert failures == {}
     for name, content in contents.items():
         model = Model(content)
@@ -177,7 +177,7 @@ def scored_bundle(tiny_bundle: Path) -> Path:
     return tiny_bundle
 
 
-def test_a_stranger_is_unknown_however_sure_the_label_is(scored_bundle, tmp_path):
+def test_an_ood_photo_is_unknown_however_sure_the_label_is(scored_bundle, tmp_path):
     publish(tmp_path / "store", scored_bundle)
     client = create_app(Settings(model_store=str(tmp_path / "store"), model_name=MODEL)).test_client()
     for label in TINY_COLOURS:
@@ -207,20 +207,20 @@ def test_a_score_of_another_shape_is_refused(tmp_path):
         Model((tmp_path / "model.tflite").read_bytes())
 
 
-def test_strangers_are_found_below_a_folder_and_unreadable_ones_left_out(tmp_path):
+def test_ood_photos_are_found_below_a_folder_and_unreadable_ones_left_out(tmp_path):
     console, spec = Console(file=io.StringIO()), InputSpec(32, 32)
-    with pytest.raises(NotFound, match="--strangers"):
-        ood_photos.read_strangers(tmp_path / "none", spec, console)
+    with pytest.raises(NotFound, match="--ood"):
+        ood_photos.read_ood_photos(tmp_path / "none", spec, console)
     (tmp_path / "a/b").mkdir(parents=True)
     with pytest.raises(InvalidRequest, match="found none"):
-        ood_photos.read_strangers(tmp_path, spec, console)
+        ood_photos.read_ood_photos(tmp_path, spec, console)
     (tmp_path / "a/broken.jpg").write_bytes(b"no photo")
     (tmp_path / "a/notes.txt").write_text("no photo either")
     with pytest.raises(InvalidRequest, match="found none"):
-        ood_photos.read_strangers(tmp_path, spec, console)
+        ood_photos.read_ood_photos(tmp_path, spec, console)
     photo_sets.write_photo(tmp_path / "a/b/one.PNG", (200, 10, 10), 1)
     photo_sets.write_photo(tmp_path / "two.jpg", (10, 200, 10), 2)
-    found = ood_photos.read_strangers(tmp_path, spec, console)
+    found = ood_photos.read_ood_photos(tmp_path, spec, console)
     assert sorted(path.name for path in found.paths) == ["one.PNG", "two.jpg"]
 
 

@@ -100,7 +100,7 @@ def original(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def reported(original) -> Path:
     """The run with its report."""
-    make_report(original / "run", Console(file=io.StringIO()), ReportOptions(strangers=original / "photos/train"))
+    make_report(original / "run", Console(file=io.StringIO()), ReportOptions(ood=original / "photos/train"))
     return original / "run"
 
 
@@ -178,8 +178,8 @@ def test_the_tables_agree_with_the_manifest(reported):
     classes = pd.read_csv(tables / "test_classes.csv", index_col="label")
     assert classes["photos"].to_dict() == {MARKUP: 5, JAPANESE: 5, UNTESTED: 0}
     assert "no photos" in (reported / "report/report.html").read_text(encoding="utf-8")
-    strangers = pd.read_csv(tables / "unknown_scores.csv")["group"].value_counts()
-    assert strangers.to_dict() == {"strangers": 27, "test": 10, "validation": 6}
+    ood = pd.read_csv(tables / "unknown_scores.csv")["group"].value_counts()
+    assert ood.to_dict() == {"ood": 27, "test": 10, "validation": 6}
 
 
 def test_every_picture_shows_something(reported):
@@ -194,7 +194,7 @@ def test_every_picture_shows_something(reported):
 def test_the_same_report_again_is_the_same_and_measures_nothing(reported, monkeypatch):
     before = _files(reported / "report")
     monkeypatch.setattr(material, "evaluate", None)
-    _report(reported, strangers=reported.parent / "photos/train")
+    _report(reported, ood=reported.parent / "photos/train")
     assert _files(reported / "report") == before
     read_bundle(reported / "bundle")
 
@@ -280,7 +280,7 @@ def _stamps(folder: Path) -> dict[str, tuple[int, int]]:
 def test_reading_commands_beside_an_export_change_nothing(reported, tmp_path):
     run = RunFolder(reported)
     evaluate = ("evaluate", reported, "--split", "test", "--out", tmp_path / "tables")
-    others = ("evaluate", reported, "--strangers", reported.parent / "photos/train")
+    others = ("evaluate", reported, "--ood", reported.parent / "photos/train")
     with only_one(run.path, run.config):
         clear_unfinished_bundle(run)  # as an export begins: others may have left one
         run.new_bundle.mkdir()
@@ -335,11 +335,11 @@ def test_a_bundle_that_is_replaced_while_it_is_read_is_read_again(reported, tmp_
 def test_what_is_missing_is_said_as_by_evaluate(reported, tmp_path):
     with pytest.raises(NotFound, match="Expected a run folder with a config"):
         _report(tmp_path)
-    with pytest.raises(NotFound, match="Expected a folder of photos at --strangers"):
-        _report(reported, strangers=tmp_path / "nowhere", out=tmp_path / "out")
+    with pytest.raises(NotFound, match="Expected a folder of photos at --ood"):
+        _report(reported, ood=tmp_path / "nowhere", out=tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidRequest, match="found none that can be read"):
-        _report(reported, strangers=tmp_path / "empty", out=tmp_path / "out")
+        _report(reported, ood=tmp_path / "empty", out=tmp_path / "out")
     with pytest.raises(InvalidRequest, match=r"Expected --layers to name layers of base_cnn .* received 'nonsense'"):
         _report(reported, layers=("nonsense",), out=tmp_path / "out")
     photo = next((reported.parent / "photos/test").rglob("*.png"))

@@ -20,7 +20,7 @@ from trainer.run.config import ComputeConfig, DataConfig, NetworkConfig, Schedul
 from trainer.run.folder import open_run, start_run
 from trainer.run.presets import PRESETS, Preset
 from trainer.training import checkpoints, phases, train
-from trainer.training.checkpoints import Keeper, TrainingState
+from trainer.training.checkpoints import Checkpointing, TrainingState
 
 OPTIONS = {
     "optimizer": {"optimizer": "adamw"},
@@ -78,13 +78,13 @@ def _train(config: TrainingConfig, path: Path) -> list[np.ndarray]:
     """Train, and return the weights of the last epoch, and behind them those of the best."""
     last: list[np.ndarray] = []
 
-    class Last(Keeper):
+    class Last(Checkpointing):
         def on_epoch_end(self, epoch, logs=None):
             super().on_epoch_end(epoch, logs)
             last[:] = self.plain.get_weights()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(phases, "Keeper", Last)
+        patch.setattr(phases, "Checkpointing", Last)
         trained = train.train(config, start_run(path, config), Console(file=io.StringIO()))
     return [*last, *trained.backbone.get_weights(), *trained.head.get_weights()]
 
@@ -115,12 +115,12 @@ def test_the_average_of_the_weights_is_validated_and_kept(precision, photos, wei
     config = replace(plain, compute=ComputeConfig(precision=precision))
     steps: list[list[np.ndarray]] = []
 
-    class Steps(Keeper):
+    class Steps(Checkpointing):
         def on_train_batch_end(self, batch, logs=None):
             if self.phase == phases.FINE_TUNING_PHASE:
                 steps.append([keras.ops.convert_to_numpy(each).copy() for each in self.model.trainable_variables])
 
-    monkeypatch.setattr(phases, "Keeper", Steps)
+    monkeypatch.setattr(phases, "Checkpointing", Steps)
     # The last epoch counts as the best, whatever chance says.
     monkeypatch.setattr(
         checkpoints, "merit", lambda entry: (entry["phase"] == phases.FINE_TUNING_PHASE, entry["epoch"])
@@ -151,14 +151,14 @@ def test_an_interrupted_run_ends_as_if_undisturbed(photos, weights, tmp_path, mo
     class InterruptedError(Exception):
         pass
 
-    class Interrupted(Keeper):
+    class Interrupted(Checkpointing):
         def on_epoch_end(self, epoch, logs=None):
             super().on_epoch_end(epoch, logs)
             if (self.phase, epoch) == (phases.FINE_TUNING_PHASE, 0):
                 raise InterruptedError
 
     with monkeypatch.context() as patch:
-        patch.setattr(phases, "Keeper", Interrupted)
+        patch.setattr(phases, "Checkpointing", Interrupted)
         with pytest.raises(InterruptedError):
             train.train(config, start_run(tmp_path / "resumed", config), Console(file=io.StringIO()))
     assert TrainingState(open_run(tmp_path / "resumed")[0]).last["epoch"] == 1

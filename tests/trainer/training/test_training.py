@@ -29,7 +29,7 @@ from trainer.networks.backbones import input_spec
 from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
 from trainer.run.folder import open_run, start_run
 from trainer.training import phases, train
-from trainer.training.checkpoints import Keeper, TrainingDivergedError, TrainingState, merit
+from trainer.training.checkpoints import Checkpointing, TrainingDivergedError, TrainingState, merit
 
 
 @pytest.fixture(scope="module")
@@ -303,11 +303,11 @@ def test_a_head_that_diverges_can_be_exported_if_it_was_ever_good(photos, pretra
         _train(_two_phases(photos, pretrained, head_learning_rate=1e38), tmp_path / "never")
     assert "trainer export" not in str(stopped.value)
 
-    class Spoilt(Keeper):
+    class Spoilt(Checkpointing):
         def on_epoch_end(self, epoch, logs=None):
             super().on_epoch_end(epoch, {**logs, "loss": float("nan")} if epoch else logs)
 
-    monkeypatch.setattr(phases, "Keeper", Spoilt)
+    monkeypatch.setattr(phases, "Checkpointing", Spoilt)
     with pytest.raises(TrainingDivergedError, match="trainer export"):
         _train(config, tmp_path / "once")
     run, _ = open_run(tmp_path / "once")
