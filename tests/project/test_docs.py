@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 
 import pytest
 import typer
@@ -69,6 +70,15 @@ def test_files_that_are_named_exist(document):
 
 def test_the_reference_is_that_of_the_help():
     assert (ROOT / "docs/cli.md").read_text() == cli_reference.reference(), "run make docs"
+
+
+def test_git_ignores_the_folders_that_the_readme_uses():
+    used = ("runs/food", "tunings/mine", "tables", "data/food-101", "photos", ".model-store", ".samples")
+    assert [folder for folder in used if folder not in README] == []
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    for folder in used:
+        assert subprocess.run(["git", "check-ignore", "--quiet", f"{folder}/x"], cwd=ROOT).returncode == 0, folder
 
 
 def test_make_explains_every_target():
