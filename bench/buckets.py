@@ -136,7 +136,7 @@ def fill(store: Path, keras_model: Path) -> None:
     from classifier.storage.opening import open_bucket
 
     bucket: ObjectStore = open_bucket(BUCKET)
-    files = {path.relative_to(store).as_posix(): path for path in store.rglob("*") if path.is_file()}
+    files = {path.relative_to(store).as_posix(): path for path in store.rglob("[!.]*") if path.is_file()}
     files |= {f"keras/{name}": keras_model.with_name(name) for name in (keras_model.name, "labels.json")}
     for name, path in files.items():
         bucket.write(name, path.read_bytes(), if_generation=0)

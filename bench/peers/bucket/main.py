@@ -14,8 +14,8 @@ import functions_framework
 
 FOLDER = Path(tempfile.mkdtemp())
 os.environ["KERAS_MODEL"] = str(FOLDER / "model.keras")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "classic"))
-import main as classic  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+from bench.peers.classic import main as classic  # noqa: E402
 
 
 @cache
