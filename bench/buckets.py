@@ -91,7 +91,7 @@ def show(architecture: str, variant: str, functions: list[Measured]) -> None:
     size = (bundles.made(architecture) / variant / bundles.MODEL / "versions/v1" / MODEL_FILE).stat().st_size
     print(
         f"{architecture}, {variant} ({size / 1e6:.1f} MB); start to first label, {len(functions[0].rounds)} starts\n"
-        f"{'medians':40}{'ms':>7}{'more':>7}{'MB':>7}{'more':>7}"
+        f"{'medians':41}{'ms':>7}{'more':>7}{'MB':>7}{'more':>7}"
     )
     folder = functions[0]
     for function in functions:
@@ -102,7 +102,7 @@ def show(architecture: str, variant: str, functions: list[Measured]) -> None:
             for figure in ("first_ms", "pss")
         )
         print(
-            f"{function.name:40}{function.of_rounds(lambda each: each.first_ms):7.0f}{more[:7]}"
+            f"{function.name:41}{function.of_rounds(lambda each: each.first_ms):7.0f}{more[:7]}"
             f"{function.of_rounds(lambda each: each.memory.pss):7.0f}{more[7:]}"
         )
 

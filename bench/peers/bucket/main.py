@@ -31,8 +31,7 @@ def fetch() -> None:
 
 
 @functions_framework.http
-def predict(request: flask.Request) -> dict[str, Any]:
+def predict(request: flask.Request) -> Any:
     """Answer as the classic function does."""
     fetch()
-    answer: dict[str, Any] = classic.predict(request)
-    return answer
+    return classic.predict(request)
