@@ -161,5 +161,5 @@ def test_the_pinned_requirements_are_what_the_tests_ran_with() -> None:
 
     lines = (FUNCTIONS / "requirements.txt").read_text().splitlines()
     pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
-    assert len(pins) == 14
+    assert len(pins) == 17
     assert {name: version(name) for name in pins} == pins

@@ -1,7 +1,7 @@
 """`JsonApiStore`: an `ObjectStore` in a Cloud Storage bucket, by plain requests to its JSON API.
 
-The function imports google-auth and requests anyway; google-cloud-storage beside them takes as long as all the rest of
-a cold start's reading. Requests and answers: https://cloud.google.com/storage/docs/json_api/v1.
+google-cloud-storage takes as long to import as all the rest of a cold start's reading. Requests and answers:
+https://cloud.google.com/storage/docs/json_api/v1.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import io
 import json
 import os
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
@@ -19,13 +18,13 @@ from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
 from classifier.errors import NotFound, PreconditionFailed
+from classifier.storage.connection import Answer, Connection
 from classifier.storage.names import check_name, check_prefix
 from classifier.storage.protocol import Content, StoredObject, open_source
 from classifier.storage.transfer import Transfer, checksum
 from classifier.storage.unreachable import no_bucket, unreachable
 
 PUBLIC = "https://storage.googleapis.com"
-SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
 TRANSIENT = {408, 429, 500, 502, 503, 504}
 """Statuses after which a request is repeated: https://cloud.google.com/storage/docs/retry-strategy."""
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 2.0
@@ -35,14 +34,12 @@ LARGEST_REQUEST = 8 << 20
 """Bytes. What is larger is sent by google-cloud-storage, in parts of which a broken connection loses one."""
 SLOWEST_UPLOAD = 200_000
 """Bytes a second. The time limit of a request covers the sending of its body, so it grows with the body."""
-CONNECTIONS = 64
-"""That are kept open, at most."""
 
 Found = TypeVar("Found")
 
 
 class JsonApiStore:
-    """Objects in a bucket. The session is made at first use; STORAGE_EMULATOR_HOST leads it to an emulator.
+    """Objects in a bucket. Connections are made at first use; STORAGE_EMULATOR_HOST leads it to an emulator.
 
     Args:
         bucket: the bucket's name.
@@ -57,15 +54,11 @@ class JsonApiStore:
         self._prefix = f"{prefix}/" if prefix else ""
         self._patience = patience
         self._timeout = timeout
-        self._session: Any = None
-        self._session_lock = threading.Lock()
+        self._connection = Connection(timeout)
 
     def close(self) -> None:
         """Close the connections; the next use opens new ones."""
-        with self._session_lock:
-            if self._session is not None:
-                self._session.close()
-                self._session = None
+        self._connection.close()
 
     def read(self, name: str) -> Content:
         """See `ObjectStore.read`."""
@@ -132,7 +125,8 @@ class JsonApiStore:
         def attempt() -> None:
             query: dict[str, Any] = {"alt": "media", **(transfer.of_the_same() if transfer.begun else condition)}
             headers = {"Accept-Encoding": "gzip", **transfer.range()}  # gzip: send the bytes that are stored
-            with self._request("GET", self._address(name), params=query, headers=headers, stream=True) as answer:
+            address = self._address(name)
+            with self._connection.request("GET", address, query=query, headers=headers, stream=True) as answer:
                 if answer.status_code == HTTPStatus.NOT_MODIFIED:
                     return
                 if answer.status_code == HTTPStatus.NOT_FOUND and transfer.begun:
@@ -157,15 +151,14 @@ class JsonApiStore:
         query: dict[str, Any] = {"uploadType": "multipart", "fields": "generation"}
         if if_generation is not None:
             query["ifGenerationMatch"] = if_generation
-        options = {
-            "params": query,
-            "data": body,
-            "headers": {"Content-Type": f"multipart/related; boundary={boundary}"},
-            "timeout": self._timeout + len(body) / SLOWEST_UPLOAD,
-        }
+        headers = {"Content-Type": f"multipart/related; boundary={boundary}"}
+        timeout = self._timeout + len(body) / SLOWEST_UPLOAD
 
         def attempt() -> int:
-            with self._request("POST", self._address(upload=True), **options) as answer:
+            address = self._address(upload=True)
+            with self._connection.request(
+                "POST", address, query=query, headers=headers, body=body, timeout=timeout
+            ) as answer:
                 self._expect_success(answer, name, writing=True)
                 return int(_object_in(answer)["generation"])
 
@@ -186,7 +179,7 @@ class JsonApiStore:
         params = dict(query)
 
         def attempt() -> dict[str, Any]:
-            with self._request("GET", self._address(), params=params) as answer:
+            with self._connection.request("GET", self._address(), query=params) as answer:
                 self._expect_success(answer)
                 return _object_in(answer)
 
@@ -205,28 +198,7 @@ class JsonApiStore:
         objects = f"{host}{'/upload' if upload else ''}/storage/v1/b/{quote(self._bucket)}/o"
         return objects if name is None else f"{objects}/{quote(self._prefix + name, safe='')}"
 
-    def _request(self, method: str, url: str, **options: Any) -> Any:
-        return self._connected().request(method, url, **{"timeout": self._timeout, **options})
-
-    def _connected(self) -> Any:
-        """Return the session, made once however many threads ask."""
-        with self._session_lock:
-            if self._session is None:
-                import google.auth
-                import requests
-                from google.auth.transport.requests import AuthorizedSession
-
-                if os.environ.get("STORAGE_EMULATOR_HOST"):
-                    self._session = requests.Session()
-                else:
-                    credentials, _ = google.auth.default(scopes=SCOPES)
-                    self._session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
-                # As many connections as reads at once; its own ten would warn of the eleventh.
-                for scheme in ("https://", "http://"):
-                    self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=CONNECTIONS))
-            return self._session
-
-    def _expect_success(self, answer: Any, name: str | None = None, *, writing: bool = False) -> None:
+    def _expect_success(self, answer: Answer, name: str | None = None, *, writing: bool = False) -> None:
         """Raise what an answer other than a success means; `_Transient` where it may be another the next time."""
         status = answer.status_code
         if status < HTTPStatus.MULTIPLE_CHOICES:
@@ -248,7 +220,6 @@ class JsonApiStore:
         Raises:
             Unavailable: it does not succeed.
         """
-        import requests
         import urllib3
         from google.auth.exceptions import GoogleAuthError, TransportError
 
@@ -259,9 +230,6 @@ class JsonApiStore:
             except (
                 _Transient,
                 TransportError,
-                requests.ConnectionError,
-                requests.Timeout,
-                requests.exceptions.ChunkedEncodingError,
                 urllib3.exceptions.HTTPError,
                 ConnectionError,
                 TimeoutError,
@@ -273,7 +241,7 @@ class JsonApiStore:
                     raise unreachable(self.url, error) from error
                 time.sleep(wait)
                 backoff = min(2 * backoff, LONGEST_BACKOFF)
-            except (GoogleAuthError, requests.RequestException, ValueError, KeyError) as error:
+            except (GoogleAuthError, ValueError, KeyError) as error:
                 raise unreachable(self.url, error) from error
 
 
@@ -281,7 +249,7 @@ class _Transient(Exception):
     """A failure that may be gone at the next attempt."""
 
 
-def _object_in(answer: Any) -> dict[str, Any]:
+def _object_in(answer: Answer) -> dict[str, Any]:
     """Return the JSON object that an answer has."""
     found = answer.json()
     if not isinstance(found, dict):
@@ -289,7 +257,7 @@ def _object_in(answer: Any) -> dict[str, Any]:
     return found
 
 
-def _told(answer: Any) -> str:
+def _told(answer: Answer) -> str:
     """Return a refusal in words: the API's own where there are some."""
     status = f"{answer.status_code} {answer.reason or ''}".strip()
     try:
