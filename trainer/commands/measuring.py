@@ -51,6 +51,6 @@ def evaluate(
     print_figures({split: evaluation.figures()})
     if told:
         typer.echo(
-            f"{told['photos']} OOD photos: AUROC {told['auroc']:.3f}, {told['told']:.1%} rejected as unknown; "
-            f"{told['passing']:.1%} of the {split} photos are accepted"
+            f"{told['photos']} OOD photos: AUROC {told['auroc']:.3f}, {told['rejected']:.1%} rejected as unknown; "
+            f"{told['accepted']:.1%} of the {split} photos are accepted"
         )
