@@ -34,7 +34,7 @@ install: $(INSTALLED) ## Set up .venv with the pinned requirements; does nothing
 # Modules are compiled when they are first imported, which most never are.
 PIP_INSTALL = $(BIN)/pip install --disable-pip-version-check --no-compile
 
-$(RUNNABLE): requirements.txt functions/requirements.txt pyproject.toml
+$(RUNNABLE): requirements.txt functions/requirements.txt pyproject.toml setup.py
 	@test -x $(BIN)/pip || { echo "Making $(VENV) with $(PYTHON)."; $(PYTHON) -m venv --clear $(VENV); }
 	@echo "Installing what Pointer runs on, about 600 MB of packages:"
 	@$(PIP_INSTALL) -r requirements.txt | bash scripts/pip_progress.sh

@@ -28,7 +28,7 @@ from trainer.run.config import LARGEST_SEED
 
 
 def datasets(
-    dataset: Annotated[str | None, typer.Option(help="FeatureExtractor at one data set; with --data-dir.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Look at one data set; with --data-dir.")] = None,
     data_dir: DataDirOption = None,
     csv: CsvOption = None,
     image_column: ImageColumnOption = "image_path",

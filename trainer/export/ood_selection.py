@@ -71,7 +71,7 @@ class FeatureExtractor:
         self._model = keras.Model(image, (pooled, trained.head(pooled, training=False)))
 
     def __call__(self, source: Any, rows: NDArray[np.intp], console: Console, what: str) -> Features:
-        """FeatureExtractor at some photos of a source."""
+        """Return what the network makes of some photos of a source."""
         if self._kept is not None and source is self._source and np.isin(rows, self._kept[0]).all():
             order = np.argsort(self._kept[0])
             known = self._kept[1][order[np.searchsorted(self._kept[0], rows, sorter=order)]].astype(np.float32)

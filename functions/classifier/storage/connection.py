@@ -22,6 +22,8 @@ METADATA_HOST = "metadata.google.internal"
 TOKEN_PATH = "computeMetadata/v1/instance/service-accounts/default/token"  # noqa: S105
 RENEWED_BEFORE = 225.0
 """Seconds before a token ends from which on a new one is asked for: the metadata server has one by then."""
+MAY_PASS = {429, 500, 502, 503, 504}
+"""Answers of the metadata server after which it is asked again, as one that is just starting gives them."""
 CONNECTIONS = 64
 """That are kept open to a host, at most: as many as reads at once."""
 
@@ -94,7 +96,8 @@ class Connection:
         Raises:
             urllib3.exceptions.HTTPError: the connection failed.
             google.auth.exceptions.GoogleAuthError: there are no credentials, or they are refused.
-            ValueError: the metadata server does not give a token.
+            ConnectionError: the metadata server gives no token at the moment.
+            ValueError: it gives none.
         """
         import urllib3
 
@@ -170,7 +173,8 @@ class _MetadataToken:
             "GET", url, headers={"Metadata-Flavor": "Google"}, retries=False, timeout=self._timeout
         )
         if answer.status != HTTPStatus.OK:
-            raise ValueError(f"the metadata server answered {answer.status} when it was asked for a token")
+            told = f"the metadata server answered {answer.status} when it was asked for a token"
+            raise ConnectionError(told) if answer.status in MAY_PASS else ValueError(told)
         found = json.loads(answer.data)
         self._headers = {"Authorization": f"{found.get('token_type', 'Bearer')} {found['access_token']}"}
         self._until = asked + float(found["expires_in"]) - RENEWED_BEFORE

@@ -27,7 +27,7 @@ class Google(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.tokens, self.reads, self.lives, self.status = 0, 0, 3600, 200
-        self.accepts = True
+        self.accepts, self.starting = True, 0
         self.lock = threading.Lock()
 
 
@@ -48,6 +48,10 @@ class _Handler(BaseHTTPRequestHandler):
         with google.lock:
             if urlsplit(self.path).path.startswith("/computeMetadata/"):
                 assert self.headers["Metadata-Flavor"] == "Google"
+                if google.starting:
+                    google.starting -= 1
+                    self._answer(503, b"")
+                    return
                 google.tokens += 1
                 token = {"access_token": f"token {google.tokens}", "expires_in": google.lives, "token_type": "Bearer"}
                 self._answer(google.status, json.dumps(token).encode())
@@ -86,7 +90,7 @@ def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[Google]:
 
 @pytest.fixture
 def store() -> Iterator[JsonApiStore]:
-    store = JsonApiStore("bucket", patience=0.3, timeout=2.0)
+    store = JsonApiStore("bucket", patience=1.0, timeout=2.0)
     yield store
     store.close()
 
@@ -115,6 +119,15 @@ def test_a_token_is_renewed_before_it_ends(google, store):
 def test_a_metadata_server_that_gives_no_token_is_told_in_words(google, store):
     google.status = 404
     with pytest.raises(Unavailable, match="the metadata server answered 404 when it was asked for a token"):
+        store.read("name")
+
+
+def test_a_metadata_server_that_is_just_starting_is_asked_again(google, store):
+    google.starting = 2
+    assert store.read("name").data == b"content"
+    assert google.starting == 0
+    google.tokens, google.starting = 5, 1000
+    with pytest.raises(Unavailable, match="the metadata server answered 503 when it was asked for a token"):
         store.read("name")
 
 
