@@ -24,7 +24,7 @@ CLIENTS_INSTALLED := $(CLIENTS)/.installed
 HAS_NODE = node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null
 WITH_NODE = PATH="$$(test -x $(BIN)/node && echo "$(CURDIR)/$(BIN):")$$PATH"
 
-.PHONY: help install run test test-clients test-real test-emulators emulators check check-web types docs format bench clean
+.PHONY: help install run test test-long test-clients test-real test-emulators emulators check check-web types docs format bench clean
 
 help: ## Explain the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -44,6 +44,8 @@ $(RUNNABLE): requirements.txt functions/requirements.txt pyproject.toml setup.py
 $(INSTALLED): requirements-dev.txt $(RUNNABLE)
 	@echo "Installing the tools of development and the tests:"
 	@$(PIP_INSTALL) -r requirements-dev.txt | bash scripts/pip_progress.sh
+	@# The tests start hundreds of programs: what these import is compiled once, also where Python may write no bytecode.
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib || true
 	@touch $@
 
 run: $(RUNNABLE) ## Serve http://localhost:8080 (PORT=…, LISTEN=…); trains and promotes the sample model if nothing is promoted
@@ -68,8 +70,13 @@ test-clients: $(INSTALLED) $(NODE_INSTALLED) $(CLIENTS_INSTALLED) ## Make client
 test-emulators: $(INSTALLED) $(NODE_INSTALLED) ## Test functions, hosting and auth together, with Firebase's emulators
 	$(WITH_NODE) $(BIN)/pytest tests/emulators/packaging.py tests/emulators/end_to_end.py
 
+PYTEST = $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+
 test: $(INSTALLED) ## Run the tests, a file at a time on each CPU
-	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+	$(PYTEST)
+
+test-long: $(INSTALLED) ## Run the tests that take long: trainings killed and resumed, several devices, the wheel
+	$(PYTEST) -m long
 
 test-real: $(INSTALLED) ## Train on the real photos of POINTER_DATA and compare with the README (minutes)
 	$(BIN)/pytest -m real_data -rs

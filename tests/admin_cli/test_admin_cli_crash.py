@@ -73,6 +73,7 @@ def kill(cli: Cli, template: Path, tmp_path: Path, *arguments: str) -> list[tupl
     return [read(cli, store) for store in stores]
 
 
+@pytest.mark.long
 def test_publish_killed_at_every_step(cli: Cli, template: Path, small_bundle: Path, tmp_path: Path) -> None:
     seen = kill(cli, template, tmp_path, "publish", str(small_bundle))
     before = (["v1", "v2", "v3"], ["v1", "v2"])

@@ -132,6 +132,7 @@ def test_evaluate_measures_the_same_again(pipeline):
     assert json.loads(done.stdout) == manifest.metrics["test"]
 
 
+@pytest.mark.long
 def test_export_makes_the_bundle_again(pipeline):
     before = Manifest.from_json((pipeline / "run/bundle/manifest.json").read_bytes())
     command = [BIN / "trainer", "export", pipeline / "run", "--no-report"]

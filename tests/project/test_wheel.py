@@ -73,6 +73,7 @@ def test_the_wheel_has_the_page_the_contract_and_the_dependencies_as_they_are_de
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_an_installed_admin_cli_works_from_another_folder_without_tensorflow(wheel, tmp_path):
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)

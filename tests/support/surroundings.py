@@ -18,7 +18,9 @@ KEPT = re.compile(
     r"PATH|TMPDIR|VIRTUAL_ENV|USER|LOGNAME|CI|POINTER_(DATA|WEIGHTS)|LD_\w+|CUDA_\w+|NVIDIA_\w+"
     r"|PYTHON(DONTWRITEBYTECODE|UTF8|PYCACHEPREFIX)|(PYTEST|COVERAGE|COV_CORE)_?\w*"
 )
-ALWAYS = {"LANG": "C.UTF-8", "COLUMNS": "80", "TZ": "UTC"}
+ONE_THREAD = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
+"""There is a worker for each CPU already."""
+ALWAYS = {"LANG": "C.UTF-8", "COLUMNS": "80", "TZ": "UTC", **ONE_THREAD}
 HOME = "PYTEST_HOME"
 """Where the home folder of these tests is: their own processes, such as xdist's workers, share it."""
 ROOT = Path(__file__).resolve().parents[2]

@@ -39,6 +39,7 @@ from trainer.training import train
 
 PROGRAM = (sys.executable, "-m", "tests.support.training_on_devices")
 TRAINER = Path(sys.executable).with_name("trainer")
+QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 SHARED = {"tensorflow": "mirrored", "jax": "data-parallel"}
 
 
@@ -68,7 +69,7 @@ def environments(tmp_path_factory) -> dict[str, dict[str, str]]:
             **os.environ,
             "KERAS_BACKEND": "jax",
             "PYTHONPATH": str(without),
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=2 " + QUICK_TO_COMPILE,
             "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         },
@@ -116,6 +117,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     return {name: array for name, array in arrays.items() if "optimizer" not in name.split("/")}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", SHARED)
 def test_two_devices_learn_what_one_learns(weights, runs, backend):
     alone, shared = runs(backend)
@@ -135,6 +137,7 @@ def test_two_devices_learn_what_one_learns(weights, runs, backend):
     assert changed > 2  # the head's and some of the backbone's
 
 
+@pytest.mark.long
 def test_jax_resumes_as_if_undisturbed_and_tensorflow_exports(photos, weights, environments, runs, tmp_path):
     undisturbed, _ = runs("jax")
     run = tmp_path / "run"
@@ -231,6 +234,7 @@ def test_options_that_do_not_fit_are_refused_with_the_remedy(options, message):
         configure(ComputeConfig(**options))
 
 
+@pytest.mark.long
 def test_two_processes_learn_what_one_learns_though_one_is_killed(photos, weights, environments, runs, tmp_path):
     """Through the command line, which is given again."""
     alone, _ = runs("jax")
@@ -240,7 +244,7 @@ def test_two_processes_learn_what_one_learns_though_one_is_killed(photos, weight
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    settings = {**dict(zip(processes.SETTINGS, (address, "2"), strict=False)), "XLA_FLAGS": ""}
+    settings = {**dict(zip(processes.SETTINGS, (address, "2"), strict=False)), "XLA_FLAGS": QUICK_TO_COMPILE}
 
     def train(*chief: str | Path) -> tuple[list[int], list[tuple[str, str]]]:
         processes = [
@@ -281,6 +285,7 @@ def test_two_processes_learn_what_one_learns_though_one_is_killed(photos, weight
         np.testing.assert_allclose(two[name], array, atol=2e-4, err_msg=name)
 
 
+@pytest.mark.long
 def test_the_gpu_benchmark_runs_without_tensorflow(environments, tmp_path):
     program = ROOT / "bench" / "gpu.py"
     sizes = ["--architectures", "base_cnn", "--image-size", "32", "--batch-sizes", "4", "--steps", "2", "--layers", "1"]

@@ -204,6 +204,7 @@ def _with_largest_file(size: int, *command: object) -> subprocess.CompletedProce
     )
 
 
+@pytest.mark.long
 def test_a_write_that_fails_is_one_line_and_the_run_goes_on(tmp_path, monkeypatch):
     root = photo_sets.food_101(tmp_path / "photos", train=4, test=2)
     run = RunFolder(tmp_path / "run")

@@ -116,6 +116,7 @@ def test_a_search_ends_in_a_configuration_that_train_takes(config, tmp_path, mon
     assert -head.apply(merit, axis=1).max() == pytest.approx(best.loss, abs=0.05)
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_result_and_a_killed_search_goes_on_to_it(config, tmp_path):
     whole = _tune(config, tmp_path / "whole")
     killed = SearchFolder(tmp_path / "killed")
@@ -178,6 +179,7 @@ def test_photos_that_cannot_be_searched_with_are_refused(config, tmp_path):
         _tune(replace(config, data=DataConfig("folder", str(few))), tmp_path / "search")
 
 
+@pytest.mark.long
 def test_two_workers_share_a_search_and_one_may_be_lost(config, tmp_path):
     (tmp_path / "meeting").mkdir()
     with socket.socket() as free:

@@ -65,6 +65,7 @@ def test_bayesian_search_learns_where_to_look(tmp_path):
     assert sum(trial.loss for trial in learnt) / len(learnt) < sum(trial.loss for trial in asked) / len(asked)
 
 
+@pytest.mark.long
 def test_a_killed_search_goes_on_from_any_moment(tmp_path):
     undisturbed = search(tmp_path / "undisturbed", max_trials=2)
     (tmp_path / "template").mkdir()

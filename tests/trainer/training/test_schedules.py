@@ -186,6 +186,7 @@ def test_rates_of_sgd_are_a_hundred_times_those_of_adam(photos, weights, tmp_pat
     assert rates == pytest.approx({"head": 0.03, "fine-tuning": 0.1}, rel=0.2)
 
 
+@pytest.mark.long
 def test_a_run_killed_in_either_phase_resumes_with_all_options(photos, tmp_path):
     keras.utils.set_random_seed(11)
     file = tmp_path / "mobilenet.weights.h5"

@@ -175,6 +175,7 @@ def test_a_killed_run_resumes_and_ends_as_if_undisturbed(photos, undisturbed, tm
     pd.testing.assert_frame_equal(*logs)
 
 
+@pytest.mark.long
 def test_a_run_killed_at_any_moment_can_be_read_and_resumed(photos, tmp_path):
     config = _scratch(photos)
     with trainings(config.to_json(), tmp_path / "run") as interrupted:
