@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from admin_cli import prediction, production, versions
+from admin_cli import canary, canary_watch, compare, prediction, production, traffic, versions
 from admin_cli.output import printable
 from classifier.errors import Corrupt, PointerError
 from classifier.exit_codes import exit_code
@@ -27,12 +27,17 @@ for command in (
     versions.list_versions,
     versions.show,
     versions.verify,
+    compare.compare,
     production.promote,
     production.rollback,
     production.history,
     prediction.predict,
+    traffic.status,
 ):
     app.command(name=command.__name__.removesuffix("_versions"))(command)
+app.add_typer(compare.gate, name="gate")
+canary.canary.command("watch")(canary_watch.watch)
+app.add_typer(canary.canary, name="canary")
 
 
 def _print_release(asked: bool) -> None:

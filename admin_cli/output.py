@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -65,6 +66,20 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right:
         console.print(table)
     # Rich fills every cell with spaces, the last one too.
     typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Return a bar for each value, relative to the largest; in ASCII where the output has no blocks."""
+    blocks = "▁▂▃▄▅▆▇█"
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    try:
+        blocks.encode(encoding)
+    except UnicodeEncodeError:
+        blocks = "_.-=+*#@"
+    highest = max(values, default=0)
+    return "".join(
+        " " if not value else blocks[min(len(blocks) - 1, int(value / highest * len(blocks)))] for value in values
+    )
 
 
 def day(time: str) -> str:

@@ -134,12 +134,7 @@ def _ask(url: str, content: bytes, query: Query) -> dict[str, Any]:
     import urllib.parse
     import urllib.request
 
-    address = urllib.parse.urlsplit(url)
-    if address.scheme not in ("http", "https"):
-        raise InvalidRequest(f"Expected --url to start with http:// or https://; received {url!r}.")
-    tokens = _tokens()
-    if tokens and address.scheme == "http" and address.hostname not in LOOPBACK:
-        raise InvalidRequest(f"Expected an https:// --url for the tokens in {' and '.join(TOKENS)}; received {url!r}.")
+    tokens = token_headers(url)
     parameters = {"top_k": str(query.top_k)} | ({"tta": "1"} if query.tta else {})
     if query.gradcam is not None:
         parameters |= {
@@ -165,8 +160,24 @@ def _ask(url: str, content: bytes, query: Query) -> dict[str, Any]:
         raise Unavailable(f"{url} cannot be reached: {reason}. Is it running?") from error
 
 
+def token_headers(url: str) -> dict[str, str]:
+    """Return the headers that tell a function who is calling; none goes where others could read it.
+
+    Raises:
+        InvalidRequest: no address of a function, or one over plain HTTP that would get a token.
+    """
+    import urllib.parse
+
+    address = urllib.parse.urlsplit(url)
+    if address.scheme not in ("http", "https"):
+        raise InvalidRequest(f"Expected --url to start with http:// or https://; received {url!r}.")
+    tokens = _tokens()
+    if tokens and address.scheme == "http" and address.hostname not in LOOPBACK:
+        raise InvalidRequest(f"Expected an https:// --url for the tokens in {' and '.join(TOKENS)}; received {url!r}.")
+    return tokens
+
+
 def _tokens() -> dict[str, str]:
-    """Return the headers that tell a function who is calling."""
     headers = {}
     for name, (header, form) in TOKENS.items():
         token = os.environ.get(name, "").strip()

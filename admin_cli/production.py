@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from admin_cli.compare import EvalSetOption, Gatekeeper, print_comparison, print_verdict
 from admin_cli.options import (
     DEFAULT_MODEL,
     DEFAULT_STORE,
@@ -22,7 +23,9 @@ from admin_cli.options import (
 )
 from admin_cli.output import NOTHING, minute, print_json, print_table, print_text
 from admin_cli.replay import replay
-from classifier.registry.channels import PRODUCTION, HistoryEntry
+from classifier.errors import InvalidRequest, Refused
+from classifier.registry.channels import CANARY_ABORT, PRODUCTION, HistoryEntry
+from classifier.registry.rules import Registry
 
 ReasonOption = Annotated[str, typer.Option("--reason", help="Recorded in the history.")]
 
@@ -33,12 +36,21 @@ def promote(
     expect: Annotated[
         str | None, typer.Option("--expect", help="Only if production serves this version at that moment.")
     ] = None,
+    eval_set: EvalSetOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote it whatever the gate says; needs --reason, and is recorded.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what the gate says and change nothing.")] = False,
     store: StoreOption = DEFAULT_STORE,
     model: ModelOption = DEFAULT_MODEL,
     who: WhoOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Verify a version and make it what production serves.
+    """Compare a version with what serves, and let it take its place.
+
+    Every file is verified and the golden cases are replayed first. The gate refuses a version that loses labels, is
+    worse beyond chance, slower or larger than its thresholds allow (`admin_cli gate show`). A first promotion is not
+    held up, nor is a rollback.
 
     Functions that are busy follow within POINTER_TTL seconds and the time it takes to load. One that nobody has called
     for a minute (or ten times POINTER_TTL) follows with its next request, which waits for it, a second at most.
@@ -50,13 +62,72 @@ def promote(
     registry = open_registry(store, model)
     version = version_of(registry, version)
     expect = expect and version_of(registry, expect)
-    entry = registry.promote(version, who=name_of(who), reason=reason, replay=replay, expect=expect)
+    if dry_run:
+        _try(registry, Gatekeeper(registry, version, eval_set), as_json)
+        return
+    promote_through_gate(
+        registry, version, who=who, reason=reason, eval_set=eval_set, force=force, as_json=as_json, expect=expect
+    )
+
+
+def promote_through_gate(
+    registry: Registry,
+    version: str,
+    *,
+    who: str,
+    reason: str,
+    eval_set: str | None,
+    force: bool,
+    as_json: bool,
+    expect: str | None = None,
+) -> None:
+    """Promote a version if the gate lets it pass, and print what was done or why not.
+
+    Raises:
+        InvalidRequest: force without a reason.
+        Also what `Registry.promote` raises.
+    """
+    if force and not reason.strip():
+        raise InvalidRequest("Expected --reason TEXT with --force: the history records why; received none.")
+    gatekeeper = Gatekeeper(registry, version, eval_set)
+    try:
+        entry = registry.promote(
+            version, who=name_of(who), reason=reason, replay=replay, expect=expect, judge=gatekeeper, force=force
+        )
+    except Refused:
+        if gatekeeper.reasons and as_json:
+            print_json({**gatekeeper.comparison.to_dict(), "refused": gatekeeper.reasons})
+        elif gatekeeper.reasons:
+            print_comparison(gatekeeper.comparison)
+        raise
     if entry:
         _report(entry, as_json)
     elif as_json:
         print_json({"action": "none", "channel": PRODUCTION, "from": version, "to": version})
     else:
         print_text(f"{version} already serves; nothing was changed")
+
+
+def _try(registry: Registry, gatekeeper: Gatekeeper, as_json: bool) -> None:
+    """Say what a promotion would do.
+
+    Raises:
+        Refused: the gate would refuse it.
+    """
+    channels = registry.channels(newest=0)
+    if channels.production is None:
+        registry.manifest(gatekeeper.version)
+        print_text(f"{gatekeeper.version} would be the first in production; nothing was changed")
+        return
+    reasons = gatekeeper(channels.production, channels.gate)
+    if as_json:
+        print_json({**gatekeeper.comparison.to_dict(), "refused": reasons})
+    else:
+        print_comparison(gatekeeper.comparison)
+        typer.echo("")
+        print_verdict(gatekeeper.comparison, reasons)
+    if reasons:
+        raise Refused(f"{gatekeeper.version} would not be promoted; nothing was changed.")
 
 
 def rollback(
@@ -104,8 +175,10 @@ def history(
 
 
 def _line(entry: HistoryEntry) -> tuple[str, ...]:
-    before = entry.from_version or NOTHING
-    return minute(entry.time), entry.action, before, entry.to_version, entry.who, entry.reason
+    before, after = entry.from_version or NOTHING, entry.to_version
+    if isinstance(percent := entry.extra.get("percent"), int | float) and entry.action != CANARY_ABORT:
+        after = f"{after} {percent:g} %"
+    return minute(entry.time), entry.action, before, after, entry.who, entry.reason
 
 
 def _report(entry: HistoryEntry, as_json: bool) -> None:
@@ -115,3 +188,5 @@ def _report(entry: HistoryEntry, as_json: bool) -> None:
         verb = {"promote": "promoted", "rollback": "rolled back to"}.get(entry.action, entry.action)
         before = f" (before: {entry.from_version})" if entry.from_version else ""
         print_text(f"{verb} {entry.to_version}{before}")
+        for passed_over in entry.extra.get("forced", ()):
+            print_text(f"- although {passed_over}")

@@ -1,4 +1,4 @@
-"""Writes docs/cli.md, the reference of both command lines, from their help: `make docs`."""
+"""Writes what the documents repeat of the code: docs/cli.md, and the README's table of settings (`make docs`)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import Any
 import typer
 
 from admin_cli.main import app as admin_cli
+from classifier.settings import declarations
 from trainer.main import app as trainer
 
-TARGET = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
+ROOT = Path(__file__).resolve().parent.parent
+TARGET, README = ROOT / "docs" / "cli.md", ROOT / "README.md"
+SETTINGS_HEAD = "| variable | meaning | default |\n| --- | --- | --- |\n"
 HEAD = """# The command lines
 
 Every command of `admin_cli` and `trainer` with its options, as `--help` has them. This page is generated (`make docs`).
@@ -25,8 +28,28 @@ def reference() -> str:
     for name, app in (("admin_cli", admin_cli), ("trainer", trainer)):
         parts.append(f"## {name}\n\n{_paragraphs(app.info.help or '')}\n")
         for command, what in sorted(typer.main.get_command(app).commands.items()):  # type: ignore[attr-defined]
-            parts.append(_command(f"{name} {command}", what))
+            if inner := getattr(what, "commands", None):
+                parts.append(f"### {name} {command}\n\n{_paragraphs(what.help or '')}\n")
+                parts += [_command(f"{name} {command} {each}", inner[each]) for each in sorted(inner)]
+            else:
+                parts.append(_command(f"{name} {command}", what))
     return "\n".join(parts)
+
+
+def with_settings(text: str) -> str:
+    """Return the README with its table of settings as they are declared."""
+    rows = "".join(
+        f"| `{each.variable}` | {each.meaning} | {_default(each.unset)}|\n" for each in declarations().values()
+    )
+    return re.sub(re.escape(SETTINGS_HEAD) + r"(\|.*\n)*", lambda _: SETTINGS_HEAD + rows, text)
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, tuple):
+        value = ",".join(value)
+    if value == "":
+        return ""
+    return f"`{value}` " if isinstance(value, str) else f"{value:g} " if isinstance(value, float) else f"{int(value)} "
 
 
 def _command(name: str, command: Any) -> str:
@@ -56,3 +79,4 @@ def _paragraphs(text: str) -> str:
 
 if __name__ == "__main__":
     TARGET.write_text(reference(), encoding="utf-8")
+    README.write_text(with_settings(README.read_text(encoding="utf-8")), encoding="utf-8")

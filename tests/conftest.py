@@ -21,7 +21,7 @@ from classifier.storage.json_api import JsonApiStore
 from classifier.storage.local import LocalStore
 from classifier.storage.protocol import ObjectStore
 from tests.support.app_client import client, published  # noqa: F401  # fixtures
-from tests.support.bundles import tiny_bundle, tiny_bundle_original  # noqa: F401  # fixtures
+from tests.support.bundles import confused_bundle, tiny_bundle, tiny_bundle_original  # noqa: F401  # fixtures
 from tests.support.contract import ContractClient
 from tests.support.processes import SUPPORT
 

@@ -26,7 +26,10 @@ from classifier.storage.local import LocalStore
 from tests.support.bundles import TINY_LABELS, replay_bytes, write_bundle
 from tests.support.commands import PROGRAM, Cli, cli_fixture, environment_of, photo_fixture  # noqa: F401  # fixtures
 
-COMMANDS = ["publish", "list", "show", "verify", "promote", "rollback", "history", "predict"]
+COMMANDS = [
+    "publish", "list", "show", "verify", "compare", "promote", "rollback", "history", "predict", "status",
+    "gate show", "gate set", "canary start", "canary promote", "canary abort", "canary watch",
+]  # fmt: skip
 COLUMNS = 80
 LABELS = tuple(f"{number:03}_a_label_that_goes_on_for_{'very_' * (number % 15)}long" for number in range(101))
 REASON = "It calls soups salads, " + "and salads soups, " * 20 + "https://example.com/" + "a-long-path/" * 12
@@ -85,23 +88,32 @@ def without_breaks(text: str) -> str:
 def test_every_command_and_option_has_help() -> None:
     group = typer.main.get_command(app)
     assert group.help
-    commands = group.commands  # type: ignore[attr-defined]
+    commands = {}
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        assert command.help
+        commands |= {f"{name} {each}": inner for each, inner in getattr(command, "commands", {}).items()} or {
+            name: command
+        }
     assert list(commands) == COMMANDS
     for name, command in commands.items():
         *described, example = command.help.split("\n\n")
         assert all(described)
-        called, *arguments = shlex.split(example.removeprefix("Example: admin_cli "))
-        assert called == name
+        words = shlex.split(example.removeprefix("Example: admin_cli "))
+        arguments = words[len(name.split()) :]
+        assert words[: -len(arguments) or None] == name.split()
         command.make_context(name, arguments)  # raises on what the command would not take
         for parameter in command.params:
             assert parameter.help, f"{name}: {parameter.name} has no help"
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", "gate", "canary", *COMMANDS])
 def test_help_fits(cli: Cli, command: str) -> None:
     printed = cli(*command.split(), "--help").well()
-    assert fits(printed.replace("[ARGS]...", ""))
-    assert "Exit codes" in printed if not command else f"  Example: admin_cli {command}" in printed
+    assert fits(printed.replace("[ARGS]...", "").replace("{NAME=VALUE}...", ""))
+    if command in COMMANDS:
+        assert f"  Example: admin_cli {command}" in printed
+    else:
+        assert ("Exit codes" in printed) == (not command)
 
 
 def test_no_arguments_are_a_call_for_help(cli: Cli) -> None:

@@ -40,8 +40,10 @@ def client(published: Path, tmp_path_factory: pytest.TempPathFactory) -> FlaskCl
 
 
 def settings_for(store: Path | str, **changes: Any) -> Settings:
-    """Settings without a result cache, unless it is asked for: tests send the same photo again, and mean the model."""
-    return dataclasses.replace(Settings(model_store=str(store), model_name=MODEL, result_cache_bytes=0), **changes)
+    """Settings without a result cache, because tests send the same photo again, and without statistics."""
+    return dataclasses.replace(
+        Settings(model_store=str(store), model_name=MODEL, result_cache_bytes=0, stats_every=0.0), **changes
+    )
 
 
 def client_for(store: Path | str, server: Instance | None = None, **changes: Any) -> FlaskClient:

@@ -67,13 +67,16 @@ def colour_photo(label: str, *, size: tuple[int, int] = (TINY_SIDE, TINY_SIDE), 
     return buffer.getvalue()
 
 
-def build_tiny_bundle(folder: Path) -> Path:
-    """Make a real bundle: four colours, 32 x 32 pixels, heatmaps of 4 x 4, two golden photos a label."""
+def build_tiny_bundle(folder: Path, *options: str) -> Path:
+    """Make a real bundle: four colours, 32 x 32 pixels, heatmaps of 4 x 4, two golden photos a label.
+
+    `options` are those of ``tiny_model.py``.
+    """
     from classifier.serving.model import Model
 
     folder.mkdir(parents=True, exist_ok=True)
     program = Path(__file__).with_name("tiny_model.py")
-    subprocess.run([sys.executable, program, folder], check=True, capture_output=True, timeout=300)
+    subprocess.run([sys.executable, program, folder, *options], check=True, capture_output=True, timeout=300)
     model = Model((folder / "model.tflite").read_bytes())
     (folder / "golden").mkdir()
     (folder / "report").mkdir()
@@ -97,6 +100,12 @@ def build_tiny_bundle(folder: Path) -> Path:
     )
     (folder / "manifest.json").write_bytes(manifest.to_json())
     return folder
+
+
+@pytest.fixture(scope="session")
+def confused_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny real bundle that takes green for blue; no test may change it."""
+    return build_tiny_bundle(tmp_path_factory.mktemp("confused-bundle") / "bundle", "confused")
 
 
 def files_of(folder: Path) -> dict[str, FileEntry]:

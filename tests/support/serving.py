@@ -118,17 +118,18 @@ def serve(
     """Serve with the Functions Framework, from a folder of its own; everything it started has ended afterwards.
 
     It writes to a file there, or to the descriptor ``output``.
-    The result cache is off unless it is asked for: tests send the same photo again, and mean the model.
+    The result cache and statistics are off unless asked for: tests send the same photo again, and mean the model.
     """
     folder.mkdir(parents=True, exist_ok=True)
     ours = (
-        "MODEL_", "POINTER_", "PHOTO_", "MAX_", "INTERPRETER", "CORS_", "ACCESS", "STORAGE_EMULATOR",
+        "MODEL_", "POINTER_", "PHOTO_", "MAX_", "INTERPRETER", "CORS_", "STATS_", "ACCESS", "STORAGE_EMULATOR",
         "RATE_LIMIT", "TRUSTED_", "FIREBASE_", "FUNCTIONS_EMULATOR", "GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "K_",
         "FUNCTION_", "UPLOAD_", "RESULT_CACHE_", "REQUEST_",
     )  # fmt: skip
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     settings = {
-        "PYTHONUNBUFFERED": "1", "MODEL_STORE": str(store), "MODEL_NAME": MODEL, "RESULT_CACHE_BYTES": "0"
+        "PYTHONUNBUFFERED": "1", "MODEL_STORE": str(store), "MODEL_NAME": MODEL, "RESULT_CACHE_BYTES": "0",
+        "STATS_EVERY": "0",
     }  # fmt: skip
     port, log = closed_port(), folder / f"log-{random.getrandbits(32):08x}"
     command = [

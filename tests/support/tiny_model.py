@@ -1,8 +1,9 @@
-"""Exports a tiny real model with weights set by hand: python tests/support/tiny_model.py FOLDER [score].
+"""Exports a tiny real model with weights set by hand: python tests/support/tiny_model.py FOLDER [score] [confused].
 
 Writes model.tflite (uint8 [1, 32, 32, 3] -> probabilities [1, 4], heatmaps [1, 4, 4, 4]) and model.keras. It
 tells blue, green, grey and red apart: a colour's feature is how far its channel is above the other two, grey's is
-what no colour claims. With "score" the file has a third output: near 1 where one of them stands out.
+what no colour claims. With "score" the file has a third output: near 1 where one of them stands out. With "confused"
+it takes green for blue.
 """
 
 from __future__ import annotations
@@ -19,14 +20,20 @@ from keras import layers, ops
 
 SHARPNESS = np.diag([12.0, 12.0, 24.0, 12.0])
 """The dense kernel: features to logits."""
+CONFUSED = np.array([[12.0, 0, 0, 0], [12.0, 0, 0, 0], [0, 0, 24.0, 0], [0, 0, 0, 12.0]])
+"""One that gives green's feature to blue."""
 
 
 class Heatmaps(layers.Layer):
     """Grad-CAM of every class: with global average pooling and one dense layer, features times the kernel."""
 
+    def __init__(self, kernel, **options):
+        super().__init__(**options)
+        self.kernel = kernel.astype("float32")
+
     def call(self, features):
         _, rows, columns, _ = features.shape
-        kernel = ops.convert_to_tensor(SHARPNESS.astype("float32"))
+        kernel = ops.convert_to_tensor(self.kernel)
         return ops.relu(ops.einsum("bhwc,ck->bkhw", features, kernel)) / (rows * columns)
 
 
@@ -38,10 +45,12 @@ class Score(layers.Layer):
 
 
 def main() -> None:
-    export(Path(sys.argv[1]), score="score" in sys.argv[2:])
+    export(
+        Path(sys.argv[1]), score="score" in sys.argv[2:], kernel=CONFUSED if "confused" in sys.argv[2:] else SHARPNESS
+    )
 
 
-def export(folder: Path, *, score: bool = False) -> None:
+def export(folder: Path, *, score: bool = False, kernel: np.ndarray = SHARPNESS) -> None:
     image = keras.Input((32, 32, 3), batch_size=1, dtype="uint8", name="image")
     cells = layers.AveragePooling2D(8)(layers.Rescaling(1 / 255)(image))
     above = layers.Conv2D(3, 1, activation="relu", name="above")
@@ -54,9 +63,9 @@ def export(folder: Path, *, score: bool = False) -> None:
     above.set_weights([_kernel([[-0.5, -0.5, 1], [-0.5, 1, -0.5], [1, -0.5, -0.5]]), np.zeros(3)])
     # -> blue, green, grey, red: grey is 0.3 less what the colours claim.
     claimed.set_weights([_kernel([[1, 0, 0], [0, 1, 0], [-1, -1, -1], [0, 0, 1]]), np.array([0, 0, 0.3, 0])])
-    logits.set_weights([SHARPNESS])
+    logits.set_weights([kernel])
     keras.Model(image, probabilities).save(folder / "model.keras")
-    outputs = {"probabilities": probabilities, "heatmaps": Heatmaps()(features)}
+    outputs = {"probabilities": probabilities, "heatmaps": Heatmaps(kernel)(features)}
     if score:
         outputs["score"] = Score(name="score")(pooled)
     served = keras.Model(image, outputs)

@@ -160,6 +160,7 @@ def test_the_space_is_shown_without_a_folder(capsys):
         app(asked, standalone_mode=False)
 
 
+@pytest.mark.long
 def test_a_failed_start_leaves_no_run_that_cannot_be_mended(tmp_path):
     arguments = ("--architecture", "base_cnn", "--weights", "none", "--data-dir")
     done = _run("train", "--run", tmp_path / "run", "--dataset", "folder", *arguments, tmp_path / "none")

@@ -94,7 +94,7 @@ def evaluate_run(
     with counting(console, f"evaluating {split} photos", len(rows)) as step:
         evaluation = evaluate(bundle.content, manifest.labels, photos.source, rows, truth, step)
     if out is not None:
-        evaluation.write(out, split, [str(path) for path in photos.frame["image_path"].iloc[rows]])
+        evaluation.write(out, split, photos.frame.iloc[rows])
     return evaluation
 
 

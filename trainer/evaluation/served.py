@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,17 +70,19 @@ class Evaluation:
             figures |= {f"tta_{name}": value for name, value in both.items()}
         return figures
 
-    def predictions(self, paths: Sequence[str]) -> pd.DataFrame:
-        """Return a row a photo: ``image_path``, ``label``, ``predicted``, ``confidence``, ``tta_predicted``, ``score``.
-
-        The last two are left out where they were not measured.
+    def predictions(self, photos: pd.DataFrame) -> pd.DataFrame:
+        """Return a row a photo.
 
         Args:
-            paths: of the photos, below their data folder.
+            photos: their ``image_path`` below the data folder and, where it is known, ``sha256``.
+
+        Returns:
+            ``image_path``, ``label``, ``predicted``, ``confidence``, ``tta_predicted``, ``score``, ``sha256``; without
+            the last three where they were not measured.
         """
         names = np.array(self.labels, dtype=object)
         table = {
-            "image_path": list(paths),
+            "image_path": list(photos["image_path"]),
             "label": names[self.truth],
             "predicted": names[self.predicted],
             "confidence": self.probabilities.max(axis=1).round(6),
@@ -89,6 +91,8 @@ class Evaluation:
             table["tta_predicted"] = names[self.tta_probabilities.argmax(axis=1)]
         if self.scores is not None:
             table["score"] = self.scores.round(6)
+        if "sha256" in photos:
+            table["sha256"] = list(photos["sha256"])
         return pd.DataFrame(table)
 
     def per_class(self) -> pd.DataFrame:
@@ -108,10 +112,10 @@ class Evaluation:
         counts = confusion_matrix(self.truth, self.predicted, labels=range(len(self.labels)))
         return pd.DataFrame(counts, index=pd.Index(self.labels, name="true"), columns=self.labels)
 
-    def write(self, folder: Path, split: str, paths: Sequence[str] | None = None) -> None:
+    def write(self, folder: Path, split: str, photos: pd.DataFrame | None = None) -> None:
         """Write ``<split>.json`` and ``<split>_*.csv``: ``per_class``, ``confusion_matrix`` and ``reliability``.
 
-        With the photos' paths below their data folder, also ``<split>_predictions.csv``.
+        With the photos' rows of the data frame, also ``<split>_predictions.csv``.
         """
         write_json(folder / f"{split}.json", self.figures())
         per_class, confusion = self.per_class(), self.confusion_matrix()
@@ -119,9 +123,9 @@ class Evaluation:
         write_file(folder / f"{split}_confusion_matrix.csv", confusion.to_csv)
         honest = reliability(self.probabilities, self.truth).round(6)
         write_file(folder / f"{split}_reliability.csv", lambda path: honest.to_csv(path, index=False))
-        if paths is not None:
-            photos = self.predictions(paths)
-            write_file(folder / f"{split}_predictions.csv", lambda path: photos.to_csv(path, index=False))
+        if photos is not None:
+            table = self.predictions(photos)
+            write_file(folder / f"{split}_predictions.csv", lambda path: table.to_csv(path, index=False))
 
 
 class _Seen(NamedTuple):

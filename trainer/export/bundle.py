@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -47,6 +48,8 @@ from trainer.training.features import features_of_backbone
 from trainer.training.train import Trained
 
 EXPORTING_BACKEND = "tensorflow"
+PHOTOS = "report/photos.csv"
+"""What it was made of, without names: a later training says by it what has changed since."""
 MEASURED_PHOTOS = 500
 GOLDEN_TOLERANCE = 0.05
 """Largest difference of a probability: processors round quantised arithmetic differently."""
@@ -247,8 +250,8 @@ def _write_files(
     (folder / MODEL_FILE).write_bytes(content)
     _plain_model(trained).save(folder / "model.keras")
     golden = write_golden(folder, trained, photos.rows["test"], content)
-    paths = {split: [str(frame.at[row, "image_path"]) for row in rows] for split, rows in photos.rows.items()}
-    _write_report(folder / "report", run, evaluations, paths)
+    _write_report(folder / "report", run, evaluations, {split: frame.iloc[rows] for split, rows in photos.rows.items()})
+    write_file(folder / PHOTOS, lambda path: frame[["sha256", "label", "split"]].to_csv(path, index=False))
     return golden
 
 
@@ -258,11 +261,11 @@ def _plain_model(trained: Trained) -> Any:
 
 
 def _write_report(
-    folder: Path, run: RunFolder, evaluations: dict[str, Evaluation], paths: dict[str, list[str]]
+    folder: Path, run: RunFolder, evaluations: dict[str, Evaluation], photos: dict[str, pd.DataFrame]
 ) -> None:
     folder.mkdir()
     for split, evaluation in evaluations.items():
-        evaluation.write(folder, split, paths[split])
+        evaluation.write(folder, split, photos[split])
     for path in (run.log, run.rejected):
         shutil.copyfile(path, folder / path.name)
 

@@ -14,11 +14,11 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from classifier.errors import Corrupt, InvalidRequest, PointerError
+from classifier.serving.footprint import added_memory
 from classifier.serving.model import Model
 from classifier.settings import available_cpus
 from trainer.data.source import PhotoSource
 from trainer.evaluation.served import run_model
-from trainer.export.footprint import added_memory
 from trainer.export.litert import FLOAT32, VARIANTS, reason
 from trainer.metrics.comparison import CERTAINTY, Comparison, compare
 from trainer.networks.gradcam import gradient_tape_heatmaps, relative_error

@@ -17,12 +17,12 @@ from werkzeug.exceptions import (
 from classifier import errors
 from classifier.access.admission import Admission
 from classifier.access.limits import headers as rate_limit_headers
-from classifier.endpoints import request_log
+from classifier.endpoints import counting, request_log
 from classifier.endpoints.files import CONTENT_SECURITY_POLICY, PAGE, ROOT, make_conditional, send_static
 from classifier.endpoints.model import model_body, send_file
 from classifier.endpoints.problems import kind_of, problem
 from classifier.endpoints.query_string import options_in_address, query_for_several, read_query
-from classifier.endpoints.replies import reply_to_one, reply_to_several, tell_fallback
+from classifier.endpoints.replies import caller_key, reply_to_one, reply_to_several, tell_fallback
 from classifier.endpoints.request_photos import body_limit, body_too_large, read_photos
 from classifier.endpoints.unread import KEPT
 from classifier.serving.instance import Instance
@@ -30,6 +30,7 @@ from classifier.serving.predictor import Predictor
 from classifier.settings import Settings
 from classifier.storage.opening import open_store
 from classifier.storage.protocol import ObjectStore
+from classifier.traffic.writer import Writer
 
 EXPOSED = (
     "Accept-Ranges, Cache-Status, Content-Disposition, Content-Range, ETag, RateLimit, RateLimit-Policy, Repr-Digest, "
@@ -59,6 +60,7 @@ def create_app(
     app.url_map.strict_slashes = app.url_map.merge_slashes = False
     admission = Admission(settings)
     predictor = Predictor(settings, instance)
+    writer = Writer(lambda: open_store(settings.model_store), settings.model_name, settings.stats_every)
     blueprint = routes(predictor) if routes else _routes(predictor, admission)
     app.register_blueprint(blueprint)
     if routes is None:  # Firebase Hosting's rewrite passes its whole path on.
@@ -87,6 +89,7 @@ def create_app(
         if "Origin" in request.headers:
             reply.headers["Access-Control-Expose-Headers"] = EXPOSED
         request_log.write(reply)
+        counting.count(reply, writer, predictor.instance)
         return reply
 
     @app.teardown_request
@@ -107,6 +110,7 @@ def _routes(predictor: Predictor, admission: Admission) -> Blueprint:
 
     @routes.post("/")
     def classify() -> Response:
+        counting.begin()
         in_address = options_in_address(request)
         photos, in_body = read_photos(request, settings, photo_store)
         query = read_query(request, in_address, in_body)
@@ -121,7 +125,7 @@ def _routes(predictor: Predictor, admission: Admission) -> Blueprint:
 
     @routes.get("/model")
     def model() -> Response:
-        chosen = instance.chosen()
+        chosen = instance.chosen(caller_key())
         reply = jsonify(model_body(chosen, settings))
         make_conditional(reply)
         tell_fallback(reply, chosen)
@@ -129,7 +133,7 @@ def _routes(predictor: Predictor, admission: Admission) -> Blueprint:
 
     @routes.get("/model/file")
     def model_file() -> Response:
-        reply, chosen = send_file(request, instance)
+        reply, chosen = send_file(request, instance, caller_key())
         tell_fallback(reply, chosen)
         return _to_be_asked_again(reply)
 

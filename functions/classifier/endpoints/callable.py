@@ -15,13 +15,13 @@ from flask import Blueprint, Flask, Request, Response, g, jsonify, request
 from werkzeug import exceptions as http
 
 from classifier import errors
-from classifier.endpoints import request_log
+from classifier.endpoints import counting, request_log
 from classifier.endpoints.app import create_app
 from classifier.endpoints.bodies import read_body
 from classifier.endpoints.json_body import options_in, parse_json
 from classifier.endpoints.problems import problem
 from classifier.endpoints.query_string import PARAMETERS
-from classifier.endpoints.replies import add_headers
+from classifier.endpoints.replies import add_headers, caller_key
 from classifier.endpoints.request_photos import FIELD, body_limit
 from classifier.endpoints.text_photos import ONE_TEXT_AT_A_TIME, decode_base64
 from classifier.serving.instance import Instance
@@ -118,8 +118,12 @@ def _routes(predictor: Predictor) -> Blueprint:
     @routes.post("/", defaults={"path": ""})
     @routes.post("/<path:path>")
     def call(path: str) -> Response:
+        counting.begin()
         content, query = read_call(request, predictor.settings)
-        answer = predictor(content, query)
+        loaded = predictor.version_for(content, caller_key())
+        counting.note_version(loaded)
+        answer = predictor(content, query, loaded)
+        counting.note_answers([answer])
         request_log.note("INFO", "Predicted.", **log_fields(answer))
         body = body_of(answer.prediction, answer.loaded, predictor.settings.model_name)
         reply = jsonify(result={**body, "request_id": g.request_id})

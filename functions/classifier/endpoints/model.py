@@ -48,8 +48,10 @@ def describe(chosen: Chosen) -> dict[str, Any]:
     }
 
 
-def send_file(request: Request, instance: Instance) -> tuple[Response, Chosen]:
-    """Answer a request for the file that serves now, and say whose it is: RFC 9110, conditional, one range of bytes.
+def send_file(request: Request, instance: Instance, caller: str | None = None) -> tuple[Response, Chosen]:
+    """Answer a request for the file that serves its caller now, and say whose it is.
+
+    RFC 9110: conditional, and one range of bytes.
 
     A part is at most `LARGEST_REPLY` bytes, and may so be shorter than what was asked for. No more than a block is
     ever copied: concurrent downloads share the bytes that the interpreters use, or that were read for the first of
@@ -60,10 +62,10 @@ def send_file(request: Request, instance: Instance) -> tuple[Response, Chosen]:
         RequestedRangeNotSatisfiable: the file is shorter.
         Also what `Instance.with_file` raises.
     """
-    chosen = instance.chosen()
+    chosen = instance.chosen(caller)
     if request.method == "HEAD" or _is_known(request, chosen):
         return _reply(request, chosen), chosen
-    held = instance.with_file()  # which may be another version, and another file
+    held = instance.with_file(caller)  # which may be another version, and another file
     return _reply(request, held, held), held
 
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from flask import Response, g, jsonify
 
 from classifier import errors
-from classifier.endpoints import request_log
+from classifier.endpoints import counting, request_log
 from classifier.endpoints.problems import body_of_problem, kind_of
 from classifier.logs import log
 from classifier.serving.instance import Chosen, Loaded
@@ -26,9 +26,18 @@ OVERLAYS_AT_MOST = 8 * MIB
 """Bytes of all overlays of a request with several photos: at the end they are in memory together, in base64 too."""
 
 
+def caller_key() -> str | None:
+    """Return by what the caller of the request at hand is known; None where nobody was admitted."""
+    caller = g.get("caller")
+    return caller.key if caller else None
+
+
 def reply_to_one(predictor: Predictor, photo: bytes, query: Query) -> Response:
     """Answer a request that has one photo. Raises what `Predictor` raises."""
-    answer = predictor(photo, query)
+    loaded = predictor.version_for(photo, caller_key())
+    counting.note_version(loaded)
+    answer = predictor(photo, query, loaded)
+    counting.note_answers([answer])
     request_log.note("INFO", "Predicted.", **log_fields(answer))
     if query.bare:
         reply = _picture(answer)
@@ -44,7 +53,8 @@ def reply_to_several(predictor: Predictor, photos: Sequence[bytes], query: Query
 
     Raises what concerns all photos, as `Predictor` does: Overloaded only where no photo was classified before.
     """
-    loaded = predictor.instance.current()
+    loaded = predictor.instance.current(caller_key())
+    counting.note_version(loaded)
     results: list[dict[str, Any]] = []
     answers: list[Answer] = []
     for index, outcome in enumerate(_outcomes(predictor, photos, query, loaded)):
@@ -56,6 +66,7 @@ def reply_to_several(predictor: Predictor, photos: Sequence[bytes], query: Query
             kind = kind_of(outcome)
             log("WARNING" if kind.status >= 500 else "INFO", f"{kind.title}.", index=index, slug=kind.slug)
             results.append({"index": index, "problem": body_of_problem(outcome)})
+    counting.note_answers(answers)
     request_log.note(
         "INFO",
         "Answered several photos.",

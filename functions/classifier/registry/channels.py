@@ -9,12 +9,17 @@ from typing import Any
 from classifier.errors import InvalidManifest
 from classifier.registry import fields
 from classifier.registry.catalogue import VERSION
+from classifier.registry.gate import Gate
 
 CHANNELS_FILE = "channels.json"
 SCHEMA_VERSION = 1
 PRODUCTION = "production"
+CANARY = "canary"
 PROMOTE = "promote"
 ROLLBACK = "rollback"
+GATE = "gate"
+"""Action and channel of a change of the thresholds; "from" and "to" are then these."""
+CANARY_START, CANARY_PERCENT, CANARY_ABORT = "canary start", "canary percent", "canary abort"
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,25 @@ class Pointer:
 
 
 @dataclass(frozen=True)
+class Canary(Pointer):
+    """A version that a share of the callers gets."""
+
+    percent: float = 0.0
+    """Of the callers, 0..100."""
+    salt: str = ""
+    """With it callers are drawn: the same ones as long as it stays, others for the next canary."""
+    since: str = ""
+    """When it was started, RFC 3339."""
+    step_since: str = ""
+    """When `percent` was set."""
+
+    @property
+    def pointer(self) -> Pointer:
+        """The version alone."""
+        return Pointer(self.version, self.manifest_sha256)
+
+
+@dataclass(frozen=True)
 class HistoryEntry:
     """One change of a channel."""
 
@@ -36,7 +60,7 @@ class HistoryEntry:
     """RFC 3339, UTC."""
     who: str
     action: str
-    """ "promote" or "rollback"."""
+    """ "promote", "rollback", "gate", or one of the canary's."""
     channel: str
     from_version: str | None
     to_version: str
@@ -68,8 +92,10 @@ class Channels:
     generation: int = 0
     """Of the object that it was read from; 0: there is none."""
     production: Pointer | None = None
-    canary: Pointer | None = None
+    canary: Canary | None = None
     shadow: Pointer | None = None
+    gate: Gate = field(default_factory=Gate)
+    """What a version may not be worse by to become production."""
     history: tuple[HistoryEntry, ...] = ()
     """Oldest first."""
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
@@ -100,8 +126,9 @@ class Channels:
         return cls(
             generation,
             _pointer(top.object_or_none("production")),
-            _pointer(top.object_or_none("canary")),
+            _canary(top.object_or_none("canary")),
             _pointer(top.object_or_none("shadow")),
+            Gate.read(top.object_or_none("gate")),
             tuple(_entry(entry) for entry in top.objects("history", start=older)),
             top.rest(),
             older,
@@ -115,8 +142,9 @@ class Channels:
             {
                 "schema_version": SCHEMA_VERSION,
                 "production": _pointer_dict(self.production),
-                "canary": _pointer_dict(self.canary),
+                "canary": _canary_dict(self.canary),
                 "shadow": _pointer_dict(self.shadow),
+                **({"gate": self.gate.to_dict()} if self.gate != Gate() else {}),
                 "history": [entry.to_dict() for entry in self.history],
                 **self.extra,
             },
@@ -160,6 +188,23 @@ def _pointer(entry: fields.Object | None) -> Pointer | None:
     if not VERSION.fullmatch(version):  # replies have it in a header, also where there is no such version
         raise entry.wrong("version", "a version such as v7", version)
     return Pointer(version, entry.sha256("manifest_sha256"), entry.rest())
+
+
+def _canary(entry: fields.Object | None) -> Canary | None:
+    if entry is None:
+        return None
+    percent = entry.number("percent", low=0, high=100, default=0.0)
+    texts = [entry.text(name, default="", empty=True) for name in ("salt", "since", "step_since")]
+    pointer = _pointer(entry)
+    assert pointer is not None  # noqa: S101 - there is an entry
+    return Canary(pointer.version, pointer.manifest_sha256, entry.rest(), percent, *texts)
+
+
+def _canary_dict(canary: Canary | None) -> dict[str, Any] | None:
+    if canary is None:
+        return None
+    own = {name: getattr(canary, name) for name in ("percent", "salt", "since", "step_since")}
+    return {**(_pointer_dict(canary) or {}), **{name: value for name, value in own.items() if value}}
 
 
 def _pointer_dict(pointer: Pointer | None) -> dict[str, Any] | None:

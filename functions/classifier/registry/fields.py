@@ -102,6 +102,13 @@ class Object:
             raise self.wrong(name, f"a whole number from {low} to {high}", value)
         return value
 
+    def boolean(self, name: str) -> bool:
+        """Return true or false."""
+        value = self._get(name, _REQUIRED)
+        if not isinstance(value, bool):
+            raise self.wrong(name, "true or false", value)
+        return value
+
     def number(self, name: str, *, low: float, high: float, default: float = _REQUIRED) -> float:
         """Return a number, both ends included."""
         return self._number(name, self._get(name, default), low, high)

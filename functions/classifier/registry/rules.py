@@ -8,27 +8,33 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from classifier.errors import Conflict, Corrupt, InvalidRequest, NotFound, PreconditionFailed, Refused, Unavailable
+from classifier.errors import Conflict, Corrupt, InvalidRequest, NotFound, Refused
+from classifier.registry import canary
 from classifier.registry.bundle import entry_of, read_bundle, read_bundle_file
 from classifier.registry.catalogue import expect_model
-from classifier.registry.channels import CHANNELS_FILE, PRODUCTION, PROMOTE, ROLLBACK, Channels, HistoryEntry, Pointer
-from classifier.registry.fields import now
+from classifier.registry.changes import Change, ChannelsFile
+from classifier.registry.channels import GATE, PRODUCTION, PROMOTE, ROLLBACK, Channels, HistoryEntry, Pointer
+from classifier.registry.gate import Gate
 from classifier.registry.manifest import MANIFEST_FILE, Manifest
 from classifier.registry.versions import ATTEMPTS, CheckedFile, Listing, Replay, Versions, VersionSummary
 from classifier.storage.names import check_model_name
-from classifier.storage.protocol import MUST_NOT_EXIST, ObjectStore
+from classifier.storage.protocol import ObjectStore
 
-__all__ = ["CheckedFile", "Listing", "Registry", "Replay", "VersionSummary"]
+__all__ = ["CheckedFile", "Judge", "Listing", "Registry", "Replay", "VersionSummary", "same"]
 
 
-class _ServesAlready(Exception):
-    """Production serves what was to be promoted."""
+Judge = Callable[[Pointer, Gate], Sequence[str]]
+"""Says why a version must not take the place of what serves, by the gate's thresholds."""
+
+
+class _JudgedOther(Exception):
+    """Production or the gate has changed since a version was compared with it."""
 
 
 class Registry:
@@ -42,7 +48,7 @@ class Registry:
         self.store = store
         self.model = model
         self._versions = Versions(store, model)
-        self._channels_path = f"{model}/{CHANNELS_FILE}"
+        self._channels = ChannelsFile(store, model)
 
     def publish(self, bundle: Path, *, who: str, replay: Replay) -> Manifest:
         """Check a bundle, replay its golden cases and store it as the next version; return its manifest.
@@ -135,34 +141,23 @@ class Registry:
         return self._versions.read_file(manifest, name)
 
     def channels(self, *, newest: int | None = None) -> Channels:
-        """Return what is served now and the history; empty when nothing was ever promoted.
-
-        Args:
-            newest: how many entries of the history to look at; None for all.
-
-        Raises:
-            InvalidManifest: it cannot be used.
-        """
-        try:
-            content = self.store.read(self._channels_path)
-        except NotFound:
-            return Channels()
-        return Channels.from_json(content.data, content.generation, newest=newest)
+        """Return what is served now and the history; see `ChannelsFile.read`."""
+        return self._channels.read(newest=newest)
 
     def channels_if_changed(self, generation: int) -> Channels | None:
-        """Return the channels, or None while they still have this generation, which is cheaper to ask.
-
-        Raises:
-            InvalidManifest: they cannot be used.
-        """
-        try:
-            content = self.store.read_if_changed(self._channels_path, generation)
-        except NotFound:
-            return None if generation == MUST_NOT_EXIST else Channels()
-        return None if content is None else Channels.from_json(content.data, content.generation)
+        """Return the channels unless they have this generation; see `ChannelsFile.read_if_changed`."""
+        return self._channels.read_if_changed(generation)
 
     def promote(
-        self, version: str, *, who: str, reason: str, replay: Replay, expect: str | None = None
+        self,
+        version: str,
+        *,
+        who: str,
+        reason: str,
+        replay: Replay,
+        expect: str | None = None,
+        judge: Judge | None = None,
+        force: bool = False,
     ) -> HistoryEntry | None:
         """Verify a version, replay its golden cases and make it what production serves.
 
@@ -172,41 +167,47 @@ class Registry:
             reason: for the history.
             replay: replays the golden cases.
             expect: the version that production has to serve at that moment; None for any or none.
+            judge: says why this version must not take the place of the one that serves at that moment; a first
+                promotion is not held up.
+            force: promote it whatever `judge` says, which the history records.
 
         Returns:
             The new entry of the history; None where production serves this version already: nothing was written.
 
         Raises:
             NotFound: not a published version.
-            Corrupt, Refused: it does not verify; nothing was changed.
+            Corrupt, Refused: it does not verify, or `judge` has a reason; nothing was changed.
             Conflict: production serves another version than `expect`.
         """
         _expect_somebody(who)
-
-        def check(channels: Channels) -> None:
-            serving = channels.production.version if channels.production else None
-            if expect is not None and serving != expect:
-                raise Conflict(
-                    f"Expected production to serve {expect}; it serves {serving or 'nothing'}. "
-                    "`admin_cli history` shows who changed it."
-                )
-
-        def check_again(channels: Channels) -> None:
-            check(channels)
-            if _same(channels.production, target):
-                raise _ServesAlready
-
-        channels = self.channels()
-        check(channels)
+        channels = self._expecting(expect)
         if channels.production and channels.production.version == version:
             target = Pointer(version, self._versions.manifest(version)[1])
-            if _same(channels.production, target):
+            if same(channels.production, target):
                 return None
         target = Pointer(version, self._versions.verified(version, replay).manifest_sha256)
-        try:
-            return self._point(target, PROMOTE, who, reason, check_again)
-        except _ServesAlready:
-            return None
+        for _ in range(ATTEMPTS):
+            judged = channels
+            reasons = list(judge(judged.production, judged.gate)) if judge and judged.production else []
+            if reasons and not force:
+                raise Refused(
+                    f"{version} is not promoted: {'; '.join(reasons)}. "
+                    "Mend it, change the gate, or promote it all the same with --force --reason TEXT."
+                )
+            try:
+                return self._channels.change(
+                    lambda now: _promoted(now, target, expect, judged if judge else None, reasons),  # noqa: B023
+                    who=who,
+                    reason=reason,
+                )
+            except _JudgedOther:
+                channels = self._expecting(expect)
+        raise Conflict(f"{ATTEMPTS} others changed what {self.model} serves first. Try again.")
+
+    def _expecting(self, expect: str | None) -> Channels:
+        channels = self.channels()
+        _expect_serving(channels, expect)
+        return channels
 
     def rollback(self, *, who: str, reason: str, replay: Replay, to: str | None = None) -> HistoryEntry:
         """Make production serve what it served before the last promotion, or an earlier version `to`.
@@ -224,15 +225,72 @@ class Registry:
         target = _rollback_target(before, to)
         verified = self._versions.verified(target, replay)
 
-        def check(channels: Channels) -> None:
+        pointer = Pointer(target, verified.manifest_sha256)
+
+        def decide(channels: Channels) -> Change:
             if channels.production != before.production or channels.served() != before.served():
                 serving = channels.production.version if channels.production else "nothing"
                 raise Conflict(
                     f"Production was changed during the rollback to {target} and serves {serving} now. "
                     "`admin_cli history` shows who changed it; decide anew."
                 )
+            return _pointed(channels, pointer, ROLLBACK)
 
-        return self._point(Pointer(target, verified.manifest_sha256), ROLLBACK, who, reason, check)
+        entry = self._channels.change(decide, who=who, reason=reason)
+        assert entry is not None  # noqa: S101 - `decide` always changes something
+        return entry
+
+    def start_canary(
+        self, version: str, percent: float, *, who: str, reason: str, replay: Replay
+    ) -> HistoryEntry | None:
+        """Verify a version and give it to a share of the callers, or change the share of the canary that runs.
+
+        Args:
+            version: such as "v8".
+            percent: of the callers, more than 0 and at most 100.
+            who: for the history.
+            reason: for the history.
+            replay: replays the golden cases.
+
+        Returns:
+            The new entry of the history, or None where it has this share already.
+
+        Raises:
+            InvalidRequest: no such share.
+            NotFound: not a published version.
+            Corrupt, Refused: it does not verify, nothing is in production, or it serves there already.
+            Conflict: another version is the canary.
+        """
+        canary.check_percent(percent)
+        _expect_somebody(who)
+        canary.started(self.channels(), Pointer(version, ""), percent)  # what cannot be is told before all is read
+        pointer = Pointer(version, self._versions.verified(version, replay).manifest_sha256)
+        return self._channels.change(lambda state: canary.started(state, pointer, percent), who=who, reason=reason)
+
+    def abort_canary(
+        self, *, who: str, reason: str, version: str | None = None, figures: Mapping[str, Any] | None = None
+    ) -> HistoryEntry:
+        """End the canary: its callers get production again.
+
+        Args:
+            who: for the history.
+            reason: for the history.
+            version: only if this one is the canary.
+            figures: what was seen, for the history.
+
+        Raises:
+            NotFound: there is no canary.
+            Conflict: another version is.
+        """
+        entry = self._channels.change(
+            lambda state: canary.aborted(state, version, figures or {}), who=who, reason=reason
+        )
+        assert entry is not None  # noqa: S101 - an abort always changes something
+        return entry
+
+    def set_gate(self, change: Callable[[Gate], Gate], *, who: str, reason: str) -> HistoryEntry | None:
+        """Change the gate's thresholds; return the history's new entry, or None where they are that already."""
+        return self._channels.change(lambda channels: _gated(channels, change(channels.gate)), who=who, reason=reason)
 
     def verify(self, version: str, *, replay: Replay) -> list[CheckedFile]:
         """Compare all that is stored of a version with its manifest and the pointer, and replay its cases.
@@ -251,62 +309,52 @@ class Registry:
                 raise self._versions.damaged(verified.manifest, [problem])
         return verified.files
 
-    def _point(
-        self, pointer: Pointer, action: str, who: str, reason: str, check: Callable[[Channels], None]
-    ) -> HistoryEntry:
-        """Point production at a version by compare-and-swap; `check` refuses a state that forbids it."""
-        identity = uuid.uuid4().hex
-        for _ in range(ATTEMPTS):
-            channels = self.channels()
-            # A swap whose answer got lost comes back as a failed one: it is done, not to be repeated.
-            if done := _entry(channels, identity):
-                return done
-            check(channels)
-            serving = channels.production.version if channels.production else None
-            entry = HistoryEntry(
-                identity,
-                now("milliseconds"),
-                who,
-                action,
-                PRODUCTION,
-                serving,
-                pointer.version,
-                reason,
-                pointer.manifest_sha256,
-            )
-            changed = replace(channels, production=pointer, history=(*channels.history, entry))
-            try:
-                self.store.write(
-                    self._channels_path,
-                    changed.to_json(),
-                    if_generation=channels.generation,
-                    content_type="application/json",
-                )
-            except PreconditionFailed:
-                continue
-            except Unavailable as error:
-                if done := self._swapped(identity):
-                    return done
-                raise Unavailable(
-                    f"{error} It is not certain whether {pointer.version} serves now: "
-                    "look with `admin_cli list` before you try again."
-                ) from error
-            return entry
-        raise Conflict(f"{ATTEMPTS} others changed what {self.model} serves first. Try again.")
 
-    def _swapped(self, identity: str) -> HistoryEntry | None:
-        try:
-            return _entry(self.channels(), identity)
-        except Unavailable:
-            return None
+def same(one: Pointer | None, other: Pointer | None) -> bool:
+    """Say whether two channels serve the same bytes."""
+    return (one and (one.version, one.manifest_sha256)) == (other and (other.version, other.manifest_sha256))
 
 
-def _same(one: Pointer | None, other: Pointer) -> bool:
-    return one is not None and (one.version, one.manifest_sha256) == (other.version, other.manifest_sha256)
+def _expect_serving(channels: Channels, expect: str | None) -> None:
+    serving = channels.production.version if channels.production else None
+    if expect is not None and serving != expect:
+        raise Conflict(
+            f"Expected production to serve {expect}; it serves {serving or 'nothing'}. "
+            "`admin_cli history` shows who changed it."
+        )
 
 
-def _entry(channels: Channels, identity: str) -> HistoryEntry | None:
-    return next((entry for entry in channels.history if entry.id == identity), None)
+def _promoted(
+    channels: Channels, target: Pointer, expect: str | None, judged: Channels | None, reasons: list[str]
+) -> Change | None:
+    """Return a promotion; `judged` is the state that it was judged in, `reasons` what is passed over by force."""
+    _expect_serving(channels, expect)
+    if same(channels.production, target):
+        return None
+    if judged and not (same(channels.production, judged.production) and channels.gate == judged.gate):
+        raise _JudgedOther
+    return _pointed(channels, target, PROMOTE, {"forced": reasons} if reasons else {})
+
+
+def _pointed(channels: Channels, pointer: Pointer, action: str, extra: Mapping[str, Any] | None = None) -> Change:
+    ended = channels.canary and same(channels.canary, pointer)  # it is in production now
+    return Change(
+        replace(channels, production=pointer, canary=None if ended else channels.canary),
+        action,
+        PRODUCTION,
+        channels.production.version if channels.production else None,
+        pointer.version,
+        pointer.manifest_sha256,
+        extra or {},
+    )
+
+
+def _gated(channels: Channels, gate: Gate) -> Change | None:
+    changes = channels.gate.differences(gate)
+    if not changes:
+        return None
+    before, after = (", ".join(f"{each[0]}={each[side]}" for each in changes) for side in (1, 2))
+    return Change(replace(channels, gate=gate), GATE, GATE, before, after)
 
 
 def _expect_somebody(who: str) -> None:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from classifier.errors import NotReady, Overloaded, Unavailable
 from classifier.logs import log
-from classifier.registry.channels import Channels, Pointer
+from classifier.registry.channels import CANARY, PRODUCTION, Channels, Pointer
+from classifier.serving.assignment import gets_canary
+from classifier.serving.canary import CanaryLane
 from classifier.serving.loader import Chosen, Fallback, Fetched, Loaded, Loader, Unusable
 from classifier.serving.looks import Looks
 from classifier.serving.worker import is_ending
@@ -68,21 +70,25 @@ class Instance:
         """The pool that served before, and since when it does not."""
         self._looks = Looks(self._look, settings.pointer_ttl)
         self._reachable = True
-        self._told: Chosen | None = None
-        """What a cold instance told last of what it would serve, with the file where that was asked for."""
+        self.canary = CanaryLane(settings, self._loader)
+        self._told: dict[str, Chosen] = {}
+        """What a cold instance told last of what it would serve in each channel, with the file if it was asked for."""
 
     @property
     def loads(self) -> int:
         """How many times a version was loaded, for tests."""
         return self._loader.loads
 
-    def current(self) -> Loaded:
-        """Return what serves now: the one place that decides it.
+    def current(self, caller: str | None = None) -> Loaded:
+        """Return what serves a caller now: the one place that decides it.
 
         The first callers share one load, or its error; after an error the next caller tries again. A version that
         cannot be served gives way to the one that production served before it, and so on down the history. Later
         callers do not wait while others keep the instance busy: when POINTER_TTL has passed, one starts a look at the
         pointer in the background. `Looks` says who waits for it after a quiet time.
+
+        Args:
+            caller: whom `assignment.gets_canary` decides about; None for production.
 
         Raises:
             NotReady: nothing has been promoted.
@@ -91,22 +97,23 @@ class Instance:
             Overloaded: the instance was told to end before it had loaded.
         """
         if self._serving is None:
-            return self._first_load()
+            loaded = self._first_load()
+            return self.canary.for_caller(caller) or loaded
         self._looks.look_when_due()
-        return self._serving  # maybe another than before
+        return self.canary.for_caller(caller) or self._serving  # maybe another than before
 
-    def chosen(self) -> Chosen:
-        """Return what serves, or would serve as far as manifests tell, without loading a model.
+    def chosen(self, caller: str | None = None) -> Chosen:
+        """Return what serves a caller, or would serve as far as manifests tell, without loading a model.
 
         Raises what `current` raises.
         """
         if self._serving is None:
-            return self._told_again(Chosen) or self._tell(self._best(self._see_now(), self._choose))
+            return self._cold(Chosen, self._choose, caller)
         self._looks.look_when_due()
-        return self._serving
+        return self.canary.for_caller(caller) or self._serving
 
-    def with_file(self) -> Loaded | Fetched:
-        """Return what serves, or would serve, with the verified bytes of its model file; loads no model.
+    def with_file(self, caller: str | None = None) -> Loaded | Fetched:
+        """Return what serves a caller, or would serve, with the verified bytes of its file; loads no model.
 
         Whoever sends the bytes keeps hold of what is returned until the last is sent: see `_two_are_held`.
 
@@ -114,23 +121,33 @@ class Instance:
         """
         serving = self._serving
         if serving is None:
-            fetched = self._told_again(Fetched) or self._tell(
-                self._best(self._see_now(), lambda pointer: self._try(pointer, self._loader.fetch))
-            )
+            fetched = self._cold(Fetched, lambda pointer: self._try(pointer, self._loader.fetch), caller)
             serving = self._serving
             if serving is None:
                 return fetched
             self._forget()  # a model was loaded meanwhile
         self._looks.look_when_due()
-        return self._serving or serving
+        return self.canary.for_caller(caller) or self._serving or serving
 
-    def _told_again(self, kind: type[_C]) -> _C | None:
-        """Return what a cold instance told less than POINTER_TTL seconds ago, if it holds as much as is asked for."""
-        told = self._told
-        return told if isinstance(told, kind) and not self._looks.is_due() else None
+    def _cold(self, kind: type[_C], use: Callable[[Pointer], _C], caller: str | None) -> _C:
+        """Return what a cold instance would serve: what it told less than POINTER_TTL seconds ago, if that suffices."""
+        if self._looks.is_due() or not self._told:
+            self._told = {}
+            channels = self._see_now()
+        else:
+            channels = self._channels
+        canary = channels.canary
+        if canary and gets_canary(canary, caller):
+            told = self._told.get(CANARY)
+            try:
+                return told if isinstance(told, kind) else self._tell(replace(use(canary.pointer), channel=CANARY))
+            except Unusable:
+                pass  # as for any caller: production
+        told = self._told.get(PRODUCTION)
+        return told if isinstance(told, kind) else self._tell(self._best(channels, use))
 
     def _tell(self, chosen: _C) -> _C:
-        self._told = chosen
+        self._told[chosen.channel] = chosen
         return chosen
 
     def _see_now(self) -> Channels:
@@ -140,7 +157,7 @@ class Instance:
 
     def _forget(self) -> None:
         """Let go of what only a cold instance needs."""
-        self._told = None
+        self._told = {}
         self._loader.forget()
 
     def _choose(self, pointer: Pointer) -> Chosen:
@@ -179,12 +196,15 @@ class Instance:
             self._serving, self._flight = loaded, None
         self._forget()
         flight.set_result(loaded)
+        self._follow_canary(channels)
 
     def _look(self) -> None:
         """Follow the pointer: load what it names beside what serves, then swap. On an error change nothing."""
         try:
             channels = self._loader.channels_if_changed(self._channels)
-            self._follow(self._see(channels) if channels is not None else self._channels)
+            channels = self._see(channels) if channels is not None else self._channels
+            self._follow(channels)
+            self._follow_canary(channels)
             if not self._reachable:
                 log("INFO", "The pointer can be followed again.")
             self._reachable = True
@@ -217,7 +237,9 @@ class Instance:
             return  # until the next look
         try:
             # As many interpreters as requests made the old one build: none of them waits for that again.
-            loaded = self._try(pointed, lambda pointer: self._loader.load(pointer, warm=serving.pool.built))
+            loaded = self.canary.taken(pointed) or self._try(
+                pointed, lambda pointer: self._loader.load(pointer, warm=serving.pool.built)
+            )
         except Unusable as problem:
             fallback = Fallback(pointed.version, problem.reason)
             if serving.fallback != fallback:
@@ -227,6 +249,17 @@ class Instance:
             self._loader.forget()
         self._serving, self._replaced = loaded, (weakref.ref(serving.pool), time.monotonic())
         log("INFO", f"{pointed.version} serves.", version=pointed.version, before=serving.pointer.version)
+
+    def _follow_canary(self, channels: Channels) -> None:
+        """Load the canary, or let go of it; whatever goes wrong with it, production serves."""
+        if channels.canary is not None and self._two_are_held():
+            return  # until the next look
+        try:
+            self.canary.follow(channels, self._try)
+        except Exception as error:  # noqa: BLE001 - see above
+            log("ERROR", "Could not follow the canary; production serves.", error=error)
+        finally:
+            self._loader.forget()
 
     def _two_are_held(self) -> bool:
         """Say whether requests still use the pool before this one: an instance has memory for two, not for three."""

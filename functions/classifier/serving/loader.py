@@ -23,8 +23,9 @@ if TYPE_CHECKING:  # at run time it is imported while the model's bytes are read
 READ_WITHIN = 45.0
 """Seconds that a caller waits while another reads the file."""
 
-Reason = Literal["missing", "corrupt", "unloadable", "unavailable"]
-"""Why a version does not serve: not in the store, not what was promoted, not to be run, or not to be read now."""
+Reason = Literal["missing", "corrupt", "unloadable", "unavailable", "memory"]
+"""Why a version does not serve: not in the store, not what was promoted, not to be run, not to be read now, or (a
+canary) too large beside production."""
 
 
 @dataclass(frozen=True)

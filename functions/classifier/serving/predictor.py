@@ -43,21 +43,28 @@ class Predictor:
         self._memory = Memory(settings.max_image_memory, wait=settings.wait, max_waiting=settings.max_waiting)
         self._results = ResultCache(settings.result_cache_bytes) if settings.result_cache_bytes else None
 
+    def version_for(self, content: bytes, caller: str | None = None) -> Loaded:
+        """Return the version that answers a caller.
+
+        Raises:
+            TooLarge: the photo has more bytes than one may have; told before anything is loaded.
+
+        Raises also what `Instance.current` raises.
+        """
+        self._check_size(content)
+        return self.instance.current(caller)
+
     def __call__(self, content: bytes, query: Query, loaded: Loaded | None = None) -> Answer:
         """Classify a photo.
 
         Args:
             content: its bytes.
             query: what is asked for.
-            loaded: the version; by default what serves now.
+            loaded: the version; by default what production serves now.
 
-        Raises:
-            TooLarge: more bytes than a photo may have; told before anything is loaded.
-
-        Raises also what `Instance.current` and `predictions.predict` raise. No error is kept in the cache.
+        Raises what `version_for` and `predictions.predict` raise. No error is kept in the cache.
         """
-        if len(content) > self.settings.max_image_bytes:
-            raise too_large(self.settings.max_image_bytes)
+        self._check_size(content)
         if loaded is None:
             loaded = self.instance.current()
         if self._results is None:
@@ -71,6 +78,10 @@ class Predictor:
         free = replace(prediction, decode_ms=0.0, queue_ms=0.0, infer_ms=0.0, encode_ms=0.0)
         kept = self._results.put(key, free)
         return Answer(prediction, loaded, "stored" if kept else "missed")
+
+    def _check_size(self, content: bytes) -> None:
+        if len(content) > self.settings.max_image_bytes:
+            raise too_large(self.settings.max_image_bytes)
 
     def _predict(self, loaded: Loaded, content: bytes, query: Query) -> Prediction:
         from classifier.photo.limits import Limits  # with the model, not before

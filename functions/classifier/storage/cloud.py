@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -82,6 +82,12 @@ class CloudStore:
             return self._send(name, io.BytesIO(data), len(data), if_generation, content_type)
         with open_source(data) as source:
             return self._send(name, source, os.fstat(source.fileno()).st_size, if_generation, content_type)
+
+    def delete(self, name: str) -> None:
+        """See `ObjectStore.delete`."""
+        check_name(name)
+        with suppress(NotFound), self._reaching(name):
+            self._blob(name).delete(timeout=self._timeout, retry=self._retry())
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         """See `ObjectStore.list`."""

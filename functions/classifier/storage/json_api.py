@@ -12,6 +12,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -94,6 +95,17 @@ class JsonApiStore:
                 if os.fstat(source.fileno()).st_size <= LARGEST_REQUEST:
                     return self._send(name, source.read(), if_generation, content_type)
         return self._send_in_parts(name, data, if_generation, content_type)
+
+    def delete(self, name: str) -> None:
+        """See `ObjectStore.delete`."""
+        check_name(name)
+
+        def attempt() -> None:
+            with self._connection.request("DELETE", self._address(name), query={}) as answer:
+                self._expect_success(answer, name)
+
+        with suppress(NotFound):
+            self._persist(attempt)
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         """See `ObjectStore.list`."""

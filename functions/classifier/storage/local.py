@@ -70,6 +70,18 @@ class LocalStore:
             raise
         return generation
 
+    def delete(self, name: str) -> None:
+        """See `ObjectStore.delete`. Folders that become empty stay: another writer may be about to use them."""
+        check_name(name)
+        target = self.folder / name
+        with self._reaching():
+            self._expect_folder()
+            if not target.is_file():
+                return
+            with self._locked():
+                target.unlink(missing_ok=True)
+                _sync(target.parent)
+
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         """See `ObjectStore.list`."""
         check_prefix(prefix)

@@ -80,6 +80,9 @@ class ObjectStore(Protocol):
             NotFound: `data` is a file that cannot be read.
         """
 
+    def delete(self, name: str) -> None:
+        """Remove an object for good, whichever generation it has; one that is not there already is gone."""
+
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         """Yield the objects whose names start with this, sorted by name."""
 

@@ -126,6 +126,20 @@ def test_a_folder_is_not_an_object(store: ObjectStore) -> None:
         store.read("folder/file/below")
 
 
+def test_what_is_deleted_is_gone_and_may_be_created_again(store: ObjectStore) -> None:
+    before = store.write("a/b.json", b"1")
+    store.write("a/c.json", b"2")
+    store.delete("a/b.json")
+    store.delete("a/b.json")
+    store.delete("never/was.json")
+    assert [item.name for item in store.list()] == ["a/c.json"]
+    with pytest.raises(NotFound):
+        store.read("a/b.json")
+    assert store.write("a/b.json", b"3", if_generation=MUST_NOT_EXIST) != MUST_NOT_EXIST
+    assert store.read("a/b.json").data == b"3"
+    assert before != MUST_NOT_EXIST
+
+
 def test_listing_is_sorted_and_takes_any_prefix(store: ObjectStore) -> None:
     written = {name: store.write(name, name.encode()) for name in ("b/2", "b/10", "b.json", "a", "b/c/d", "bb/1")}
     items = list(store.list())

@@ -291,6 +291,7 @@ def test_errors_of_the_system_are_described(error, line):
     assert main.describe(error).startswith(line)
 
 
+@pytest.mark.long
 def test_tensorflow_s_own_errors_of_a_full_disk_are_described(tmp_path):
     program = (
         "import sys, tensorflow as tf\nfrom trainer import main\n"

@@ -85,18 +85,20 @@ def test_figures_have_the_interval_of_top_1():
 def test_a_row_a_photo():
     scores = np.array([0.9, 0.8, 0.7, 0.25], np.float32)
     paths = ["blue/0.png", "green/1.png", "grey/2.png", "red/3.png"]
-    table = _evaluation(tta_probabilities=BOTH, scores=scores).predictions(paths)
-    assert list(table) == ["image_path", "label", "predicted", "confidence", "tta_predicted", "score"]
-    assert table.iloc[1].tolist() == ["green/1.png", "green", "green", 0.5, "blue", pytest.approx(0.8)]
-    assert table.iloc[3].tolist() == ["red/3.png", "red", "blue", pytest.approx(0.4), "blue", 0.25]
-    assert list(_evaluation().predictions(paths)) == ["image_path", "label", "predicted", "confidence"]
+    photos = pd.DataFrame({"image_path": paths, "sha256": ["a", "b", "c", "d"]})
+    table = _evaluation(tta_probabilities=BOTH, scores=scores).predictions(photos)
+    assert list(table) == ["image_path", "label", "predicted", "confidence", "tta_predicted", "score", "sha256"]
+    assert table.iloc[1].tolist() == ["green/1.png", "green", "green", 0.5, "blue", pytest.approx(0.8), "b"]
+    assert table.iloc[3].tolist() == ["red/3.png", "red", "blue", pytest.approx(0.4), "blue", 0.25, "d"]
+    plain = _evaluation().predictions(photos[["image_path"]])
+    assert list(plain) == ["image_path", "label", "predicted", "confidence"]
 
 
 def test_the_tables_are_written_and_say_the_same(tmp_path):
     evaluation = _evaluation(tta_probabilities=BOTH)
     evaluation.write(tmp_path, "test")
     assert not (tmp_path / "test_predictions.csv").exists()
-    evaluation.write(tmp_path, "test", ["a", "b", "ä, c", "d"])
+    evaluation.write(tmp_path, "test", pd.DataFrame({"image_path": ["a", "b", "ä, c", "d"]}))
     photos = pd.read_csv(tmp_path / "test_predictions.csv")
     figures = json.loads((tmp_path / "test.json").read_text())
     assert (photos["label"] == photos["predicted"]).mean() == figures["top_1"]

@@ -16,12 +16,12 @@ from rich.console import Console
 
 from classifier.errors import Corrupt, InvalidRequest
 from classifier.registry.manifest import InputSpec
+from classifier.serving.footprint import added_memory
 from classifier.serving.model import Model
 from tests.support import photo_sets
 from trainer.data.sampling import calibration_rows
 from trainer.data.source import PhotoSource
 from trainer.export.choice import LEAST_LOG_LOSS, Variant, choose, measure_variants
-from trainer.export.footprint import added_memory
 from trainer.export.litert import VARIANTS, convert, convert_all, reason, with_fusible_relus
 from trainer.metrics.comparison import Comparison, compare
 from trainer.networks import backbones, heads

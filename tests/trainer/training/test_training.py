@@ -158,6 +158,7 @@ def test_the_same_seed_gives_the_same_model(photos, undisturbed, tmp_path):
     assert not _same(_weights(_train(_scratch(photos, seed=8), tmp_path / "three")), first)
 
 
+@pytest.mark.long
 def test_a_killed_run_resumes_and_ends_as_if_undisturbed(photos, undisturbed, tmp_path):
     config = _scratch(photos)
     with trainings(config.to_json(), tmp_path / "killed") as interrupted:

@@ -1,6 +1,6 @@
 """How much memory a served file takes: measured in a process of its own, started for nothing else.
 
-That process is ``python -m trainer.export.footprint FILE THREADS``.
+That process is ``python -m classifier.serving.footprint FILE THREADS``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def added_memory(content: bytes, threads: int) -> int | None:
         file = Path(folder) / "model.tflite"
         file.write_bytes(content)
         done = subprocess.run(
-            [sys.executable, "-m", "trainer.export.footprint", file, str(threads)],
+            [sys.executable, "-m", "classifier.serving.footprint", file, str(threads)],
             capture_output=True, text=True, env=environment,
         )  # fmt: skip
     return int(done.stdout) if done.returncode == 0 and done.stdout.strip() else None

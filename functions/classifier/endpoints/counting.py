@@ -1,0 +1,56 @@
+"""Counts requests that ask for predictions, each once, when its reply is there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from flask import Response, g
+
+from classifier.logs import log
+from classifier.serving.instance import Instance
+from classifier.serving.loader import Loaded
+from classifier.serving.predictor import Answer
+from classifier.traffic.writer import Writer
+
+NOBODY = ("", "")
+"""Version and channel of requests that ended before one was chosen."""
+
+
+def begin() -> None:
+    """Let the request at hand count."""
+    g.counted = NOBODY
+    g.answers = []
+
+
+def note_version(loaded: Loaded) -> None:
+    """Say which version answers the request at hand, whatever comes of it."""
+    g.counted = loaded.pointer.version, loaded.channel
+
+
+def note_answers(answers: Sequence[Answer]) -> None:
+    """Say what the photos of the request at hand got."""
+    g.answers = list(answers)
+
+
+def count(reply: Response, writer: Writer, instance: Instance) -> None:
+    """Count the request at hand if it is to count, and write what was counted if it is time; raises nothing."""
+    if "counted" not in g or not writer.is_on:
+        return
+    try:
+        with writer.counting() as counts:
+            row = counts.row(*g.counted)
+            row.add_request(reply.status_code, (time.perf_counter() - g.began) * 1000)
+            for answer in g.answers:
+                label, confidence = answer.prediction.ranked[0]
+                row.add_photo(
+                    label,
+                    confidence,
+                    unknown=answer.prediction.status != "ok",
+                    cached=answer.cache == "hit",
+                )
+            if problem := instance.canary.problem:
+                counts.problems[" ".join(problem)] += 1
+        writer.write_when_due()
+    except Exception as error:  # noqa: BLE001 - statistics never cost a reply
+        log("ERROR", "Could not count a request.", error=error)

@@ -1,0 +1,1 @@
+"""What instances count and operators read: counts, their drift, feedback. Imports the registry and storage."""
