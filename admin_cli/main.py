@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from admin_cli import canary, canary_watch, compare, prediction, production, traffic, versions
+from admin_cli import canary, canary_watch, compare, feedback, prediction, production, traffic, versions
 from admin_cli.output import printable
 from classifier.errors import Corrupt, PointerError
 from classifier.exit_codes import exit_code
@@ -38,6 +38,7 @@ for command in (
 app.add_typer(compare.gate, name="gate")
 canary.canary.command("watch")(canary_watch.watch)
 app.add_typer(canary.canary, name="canary")
+app.add_typer(feedback.feedback, name="feedback")
 
 
 def _print_release(asked: bool) -> None:

@@ -43,6 +43,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/feedback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Say what a photo shows
+         * @description A correction of a reply, named by its `request_id`, or of a photo, named by the SHA-256 of its bytes. The photo
+         *     itself is sent only where its user agrees that it is kept, which `consent` says. The same said again is the same
+         *     correction. How many are taken of a caller is for whoever runs the service to decide (FEEDBACK_LIMIT).
+         */
+        post: operations["feedback"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/model": {
         parameters: {
             query?: never;
@@ -168,6 +190,39 @@ export interface components {
         OverlayFormat: "jpeg" | "png" | "webp" | "heatmap";
         OverlaySize: number;
         Switch: string;
+        /** @description What a photo shows. One of `request_id`, `photo_sha256` and `image` says which photo is meant. */
+        Correction: {
+            /** @description The right label, also one that the model does not know; null for none that it knows. */
+            label: string | null;
+            request_id?: string;
+            photo_sha256?: string;
+            /** @description The photo in base64, as it was sent; needs `consent`. */
+            image?: string;
+            /**
+             * @description Whether the user agrees that the photo is kept.
+             * @default false
+             */
+            consent: boolean;
+            seen?: components["schemas"]["Seen"];
+        } | unknown | unknown | unknown;
+        /** @description What the reply had said; it helps whoever looks through the corrections. */
+        Seen: {
+            version?: string;
+            /** @enum {string} */
+            channel?: "production" | "canary";
+            label?: string;
+            confidence?: number;
+            status?: components["schemas"]["Status"];
+        };
+        Corrected: {
+            /** @description By which operators name it. */
+            id: string;
+            /** @description Whether the photo is kept. */
+            photo: boolean;
+            /** @description Whether the same was said before. */
+            known: boolean;
+            request_id: string;
+        };
         Health: {
             /** @constant */
             status: "ok";
@@ -990,6 +1045,81 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             406: components["responses"]["NotAcceptable"];
+            408: components["responses"]["TooSlow"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMedia"];
+            422: components["responses"]["InvalidImage"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unready"];
+        };
+    };
+    feedback: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Echoed in the reply and in the log.
+                 * @example upload-42
+                 */
+                "X-Request-Id"?: components["parameters"]["RequestId"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Correction"];
+            };
+        };
+        responses: {
+            /** @description The same was said before. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    "X-Content-Type-Options": components["headers"]["NoSniff"];
+                    "Cache-Control": components["headers"]["CacheControl"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "6c1f9a3b5d7e8f90a1b2c3d4e5f60718",
+                     *       "photo": false,
+                     *       "known": true,
+                     *       "request_id": "7b2d9c4e1f8a4b3c9d5e6f7a8b9c0d1e"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Corrected"];
+                };
+            };
+            /** @description It is kept. */
+            201: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    "X-Content-Type-Options": components["headers"]["NoSniff"];
+                    "Cache-Control": components["headers"]["CacheControl"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "6c1f9a3b5d7e8f90a1b2c3d4e5f60718",
+                     *       "photo": false,
+                     *       "known": false,
+                     *       "request_id": "7b2d9c4e1f8a4b3c9d5e6f7a8b9c0d1e"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Corrected"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
             408: components["responses"]["TooSlow"];
             413: components["responses"]["TooLarge"];
             415: components["responses"]["UnsupportedMedia"];

@@ -143,6 +143,12 @@ class Settings:
         variables.seconds(),
         "seconds between two objects of counts under `stats/`; 0: none is written",
     )
+    feedback_limit: str = _setting(
+        "FEEDBACK_LIMIT",
+        "100/day",
+        variables.limits_or_none,
+        "corrections of one user, app or address; `0`: none are taken",
+    )
     photo_store: str = _setting("PHOTO_STORE", "", variables.store, 'where `{"object": …}` may read; empty: nowhere')
     upload_bucket: str = _setting(
         "UPLOAD_BUCKET", "", variables.bucket, "the bucket whose uploads get labels; by default the Firebase project's"

@@ -127,6 +127,11 @@ def limits(env: Env, name: str, unset: str) -> str:
     return ",".join(parts)
 
 
+def limits_or_none(env: Env, name: str, unset: str) -> str:
+    """Read limits of something that may be switched off by 0; nothing then."""
+    return "" if env.get(name, "").strip() == "0" else limits(env, name, unset)
+
+
 def counters(env: Env, name: str, unset: str) -> str:
     """Read where requests are counted; what follows the scheme may hold a password, and is never told."""
     value = _text(env, name, unset)

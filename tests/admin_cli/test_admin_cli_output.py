@@ -29,6 +29,7 @@ from tests.support.commands import PROGRAM, Cli, cli_fixture, environment_of, ph
 COMMANDS = [
     "publish", "list", "show", "verify", "compare", "promote", "rollback", "history", "predict", "status",
     "gate show", "gate set", "canary start", "canary promote", "canary abort", "canary watch",
+    "feedback list", "feedback show", "feedback accept", "feedback reject", "feedback export", "feedback forget",
 ]  # fmt: skip
 COLUMNS = 80
 LABELS = tuple(f"{number:03}_a_label_that_goes_on_for_{'very_' * (number % 15)}long" for number in range(101))
@@ -106,10 +107,10 @@ def test_every_command_and_option_has_help() -> None:
             assert parameter.help, f"{name}: {parameter.name} has no help"
 
 
-@pytest.mark.parametrize("command", ["", "gate", "canary", *COMMANDS])
+@pytest.mark.parametrize("command", ["", "gate", "canary", "feedback", *COMMANDS])
 def test_help_fits(cli: Cli, command: str) -> None:
     printed = cli(*command.split(), "--help").well()
-    assert fits(printed.replace("[ARGS]...", "").replace("{NAME=VALUE}...", ""))
+    assert fits(printed.replace("[ARGS]...", "").replace("}...", ""))
     if command in COMMANDS:
         assert f"  Example: admin_cli {command}" in printed
     else:

@@ -69,6 +69,22 @@ class Admission:
                     retry_after=quota.reset,
                 )
 
+    def admit_feedback(self) -> None:
+        """Count a correction.
+
+        Raises:
+            RateLimited: the caller has sent as many as are taken of it in a while.
+        """
+        quotas = self._limits.hit(self._settings.feedback_limit, f"feedback/{g.caller.key}")
+        for quota in quotas:
+            if not quota.allowed:
+                g.quotas = quotas
+                raise RateLimited(
+                    f"Expected at most {quota.limit} corrections in {quota.window} seconds; received more. "
+                    f"Try again in {quota.reset} seconds.",
+                    retry_after=quota.reset,
+                )
+
     def _count(self, policy: str, key: str, *, name: str = "") -> None:
         g.quotas = self._limits.hit(policy, key, name=name)
         for quota in g.quotas:

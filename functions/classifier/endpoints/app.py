@@ -18,6 +18,7 @@ from classifier import errors
 from classifier.access.admission import Admission
 from classifier.access.limits import headers as rate_limit_headers
 from classifier.endpoints import counting, request_log
+from classifier.endpoints.feedback import FeedbackDesk
 from classifier.endpoints.files import CONTENT_SECURITY_POLICY, PAGE, ROOT, make_conditional, send_static
 from classifier.endpoints.model import model_body, send_file
 from classifier.endpoints.problems import kind_of, problem
@@ -43,7 +44,7 @@ def create_app(
     settings: Settings,
     instance: Instance | None = None,
     *,
-    routes: Callable[[Predictor], Blueprint] | None = None,
+    routes: Callable[[Predictor, Admission], Blueprint] | None = None,
     shape: Callable[[Exception, str], Response] = problem,
 ) -> Flask:
     """Make the app. Nothing is read from any store until a request needs it.
@@ -61,7 +62,7 @@ def create_app(
     admission = Admission(settings)
     predictor = Predictor(settings, instance)
     writer = Writer(lambda: open_store(settings.model_store), settings.model_name, settings.stats_every)
-    blueprint = routes(predictor) if routes else _routes(predictor, admission)
+    blueprint = (routes or _routes)(predictor, admission)
     app.register_blueprint(blueprint)
     if routes is None:  # Firebase Hosting's rewrite passes its whole path on.
         app.register_blueprint(blueprint, name="hosting", url_prefix="/api")
@@ -106,7 +107,8 @@ def create_app(
 def _routes(predictor: Predictor, admission: Admission) -> Blueprint:
     settings, instance = predictor.settings, predictor.instance
     routes = Blueprint("pointer", __name__)
-    photo_store = _Lazy(settings.photo_store)
+    photo_store = Lazy(settings.photo_store)
+    desk = FeedbackDesk(settings, admission, Lazy(settings.model_store))
 
     @routes.post("/")
     def classify() -> Response:
@@ -122,6 +124,11 @@ def _routes(predictor: Predictor, admission: Admission) -> Blueprint:
             reply = reply_to_several(predictor, photos, query)
         reply.vary.add("Accept")
         return reply
+
+    @routes.post("/feedback")
+    def feedback() -> tuple[Response, int]:
+        body, status = desk.take(request)
+        return jsonify(body), status
 
     @routes.get("/model")
     def model() -> Response:
@@ -163,8 +170,8 @@ def _routes(predictor: Predictor, admission: Admission) -> Blueprint:
     return routes
 
 
-class _Lazy:
-    """Opens the photo store when the first request names an object in it."""
+class Lazy:
+    """Opens a store when it is first needed."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -172,6 +179,7 @@ class _Lazy:
         self._store: ObjectStore | None = None
 
     def __call__(self) -> ObjectStore:
+        """Return the store."""
         with self._lock:
             if self._store is None:
                 self._store = open_store(self._url)
@@ -189,7 +197,7 @@ def _tell(error: Exception, settings: Settings, shape: Callable[[Exception, str]
         error.description = f"Expected one of {allowed} for {request.path}; received {request.method}."
     elif isinstance(error, NotFound):
         error.description = (
-            "Expected POST /, GET /model, GET /model/file, GET /healthz, GET /openapi.yaml or GET /; "
+            "Expected POST /, POST /feedback, GET /model, GET /model/file, GET /healthz, GET /openapi.yaml or GET /; "
             f"received {request.path}."
         )
     kind = kind_of(error)

@@ -15,9 +15,11 @@ from flask import Blueprint, Flask, Request, Response, g, jsonify, request
 from werkzeug import exceptions as http
 
 from classifier import errors
+from classifier.access.admission import Admission
 from classifier.endpoints import counting, request_log
-from classifier.endpoints.app import create_app
+from classifier.endpoints.app import Lazy, create_app
 from classifier.endpoints.bodies import read_body
+from classifier.endpoints.feedback import FeedbackDesk, Said, read_correction
 from classifier.endpoints.json_body import options_in, parse_json
 from classifier.endpoints.problems import problem
 from classifier.endpoints.query_string import PARAMETERS
@@ -30,6 +32,7 @@ from classifier.serving.query import Query, query_of
 from classifier.serving.reply_body import body_of
 from classifier.settings import Settings
 
+FEEDBACK = "feedback"
 STATUSES: dict[type[BaseException], str] = {
     errors.InvalidRequest: "INVALID_ARGUMENT",
     errors.InvalidImage: "INVALID_ARGUMENT",
@@ -85,12 +88,13 @@ def status_of(error: BaseException) -> str:
     return next(STATUSES[cls] for cls in type(error).__mro__ if cls in STATUSES)
 
 
-def read_call(call: Request, settings: Settings) -> tuple[bytes, Query]:
-    """Return the photo of a call and what it asks for.
+def read_call(call: Request, settings: Settings) -> tuple[bytes, Query] | Said:
+    """Return the photo of a call and what it asks for, or a correction and its photo.
 
     Raises:
         UnsupportedMedia: the body is not declared as JSON, or is encoded in another way than gzip.
-        InvalidRequest: it is not ``{"data": {"image": "<base64>", …}}``, or a member cannot be used.
+        InvalidRequest: it is not ``{"data": {"image": "<base64>", …}}`` or ``{"data": {"feedback": {…}}}``, or a member
+            cannot be used.
     """
     if call.mimetype != "application/json":
         raise errors.UnsupportedMedia(f"Expected application/json; received {call.mimetype or 'no Content-Type'}.")
@@ -98,6 +102,10 @@ def read_call(call: Request, settings: Settings) -> tuple[bytes, Query]:
     with ONE_TEXT_AT_A_TIME:
         data = _data(body)
         del body  # which has the photo once more
+        if FEEDBACK in data:
+            if len(data) > 1:
+                raise errors.InvalidRequest("Expected data.feedback and nothing beside it.")
+            return read_correction(data[FEEDBACK], settings)
         return _photo_and_query(data)
 
 
@@ -111,15 +119,22 @@ def _photo_and_query(data: dict[str, Any]) -> tuple[bytes, Query]:
     return decode_base64(data.pop(FIELD)), query
 
 
-def _routes(predictor: Predictor) -> Blueprint:
+def _routes(predictor: Predictor, admission: Admission) -> Blueprint:
     routes = Blueprint("pointer", __name__)
+    desk = FeedbackDesk(predictor.settings, admission, Lazy(predictor.settings.model_store))
 
     # The SDKs and the rewrites of Hosting differ in the path that reaches the function.
     @routes.post("/", defaults={"path": ""})
     @routes.post("/<path:path>")
     def call(path: str) -> Response:
         counting.begin()
-        content, query = read_call(request, predictor.settings)
+        asked = read_call(request, predictor.settings)
+        if isinstance(asked, Said):
+            counting.leave_out()
+            desk.expect_open()
+            kept, _ = desk.keep(asked)
+            return jsonify(result=kept)
+        content, query = asked
         loaded = predictor.version_for(content, caller_key())
         counting.note_version(loaded)
         answer = predictor(content, query, loaded)

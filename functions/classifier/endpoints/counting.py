@@ -23,6 +23,11 @@ def begin() -> None:
     g.answers = []
 
 
+def leave_out() -> None:
+    """Let the request at hand not count after all: it asks for no prediction."""
+    g.pop("counted", None)
+
+
 def note_version(loaded: Loaded) -> None:
     """Say which version answers the request at hand, whatever comes of it."""
     g.counted = loaded.pointer.version, loaded.channel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import gzip
 import io
@@ -28,10 +29,11 @@ from classifier.endpoints.app import create_app
 from classifier.endpoints.unread import answer
 from classifier.serving.instance import Instance
 from classifier.settings import Settings
+from tests.support.app_client import client_for
 from tests.support.bundles import TINY_LABELS
 from tests.support.contract import DOCUMENT, Contract, operations
 from tests.support.processes import ROOT
-from tests.support.serving import MODEL, Serving, photo_bytes, publish, serve
+from tests.support.serving import MODEL, Serving, copy_store, photo_bytes, publish, serve
 
 PHOTO = photo_bytes()
 DATA: dict[str, Any] = yaml.safe_load(DOCUMENT.read_text())
@@ -43,6 +45,9 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 """What is sent as a body whose examples are no text."""
 EXAMPLES_AT_MOST = "25"
+
+
+CORRECTION = {"request_id": "abc-1", "label": "pizza"}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +75,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(store: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    with serve(store, tmp_path_factory.mktemp("server"), PHOTO_STORE=str(photos)) as serving:
+    with serve(
+        store, tmp_path_factory.mktemp("server"), PHOTO_STORE=str(photos), FEEDBACK_LIMIT="100000/day"
+    ) as serving:
         yield serving
 
 
@@ -141,6 +148,8 @@ def request_examples() -> Iterator[Any]:
     for path, method, operation in operations(DATA):
         media_types = operation.get("requestBody", {}).get("content", {})
         base = {"files": {"image": PHOTO}} if media_types else {}
+        if path == "/feedback":
+            base = {"json": CORRECTION}
         yield pytest.param(path, method, base, id=f"{method} {path}")
         for media_type, content in media_types.items():
             if media_type in BODIES:
@@ -168,12 +177,17 @@ def request_examples() -> Iterator[Any]:
 def test_every_example_of_a_request_works(server: Serving, path: str, method: str, sent: dict[str, Any]) -> None:
     reply = server.ask(method.upper(), path, **sent)  # which holds the reply against the document
     partly = "Range" in sent.get("headers", {})
-    assert reply.status_code == (206 if partly else 200), reply.text[:500]
+    expected = (200, 201) if path == "/feedback" else (206 if partly else 200,)
+    assert reply.status_code in expected, reply.text[:500]
 
 
 def ask(client: FlaskClient, path: str, method: str, **given: Any) -> TestResponse:
     if method == "post" and "data" not in given and "json" not in given:
-        given = {"data": PHOTO, "content_type": "image/jpeg", **given}
+        given = (
+            {"json": CORRECTION, **given}
+            if path == "/feedback"
+            else {"data": PHOTO, "content_type": "image/jpeg", **given}
+        )
     return client.open(path, method=method.upper(), **given)
 
 
@@ -203,7 +217,8 @@ def provoked(store: Path, photos: Path, tmp_path: Path, capfd: Any) -> dict[int,
     def late(path: str, method: str) -> TestResponse:
         framework, app = Flask("framework"), create_app(settings)
         framework.add_url_rule(path, view_func=lambda: answer(app, request), methods=[method.upper()])
-        sent = {"CONTENT_TYPE": "image/jpeg", "wsgi.input": _Late(), "wsgi.input_terminated": True}
+        media_type = "application/json" if path == "/feedback" else "image/jpeg"
+        sent = {"CONTENT_TYPE": media_type, "wsgi.input": _Late(), "wsgi.input_terminated": True}
         return framework.test_client().open(path, method=method.upper(), environ_overrides=sent)
 
     def broken(path: str, method: str) -> TestResponse:
@@ -234,17 +249,38 @@ def provoked(store: Path, photos: Path, tmp_path: Path, capfd: Any) -> dict[int,
     }
 
 
+def provoked_by_corrections(store: Path) -> dict[int, Callable[[str, str], TestResponse]]:
+    """What differs for corrections; the first of them is kept, the second known."""
+    here = client_for(store, max_image_bytes=1000)
+    photo = {"label": "pizza", "consent": True, "image": base64.b64encode(bytes(1001)).decode()}
+
+    def again(path: str, method: str) -> TestResponse:
+        ask(here, path, method)
+        return ask(here, path, method)
+
+    return {
+        200: again,
+        201: partial(ask, here, json={**CORRECTION, "label": None}),
+        400: partial(ask, here, json={"label": "pizza"}),
+        403: partial(ask, client_for(store, feedback_limit="")),
+        413: partial(ask, here, json=photo),
+        422: partial(ask, here, json={**photo, "image": "aGVsbG8="}),
+        503: partial(ask, client_for(store / MODEL / "channels.json")),  # a file is no store
+    }
+
+
 FORBIDDEN_BY_CLAIM = (("/model", "get"), ("/model/file", "get"))
 """Where a 403 takes a user without the claim: tests/classifier/access/test_access_rules.py has them."""
 
 
 def test_every_documented_status_occurs(store: Path, photos: Path, tmp_path: Path, capfd: Any) -> None:
     ways = provoked(store, photos, tmp_path, capfd)
+    of_corrections = provoked_by_corrections(copy_store(store, tmp_path / "copy"))
     for path, method, operation in operations(DATA):
         for status in map(int, operation["responses"]):
             if status == 403 and (path, method) in FORBIDDEN_BY_CLAIM:
                 continue
-            reply = ways[status](path, method)
+            reply = (of_corrections if path == "/feedback" and status in of_corrections else ways)[status](path, method)
             assert reply.status_code == status, (path, method, status, reply.text[:500])
 
 

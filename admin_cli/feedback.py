@@ -1,0 +1,384 @@
+"""The commands about corrections: list, show, accept, reject, export, forget."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from admin_cli.options import (
+    DEFAULT_MODEL,
+    DEFAULT_STORE,
+    NEWEST,
+    JsonOption,
+    ModelOption,
+    StoreOption,
+    WhoOption,
+    name_of,
+    open_registry,
+)
+from admin_cli.output import NOTHING, day, minute, percent, print_json, print_table, print_text
+from admin_cli.subjects import Subject, of_pointer
+from classifier.errors import Corrupt, InvalidRequest, NotFound
+from classifier.labels import trimmed
+from classifier.registry import fields
+from classifier.registry.rules import Registry
+from classifier.traffic.feedback import Case, Decision, Feedback, Verdict
+
+RARE = 20
+"""A class with fewer photos of training is rare."""
+SHOWN_ID = 8
+ENDINGS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp"}
+IdsArgument = Annotated[list[str], typer.Argument(metavar="ID", help="Of corrections, or how it alone begins.")]
+StatusOption = Annotated[str, typer.Option("--status", help="pending, accepted, rejected or all.")]
+feedback = typer.Typer(help="Look through what users corrected, and decide what is learnt.", rich_markup_mode=None)
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """A correction with how much it would help to look at it, and why."""
+
+    case: Case
+    score: float
+    reasons: tuple[str, ...]
+
+
+@feedback.command("list")
+def list_feedback(
+    status: StatusOption = "pending",
+    limit: Annotated[int, typer.Option("--limit", help="How many.", min=1)] = NEWEST,
+    store: StoreOption = DEFAULT_STORE,
+    model: ModelOption = DEFAULT_MODEL,
+    as_json: JsonOption = False,
+) -> None:
+    """List corrections, those that help most first.
+
+    Most helps where the model was wrong and sure of it; then where it was unsure, where a canary answered, classes of
+    which it has few photos, and labels that it does not know. Those labels are counted at the end.
+
+    Example: admin_cli feedback list --status accepted
+    """
+    registry = open_registry(store, model)
+    ranked = _ranked(registry, _chosen(registry, status))
+    if as_json:
+        print_json([_plain(each) for each in ranked])
+        return
+    if not ranked:
+        print_text(f"no {'' if status == 'all' else status + ' '}correction")
+        return
+    print_table(
+        ("id", "date", "photo", "said", "", "right", "decision", "why first"),
+        (_line(each) for each in ranked[:limit]),
+    )
+    if len(ranked) > limit:
+        print_text(f"the first {limit} of {len(ranked):,}; --limit shows more")
+    known = set(_production(registry).manifest.labels) if registry.channels(newest=0).production else set()
+    candidates = Counter(each.case.label for each in ranked if each.case.label and each.case.label not in known)
+    if candidates and known:
+        typer.echo("")
+        print_table(
+            ("labels that the model does not know", "corrections"),
+            ((label, f"{count:,}") for label, count in candidates.most_common()),
+            right=("corrections",),
+        )
+
+
+@feedback.command("show")
+def show(
+    identity: Annotated[str, typer.Argument(metavar="ID", help="Of the correction, or how it alone begins.")],
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with the photo and its overlays.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    model: ModelOption = DEFAULT_MODEL,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one correction, and with --html its photo.
+
+    The page has the photo, and what production looked at for its own label and for the user's.
+
+    Example: admin_cli feedback show 6c1f9a3b --html photo.html
+    """
+    registry = open_registry(store, model)
+    desk = Feedback(registry.store, model)
+    case = desk.find(identity)
+    (ranked,) = _ranked(registry, [case])
+    if html is not None:
+        photo = desk.photo(case)
+        if photo is None:
+            raise NotFound(f"Expected a photo with {case.correction.id}; its user gave none.")
+        from admin_cli.feedback_page import write_page
+
+        write_page(html, case, photo, _production(registry))
+    if as_json:
+        print_json(_plain(ranked))
+        return
+    correction, seen = case.correction, case.correction.seen
+    rows = {
+        "id": correction.id,
+        "time": f"{minute(correction.time)} UTC",
+        "right label": case.label or "none of the labels",
+        "model said": f"{seen.label or NOTHING} {percent(seen.confidence)}".strip(),
+        "version": " ".join(each for each in (seen.version, seen.channel, seen.status) if each) or NOTHING,
+        "photo": f"{correction.photo_bytes:,} bytes" if correction.photo_bytes else "not given",
+        "SHA-256": correction.photo_sha256 or NOTHING,
+        "request": correction.request_id or NOTHING,
+        "decision": _decision(case),
+        "why first": ", ".join(ranked.reasons) or NOTHING,
+    }
+    print_table(("", ""), list(rows.items()))
+    if html is not None:
+        print_text(f"wrote {html}")
+
+
+@feedback.command("accept")
+def accept(
+    identities: IdsArgument,
+    label: Annotated[str | None, typer.Option("--label", help="The right label, where it is another.")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Recorded.")] = "",
+    store: StoreOption = DEFAULT_STORE,
+    model: ModelOption = DEFAULT_MODEL,
+    who: WhoOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Accept corrections: the next training may learn from them.
+
+    Example: admin_cli feedback accept 6c1f9a3b 0a41 --label paella
+    """
+    _decide(open_registry(store, model), identities, "accepted", label, reason, who, as_json)
+
+
+@feedback.command("reject")
+def reject(
+    identities: IdsArgument,
+    reason: Annotated[str, typer.Option("--reason", help="Recorded.")] = "",
+    store: StoreOption = DEFAULT_STORE,
+    model: ModelOption = DEFAULT_MODEL,
+    who: WhoOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Reject corrections: nothing learns from them.
+
+    Example: admin_cli feedback reject 6c1f9a3b --reason "that is a pizza"
+    """
+    _decide(open_registry(store, model), identities, "rejected", None, reason, who, as_json)
+
+
+@feedback.command("export")
+def export(
+    folder: Annotated[Path, typer.Argument(help="Where the photos and corrections.csv go.")],
+    store: StoreOption = DEFAULT_STORE,
+    model: ModelOption = DEFAULT_MODEL,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the accepted corrections as a table for a training.
+
+    `trainer train --dataset csv` takes it as it is. All of them are for training: corrections never enter the test
+    split.
+
+    Example: admin_cli feedback export corrections
+    """
+    registry = open_registry(store, model)
+    exported = write_accepted(registry, folder)
+    if as_json:
+        print_json(
+            {
+                "table": str(folder / "corrections.csv"),
+                "photos": exported.photos,
+                "without_photo": exported.without_photo,
+            }
+        )
+        return
+    print_text(f"{exported.photos:,} photos and {folder / 'corrections.csv'}")
+    if exported.without_photo:
+        print_text(f"{exported.without_photo:,} accepted corrections have no photo, or no label, and are not in it")
+
+
+@feedback.command("forget")
+def forget(
+    what: Annotated[str, typer.Argument(metavar="ID|SHA256", help="A correction's id, or a photo's SHA-256.")],
+    store: StoreOption = DEFAULT_STORE,
+    model: ModelOption = DEFAULT_MODEL,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete a correction, or all corrections of a photo.
+
+    With the photo and what was decided, as a user may ask. Versions that were trained with it are not changed;
+    `admin_cli show` says which corrections a version has.
+
+    Example: admin_cli feedback forget 6c1f9a3b
+    """
+    registry = open_registry(store, model)
+    count = Feedback(registry.store, model).forget(what.strip().lower())
+    if as_json:
+        print_json({"forgotten": count})
+    else:
+        print_text(f"{count:,} {'correction' if count == 1 else 'corrections'} forgotten")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written of accepted corrections."""
+
+    photos: int
+    without_photo: int
+    ids: tuple[str, ...]
+
+
+def write_accepted(registry: Registry, folder: Path) -> Exported:
+    """Write the photos of accepted corrections, and ``corrections.csv``: ``image_path``, ``label``, ``split``.
+
+    Raises:
+        InvalidRequest: the folder cannot be written.
+    """
+    desk = Feedback(registry.store, registry.model)
+    rows, ids, without = [], [], 0
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for case in desk.cases():
+            if case.status != "accepted":
+                continue
+            photo = desk.photo(case) if case.label else None
+            if photo is None:
+                without += 1
+                continue
+            ending = next((each for start, each in ENDINGS.items() if photo.startswith(start)), ".photo")
+            name = f"{case.correction.id}{ending}"
+            (folder / name).write_bytes(photo)
+            rows.append((name, case.label, "train"))
+            ids.append(case.correction.id)
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(("image_path", "label", "split"))
+        writer.writerows(rows)
+        temporary = folder / "corrections.csv.partial"
+        temporary.write_text(table.getvalue(), encoding="utf-8")
+        os.replace(temporary, folder / "corrections.csv")  # noqa: PTH105 - the same, and said plainly
+    except OSError as error:
+        raise InvalidRequest(f"Expected a folder that can be written; {error.filename}: {error.strerror}.") from error
+    return Exported(len(rows), without, tuple(sorted(ids)))
+
+
+def _decide(
+    registry: Registry,
+    identities: Sequence[str],
+    verdict: Verdict,
+    label: str | None,
+    reason: str,
+    who: str,
+    as_json: bool,
+) -> None:
+    desk = Feedback(registry.store, registry.model)
+    cases = [desk.find(each.strip().lower()) for each in identities]  # a mistyped one before any is decided
+    decision = Decision(verdict, name_of(who), fields.now(), trimmed(label) if label else None, reason)
+    decided = [desk.decide(case, decision) for case in cases]
+    if as_json:
+        print_json([{"id": each.correction.id, "decision": vars(decision)} for each in decided])
+    else:
+        for each in decided:
+            print_text(f"{verdict} {each.correction.id[:SHOWN_ID]}: {each.label or 'none of the labels'}")
+
+
+def _chosen(registry: Registry, status: str) -> list[Case]:
+    wanted = ("pending", "accepted", "rejected", "all")
+    if status not in wanted:
+        raise InvalidRequest(f"Expected --status to be one of {', '.join(wanted)}; received {status!r}.")
+    cases = Feedback(registry.store, registry.model).cases()
+    if not cases:
+        registry.expect_model()
+    return [case for case in cases if status in ("all", case.status)]
+
+
+def _production(registry: Registry) -> Subject:
+    pointer = registry.channels(newest=0).production
+    if pointer is None:
+        raise NotFound(f"No version of {registry.model} is promoted. `admin_cli promote v1` promotes the first.")
+    return of_pointer(registry, pointer)
+
+
+def _ranked(registry: Registry, cases: Sequence[Case]) -> list[_Ranked]:
+    known, counts = _known(registry)
+    ranked = [_rank(case, known, counts) for case in cases]
+    return sorted(ranked, key=lambda each: (-each.score, each.case.correction.time))
+
+
+def _known(registry: Registry) -> tuple[set[str] | None, Counter[str]]:
+    """Return the labels of production and how many photos of training each has; None where nothing serves."""
+    try:
+        subject = _production(registry)
+    except (NotFound, Corrupt):
+        return None, Counter()
+    counts: Counter[str] = Counter()
+    if "report/photos.csv" in subject.manifest.files:
+        rows = csv.DictReader(io.StringIO(subject.read("report/photos.csv").decode("utf-8")))
+        counts = Counter(row["label"] for row in rows if row["split"] == "train")
+    return set(subject.manifest.labels), counts
+
+
+def _rank(case: Case, known: set[str] | None, counts: Counter[str]) -> _Ranked:
+    seen, label = case.correction.seen, case.label
+    score, reasons = 0.0, []
+    confidence = seen.confidence if seen.confidence is not None else 0.5
+    if seen.label is not None and seen.label != label:
+        score += 1 + confidence
+        reasons.append("wrong and sure" if confidence >= 0.8 else "wrong")
+    if seen.status == "unknown" or confidence < 0.5:
+        score += 0.5
+        reasons.append("unsure")
+    if seen.channel == "canary":
+        score += 0.5
+        reasons.append("canary")
+    if known is not None and label is not None and label not in known:
+        score += 0.5
+        reasons.append("new label")
+    elif label is not None and counts and counts[label] < RARE:
+        score += 0.5
+        reasons.append("rare class")
+    if not case.correction.photo_bytes:
+        score -= 1
+        reasons.append("no photo")
+    return _Ranked(case, score, tuple(reasons))
+
+
+def _line(ranked: _Ranked) -> tuple[str, ...]:
+    case = ranked.case
+    seen = case.correction.seen
+    return (
+        case.correction.id[:SHOWN_ID],
+        day(case.correction.time),
+        "yes" if case.correction.photo_bytes else "",
+        seen.label or NOTHING,
+        percent(seen.confidence) if seen.confidence is not None else "",
+        case.label or "none of these",
+        _decision(case) if case.decision else "",
+        ", ".join(ranked.reasons),
+    )
+
+
+def _decision(case: Case) -> str:
+    if case.decision is None:
+        return "pending"
+    return f"{case.status} by {case.decision.who}" + (f": {case.decision.reason}" if case.decision.reason else "")
+
+
+def _plain(ranked: _Ranked) -> dict[str, Any]:
+    case = ranked.case
+    correction = case.correction
+    return {
+        "id": correction.id,
+        "time": correction.time,
+        "label": case.label,
+        "request_id": correction.request_id,
+        "photo_sha256": correction.photo_sha256,
+        "photo_bytes": correction.photo_bytes,
+        "seen": correction.seen.to_dict(),
+        "status": case.status,
+        "decision": vars(case.decision) if case.decision else None,
+        "score": round(ranked.score, 3),
+        "reasons": list(ranked.reasons),
+    }

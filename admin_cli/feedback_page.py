@@ -1,0 +1,67 @@
+"""The page of one correction: its photo, and what production looked at for its own label and for the user's."""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+from pathlib import Path
+
+from admin_cli.measuring import load
+from admin_cli.output import percent
+from admin_cli.subjects import Subject
+from classifier.errors import InvalidRequest
+from classifier.traffic.feedback import Case
+
+SIDE = 480
+STYLE = (
+    ":root{color-scheme:light dark}body{margin:0 auto;max-width:60rem;padding:1rem;font:1rem/1.5 system-ui,sans-serif}"
+    "main{display:grid;grid-template-columns:repeat(auto-fit,minmax(15rem,1fr));gap:1rem}figure{margin:0}"
+    "img{max-width:100%;height:auto;display:block}"
+)
+
+
+def write_page(path: Path, case: Case, content: bytes, subject: Subject) -> None:
+    """Write the page, which needs nothing besides itself.
+
+    Raises:
+        InvalidRequest: the file cannot be written.
+        InvalidImage: the photo cannot be read.
+    """
+    from classifier.photo import heatmap, preprocessing
+
+    spec = subject.manifest.input
+    labels = subject.manifest.labels
+    photo = preprocessing.decode(content, width=spec.width, height=spec.height)
+    output = load(subject).run(photo.array(spec.width, spec.height, spec.resize))
+    shown = photo.display(SIDE)
+    region = photo.region(spec.width, spec.height, spec.resize)
+    top = int(output.probabilities.argmax())
+    pictures = [("the photo", _address(shown))]
+    for index in dict.fromkeys([top, *([labels.index(case.label)] if case.label in labels else [])]):
+        overlay = heatmap.overlay(shown, output.heatmaps[index], region=region)
+        said = f"{subject.name}: {labels[index]} {percent(float(output.probabilities[index]))}"
+        pictures.append((said, _address(overlay)))
+    figures = "".join(
+        f'<figure><img src="{address}" alt="{escape(text)}"><figcaption>{escape(text)}</figcaption></figure>'
+        for text, address in pictures
+    )
+    title = f"{case.correction.seen.label or 'a photo'} → {case.label or 'none of the labels'}"
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; style-src '
+        '\'unsafe-inline\'"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<title>{escape(title)}</title><link rel="icon" href="data:,"><style>{STYLE}</style></head>'
+        f"<body><h1>{escape(title)}</h1><p>{escape(case.correction.id)}, {escape(case.status)}</p>"
+        f"<main>{figures}</main></body></html>\n"
+    )
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InvalidRequest(f"Expected --html FILE that can be written; {path}: {error.strerror}.") from error
+
+
+def _address(image: object) -> str:
+    from classifier.photo import heatmap
+
+    data = heatmap.encode(image, "image/jpeg")  # type: ignore[arg-type]
+    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
