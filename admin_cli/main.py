@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from admin_cli import canary, canary_watch, compare, feedback, prediction, production, traffic, versions
+from admin_cli import canary, canary_watch, compare, feedback, prediction, production, retrain, traffic, versions
 from admin_cli.output import printable
 from classifier.errors import Corrupt, PointerError
 from classifier.exit_codes import exit_code
@@ -23,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
+    retrain.retrain,
     versions.publish,
     versions.list_versions,
     versions.show,

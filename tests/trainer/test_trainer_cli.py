@@ -182,6 +182,7 @@ def test_datasets_shows_the_layouts_and_checks_one(tmp_path):
     assert "3 classes, 29 photos, 1 rejected" in looked.stdout
 
 
+@pytest.mark.long
 def test_a_small_run_ends_in_a_bundle_that_can_be_published(tmp_path, monkeypatch, capsys):
     root = photo_sets.food_101(tmp_path / "photos")
     run = tmp_path / "run"

@@ -29,6 +29,13 @@ def train(
     workers: WorkersOption = None,
     report: ReportOption = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again if the run folder is in use.")] = False,
+    since: Annotated[
+        Path | None,
+        typer.Option(
+            "--since", help="Folder of a version: say which photos changed since it; refuse (exit 5) if none did."
+        ),
+    ] = None,
+    unchanged: Annotated[bool, typer.Option("--unchanged", help="Train also where none did.")] = False,
 ) -> None:
     """Train on photos and make a bundle.
 
@@ -53,7 +60,7 @@ def train(
         return
     with only_one(run, RunFolder(run).config):
         folder = start_run(run, config, overwrite=overwrite)
-        _train(folder, config, place, options, cache_bytes, workers, report=report)
+        _train(folder, config, place, options, cache_bytes, workers, report=report, since=None if unchanged else since)
 
 
 def _train(
@@ -65,13 +72,17 @@ def _train(
     workers: int | None,
     *,
     report: bool,
+    since: Path | None,
 ) -> None:
     began = time.perf_counter()
     _load(place)
     from trainer.export import bundle
     from trainer.training import train
 
-    trained = train.train(config, folder, console(), cache_bytes=cache_bytes, workers=workers)
+    photos = None
+    if since is not None:
+        photos = train.photos_since(since, config, folder, console(), cache_bytes=cache_bytes, workers=workers)
+    trained = train.train(config, folder, console(), photos=photos, cache_bytes=cache_bytes, workers=workers)
     console().print(f"trained in {time.perf_counter() - began:.0f} s", highlight=False)
     if bundle.backend() != bundle.EXPORTING_BACKEND:
         path = quote(str(folder.path))

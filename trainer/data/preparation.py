@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from rich.console import Console
 from classifier.errors import InvalidRequest, NotFound, Refused
 from classifier.registry.manifest import InputSpec
 from trainer.data.checks import CheckedPhotos, check_photos, fingerprint
+from trainer.data.corrections import ids_in
 from trainer.data.loaders import list_photos
 from trainer.data.mirror import local_data_dir
 from trainer.data.source import PhotoSource
@@ -31,8 +32,11 @@ def prepare_photos(
     *,
     cache_bytes: int | None = None,
     workers: int | None = None,
+    accept: Callable[[CheckedPhotos], None] = lambda _: None,
 ) -> CheckedPhotos:
     """Load and check the data set as `spec` wants its photos, and write the tables of what is used and what is not.
+
+    `accept` may refuse them before anything is written.
 
     Raises:
         Refused: the photos are not those that the run began with.
@@ -44,6 +48,7 @@ def prepare_photos(
             f"The photos in {config.data.data_dir} are not those that {run.path} was started with"
             f"{_what_changed(run, photos)}. Put them back to resume it, or start a new run."
         )
+    accept(photos)
     write_file(run.rejected, lambda path: photos.rejected.to_csv(path, index=False))
     counts = photos.frame["split"].value_counts()
     console.print(
@@ -165,4 +170,5 @@ def _summary(config: TrainingConfig, photos: CheckedPhotos, counts: pd.Series) -
         "photos": {split: int(counts.get(split, 0)) for split in ("train", "validation", "test")},
         "classes": int(photos.frame["label"].nunique()),
         "rejected": len(photos.rejected),
+        **({"corrections": corrected} if (corrected := ids_in(photos.frame, config.data)) else {}),
     }

@@ -115,7 +115,7 @@ def make_bundle(
         tta=_tta(evaluations["test"].figures()),
         training=_training(config, TrainingState(run)) | {"temperature": round(fitted.temperature, 6)},
         data=read_json(run.summary),
-        parent_version=None,
+        parent_version=options.parent,
         created_by=None,
         created_at=now(),
         tools=tool_versions(),
@@ -283,8 +283,15 @@ def _share(found: NDArray[np.bool_]) -> float:
 def _training(config: TrainingConfig, state: TrainingState) -> dict[str, Any]:
     """Return the configuration and the best epoch, without the paths of the machine that trained."""
     plain = config.to_json()
-    for section, option in (("data", "data_dir"), ("data", "csv"), ("network", "weights")):
-        if plain[section][option]:
+    places = (
+        ("data", "data_dir"),
+        ("data", "csv"),
+        ("data", "corrections"),
+        ("network", "weights"),
+        ("network", "start"),
+    )
+    for section, option in places:
+        if plain[section][option] and not plain[section][option].startswith("gs://"):
             plain[section][option] = Path(plain[section][option]).name
     best = {key: value for key, value in (state.best or {}).items() if key not in ("weights", "seeds")}
     return {**plain, "best_epoch": best}

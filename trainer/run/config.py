@@ -61,6 +61,12 @@ class DataConfig:
     test_share: Annotated[float, Option("Held out for the figures where the data has no test photos.", 0.01, 0.5)] = 0.2
     max_rejected: Annotated[float, Option("Largest share of unusable photos.", 0, 1)] = 0.1
     seed: Annotated[int, SEED] = 7
+    corrections: Annotated[
+        str | None,
+        Option(
+            "A corrections.csv of `admin_cli feedback export`: photos to train on besides, never to test.", path=True
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,14 @@ class NetworkConfig:
         tuple[int, ...], Option("Widths of up to two hidden dense layers, such as 256,128.", 1, most=LARGEST_HEAD)
     ] = ()
     dropout: Annotated[float, Option("Before each dense layer.", 0, 0.95)] = 0.2
+    start: Annotated[
+        str | None,
+        Option(
+            "Folder of a version (with model.keras) to go on from; new classes extend its head.",
+            default="none",
+            path=True,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -224,6 +238,7 @@ class ExportOptions:
         Path | None,
         Option("Folder of photos of something else, by which the score is chosen.", path=True, alias="--strangers"),
     ] = None
+    parent: Annotated[str | None, Option("The version that this one follows, such as v7; recorded.")] = None
     notice: Annotated[
         str | None, Option("What users of the model should know: shown by GET /model, the page and the report.")
     ] = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from pathlib import Path
 from shlex import quote
 
 import keras
@@ -17,6 +18,7 @@ from rich.console import Console
 from classifier.errors import InvalidRequest, Refused
 from classifier.storage.names import bucket_of
 from trainer.compute.strategy import Strategy, configure
+from trainer.data.changes import changes_since, lines_of
 from trainer.data.checks import CheckedPhotos, require_unchanged
 from trainer.data.loaders import list_photos
 from trainer.data.preparation import load_photos, prepare_photos
@@ -38,6 +40,7 @@ from trainer.training.phases import (
     train_backbone,
     train_head,
 )
+from trainer.training.start import load_backbone, load_head
 
 SCRATCH_HEAD_DECAY = 1e-4
 
@@ -84,6 +87,50 @@ def train(
         return _train(config, run, console, strategy, photos, cache_bytes, workers)
 
 
+def photos_since(
+    version: Path,
+    config: TrainingConfig,
+    run: RunFolder,
+    console: Console,
+    *,
+    cache_bytes: int | None = None,
+    workers: int | None = None,
+) -> CheckedPhotos:
+    """Prepare a run's photos, and say which have changed since a version was made of them.
+
+    Args:
+        version: its folder.
+        config: see `train`.
+        run: see `train`.
+        console: where it is said, a line a class.
+        cache_bytes: see `train`.
+        workers: see `train`.
+
+    Raises:
+        Refused: none has.
+        Also what `prepare_photos` and `changes_since` raise.
+    """
+
+    def accept(photos: CheckedPhotos) -> None:
+        changes = changes_since(version, photos.frame)
+        if changes.empty:
+            raise Refused(
+                f"No photo and no label has changed since {version} was trained. --unchanged trains all the same."
+            )
+        for line in lines_of(changes):
+            console.print(line, highlight=False, markup=False)
+
+    return prepare_photos(
+        config,
+        input_spec(config.network),
+        run,
+        console,
+        cache_bytes=cache_bytes,
+        workers=workers,
+        accept=accept,
+    )
+
+
 def _train(
     config: TrainingConfig,
     run: RunFolder,
@@ -99,14 +146,20 @@ def _train(
     keras.utils.set_random_seed(config.schedule.seed)
     state = TrainingState(run, strategy.workers)
     headless = not scratch and HEAD_PHASE not in state.finished
+    fresh = headless or (scratch and state.best is None)
+    start = Path(config.network.start) if config.network.start and fresh else None
     # Before the photos: what is wrong with the options is said at once. Behind the head's phase, a checkpoint follows.
     with strategy.scope():
         backbone = backbones.build_backbone(
-            config.network, load_weights=HEAD_PHASE not in state.finished, precision=config.compute.precision
+            config.network,
+            load_weights=HEAD_PHASE not in state.finished and start is None,
+            precision=config.compute.precision,
         )
     photos = photos or _photos(config, run, console, strategy, cache_bytes, workers)
     labels = tuple(sorted(photos.frame["label"].unique()))
     data = Batches(photos, labels, config.schedule, workers, strategy)
+    if start is not None:  # before the features, which are those of its backbone
+        load_backbone(start, backbone)
     features = _features(config, run, backbone, data, console) if headless else {}
     if state.head_decay is None:
         state.head_decay = _head_decay(config.schedule, features, len(data.rows["train"]))
@@ -114,6 +167,11 @@ def _train(
         head = heads.build_head(
             backbone.output_shape[-1], len(labels), config.network.hidden, config.network.dropout, state.head_decay
         )
+        if start is not None:
+            new = load_head(start, head, labels)
+            console.print(
+                f"going on from {start}" + (f"; new: {', '.join(new)}" if new else ""), highlight=False, markup=False
+            )
         networks = Networks(backbone, head, heads.classifier(backbone, head))
     phase = TRAINING_PHASE if scratch else FINE_TUNING_PHASE
     epochs, patience = config.fine_tune_epochs(), config.schedule.patience

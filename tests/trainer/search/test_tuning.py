@@ -139,6 +139,7 @@ def test_the_same_seed_gives_the_same_result_and_a_killed_search_goes_on_to_it(c
     assert killed.best.read_text() == SearchFolder(tmp_path / "whole").best.read_text()
 
 
+@pytest.mark.long
 def test_a_search_can_train_the_backbone(config, tmp_path):
     config = replace(config, schedule=replace(config.schedule, head_epochs=1, fine_tune_epochs=1))
     trials = _tune(config, tmp_path / "search", ["image_size", "fine_tune_layers"], max_trials=1)
@@ -152,6 +153,7 @@ def test_a_search_can_train_the_backbone(config, tmp_path):
     assert found["network"]["image_size"] == best.values["image_size"]
 
 
+@pytest.mark.long
 def test_trials_whose_loss_is_no_number_fail_with_the_reason(config, tmp_path):
     wild = replace(config, schedule=replace(config.schedule, head_learning_rate=1e30))
     with pytest.raises(Refused, match=r"None of the 2 trials has a result. The first: The loss became (nan|inf) in"):

@@ -101,6 +101,7 @@ def usual(photos, weights, tmp_path_factory) -> list[np.ndarray]:
         return _train(_config(photos, weights), tmp_path_factory.mktemp("usual") / "run")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", OPTIONS)
 def test_an_option_has_an_effect(name, usual, photos, weights, tmp_path):
     found = _train(_config(photos, weights, **OPTIONS[name]), tmp_path / "run")

@@ -1,0 +1,343 @@
+"""The command retrain: production's recipe on the photos of today, published, compared and rolled out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from shlex import quote
+from typing import Annotated, Any
+
+import typer
+
+from admin_cli.compare import EvalSetOption, print_comparison, print_verdict
+from admin_cli.feedback import write_accepted
+from admin_cli.measuring import compare as measure
+from admin_cli.options import (
+    DEFAULT_MODEL,
+    DEFAULT_STORE,
+    ModelOption,
+    StoreOption,
+    WhoOption,
+    name_of,
+    open_registry,
+    version_of,
+)
+from admin_cli.output import print_text
+from admin_cli.production import ReasonOption, promote_through_gate
+from admin_cli.replay import replay
+from admin_cli.subjects import Subject, of_version
+from classifier.errors import InvalidRequest, NotFound, Refused
+from classifier.registry.channels import PRODUCTION
+from classifier.registry.manifest import MANIFEST_FILE, MODEL_FILE, Manifest
+from classifier.registry.rules import Registry
+from classifier.storage.names import bucket_of
+from classifier.storage.opening import open_store
+from classifier.traffic.feedback import Feedback
+
+SECTIONS = ("data", "network", "schedule", "compute")
+WARM, AFRESH = "warm", "none"
+KERAS_FILE, PHOTOS = "model.keras", "report/photos.csv"
+RUNS = Path("runs")
+
+
+def retrain(
+    dataset: Annotated[str | None, typer.Option("--dataset", help="food-101, dog-breed, folder or csv.")] = None,
+    data_dir: Annotated[
+        str | None,
+        typer.Option(
+            "--data-dir", help="Folder of the photos, or gs://. Default: that of the run that made the version."
+        ),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="The table of --dataset csv.")] = None,
+    feedback: Annotated[bool, typer.Option("--feedback", help="Train on accepted corrections too.")] = False,
+    source: Annotated[
+        str,
+        typer.Option("--from", help="Go on from the network of this version; none: train production's recipe afresh."),
+    ] = AFRESH,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="Of the trainer, such as head_epochs=20.")
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", help="Folder of the run. Default: one for the version, the options and the photos."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Train also where no photo has changed.")] = False,
+    promote: Annotated[bool, typer.Option("--promote", help="Promote it, if the gate lets it pass.")] = False,
+    canary: Annotated[
+        float | None,
+        typer.Option("--canary", metavar="PERCENT", help="Start it as a canary, if the gate lets it pass."),
+    ] = None,
+    eval_set: EvalSetOption = None,
+    reason: ReasonOption = "",
+    store: StoreOption = DEFAULT_STORE,
+    model: ModelOption = DEFAULT_MODEL,
+    who: WhoOption = "",
+) -> None:
+    """Train production's recipe again on the photos of today.
+
+    Without options it repeats what made the version in production: `trainer train` with the options of its manifest and
+    the data folder of the run that made it, found under runs/. It says which photos were added, removed or relabelled
+    since. Then it publishes the result, compares it with production, and promotes it or starts a canary where that is
+    asked for. Interrupted anywhere, the same command goes on.
+
+    Example: admin_cli retrain --feedback --set head_epochs=20 --canary 10
+    """
+    if promote and canary is not None:
+        raise InvalidRequest("Expected --promote or --canary; received both.")
+    registry = open_registry(store, model)
+    afresh = source.strip().lower() == AFRESH
+    parent = of_version(registry, version_of(registry, PRODUCTION if afresh else source))
+    feedback = feedback or bool(parent.manifest.data.get("corrections"))  # what it has learnt is not unlearnt
+    config = _recipe(parent.manifest)
+    _place_data(config, parent.manifest, dataset, data_dir, csv)
+    for change in changes or ():
+        _set(config, change)
+    if not afresh and config["network"].get("weights") != "none":
+        config["network"]["weights"] = "imagenet"  # the version's own are read, and no file that may be gone
+    folder = run or _folder(registry, parent.name, config, afresh=afresh, feedback=feedback)
+    inputs = folder.with_name(f"{folder.name}.inputs")
+    _fetch(parent, inputs / "parent")
+    config["network"]["start"] = None if afresh else str(inputs / "parent")
+    config["data"]["corrections"] = _corrections(registry, inputs / "corrections") if feedback else None
+    inputs.joinpath("config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    if (folder / "bundle").is_dir():
+        print_text(f"{folder} is finished; --run names another folder to train once more")
+    else:
+        _train(folder, inputs, parent, force=force)
+    version = _publish(registry, folder, who)
+    _roll_out(registry, version, who, reason, eval_set, promote=promote, canary=canary)
+
+
+def _fetch(parent: Subject, folder: Path) -> None:
+    """Put what a training goes on from into a folder: each file whole or not at all."""
+    wanted = {MANIFEST_FILE: parent.manifest.to_json()}
+    for name in (KERAS_FILE, PHOTOS):
+        if name in parent.manifest.files and not (folder / name).is_file():
+            wanted[name] = parent.read(name)
+    for name, content in wanted.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.partial")
+        partial.write_bytes(content)
+        partial.replace(path)
+
+
+def _recipe(manifest: Manifest) -> dict[str, dict[str, Any]]:
+    """Return the training configuration of a version.
+
+    Raises:
+        NotFound: its manifest has none.
+    """
+    missing = [name for name in SECTIONS[:3] if not isinstance(manifest.training.get(name), Mapping)]
+    if missing:
+        raise NotFound(
+            f"Expected the manifest of {manifest.version} to tell how it was trained; {', '.join(missing)} is missing. "
+            "Train with `trainer train`, and publish the run."
+        )
+    return {name: dict(manifest.training.get(name) or {}) for name in SECTIONS}
+
+
+def _place_data(
+    config: dict[str, dict[str, Any]], manifest: Manifest, dataset: str | None, data_dir: str | None, csv: Path | None
+) -> None:
+    """Say where the photos are: a manifest does not tell the folders of the machine that trained.
+
+    Raises:
+        NotFound: neither an option nor a run under ``runs/`` tells.
+    """
+    data = config["data"]
+    made = _run_of(manifest)
+    former = made.get("data", {}) if made else {}
+    if dataset is not None:
+        data["dataset"] = dataset
+    if data_dir is not None or csv is not None:
+        data["csv"] = str(csv) if csv else None
+        data["data_dir"] = data_dir or (str(csv.parent) if csv else None)
+    elif former:
+        data["data_dir"], data["csv"] = former.get("data_dir"), former.get("csv")
+    elif not str(data.get("data_dir") or "").startswith("gs://"):
+        raise NotFound(
+            f"Expected a run under {RUNS}/ that made {manifest.version}, which tells where its photos are; found none. "
+            "Name them with --data-dir."
+        )
+    if made and config["network"].get("weights") not in ("imagenet", "none"):
+        config["network"]["weights"] = made.get("network", {}).get("weights")
+
+
+def _run_of(manifest: Manifest) -> dict[str, Any] | None:
+    """Return the configuration of the run here whose bundle a version is; None where there is none."""
+    for path in sorted(RUNS.glob("*/bundle/manifest.json")):
+        try:
+            bundle = Manifest.from_json(path.read_bytes())
+            if bundle.files[MODEL_FILE] == manifest.files[MODEL_FILE] and bundle.created_at == manifest.created_at:
+                found: dict[str, Any] = json.loads((path.parents[1] / "config.json").read_bytes())
+                return found
+        except (OSError, ValueError, Refused, NotFound):
+            continue
+        except Exception as error:  # noqa: BLE001 - a folder that is no run, or one of another release
+            print_text(f"passed over {path.parents[1]}: {error}")
+    return None
+
+
+def _corrections(registry: Registry, folder: Path) -> str:
+    exported = write_accepted(registry, folder)
+    if not exported.photos:
+        raise NotFound(
+            "Expected accepted corrections with photos for --feedback; there are none. `admin_cli feedback list`"
+        )
+    print_text(f"{exported.photos:,} accepted corrections are trained on")
+    return str(folder / "corrections.csv")
+
+
+def _set(config: dict[str, dict[str, Any]], change: str) -> None:
+    """Set an option of the trainer; the value is JSON where it is, else a text.
+
+    Raises:
+        InvalidRequest: it has no such option.
+    """
+    name, equals, text = change.partition("=")
+    name = name.strip().lstrip("-").replace("-", "_")
+    sections = [section for section in SECTIONS if name in config[section]]
+    if not equals or not sections:
+        known = ", ".join(sorted({option for section in SECTIONS for option in config[section]}))
+        raise InvalidRequest(f"Expected --set OPTION=VALUE with one of {known}; received {change!r}.")
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    for section in sections:
+        config[section][name] = value
+
+
+def _folder(registry: Registry, parent: str, config: Mapping[str, Any], *, afresh: bool, feedback: bool) -> Path:
+    """Return the run's folder, which is the same for the same command on the same photos, and else another.
+
+    Photos are told by their names, sizes and times, or generations, which needs no reading of them.
+    """
+    accepted = []
+    if feedback:
+        cases = Feedback(registry.store, registry.model).cases()
+        accepted = sorted(case.correction.id for case in cases if case.status == "accepted")
+    data_dir, table = str(config["data"]["data_dir"]), config["data"].get("csv")
+    digest = hashlib.sha256(json.dumps([config, afresh, accepted], sort_keys=True).encode())
+    for line in sorted(_listed(data_dir)):
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    if table and Path(table).is_file():
+        digest.update(Path(table).read_bytes())
+    return RUNS / f"{registry.model}-after-{parent}-{digest.hexdigest()[:8]}"
+
+
+def _listed(data_dir: str) -> Iterator[str]:
+    if bucket_of(data_dir):
+        for item in open_store(data_dir).list():
+            yield f"{item.name}\0{item.generation}\n"
+        return
+    for parent, _, names in os.walk(data_dir):
+        for name in names:
+            path = Path(parent, name)
+            with suppress(OSError):
+                status = path.stat()
+                yield f"{path.relative_to(data_dir)}\0{status.st_size}\0{status.st_mtime_ns}\n"
+
+
+def _train(folder: Path, inputs: Path, parent: Subject, *, force: bool) -> None:
+    """Run the trainer, a program of its own, whose progress is shown as it comes.
+
+    Raises:
+        typer.Exit: it failed, and said why; with its exit code.
+    """
+    command = [
+        trainer(),
+        "train",
+        "--config",
+        str(inputs / "config.json"),
+        "--run",
+        str(folder),
+        "--parent",
+        parent.name,
+    ]
+    if PHOTOS in parent.manifest.files:
+        command += ["--since", str(inputs / "parent"), *(["--unchanged"] if force else [])]
+    elif not force:
+        print_text(f"{parent.name} does not tell what it was made of: what has changed since cannot be said")
+    if parent.manifest.notice:
+        command += ["--notice", parent.manifest.notice]
+    print_text(" ".join(quote(part) for part in ["trainer", *command[1:]]))
+    done = subprocess.run(command, check=False)
+    if done.returncode:
+        raise typer.Exit(done.returncode if done.returncode > 0 else 1)
+
+
+def trainer() -> str:
+    """Return the program `trainer`: the one beside this one, or else on the path.
+
+    Raises:
+        NotFound: there is none.
+    """
+    beside = [Path(each).parent / "trainer" for each in (sys.argv[0], sys.executable) if each]
+    found = next((str(path) for path in beside if path.is_file()), None) or shutil.which("trainer")
+    if found is None:
+        raise NotFound(
+            "Expected the program trainer beside admin_cli; it is not installed: pip install 'pointer[trainer]'."
+        )
+    return found
+
+
+def _publish(registry: Registry, folder: Path, who: str) -> str:
+    """Publish a run's bundle, unless that was done before: then the same version is meant."""
+    bundle = folder / "bundle"
+    mine = Manifest.from_json((bundle / MANIFEST_FILE).read_bytes())
+    listing, _ = registry.newest_versions(20)
+    for summary in reversed(listing.versions):
+        theirs = summary.manifest
+        if theirs and (theirs.created_at, theirs.files) == (mine.created_at, mine.files):
+            print_text(f"{theirs.version} was published before")
+            return str(theirs.version)
+    manifest = registry.publish(bundle, who=name_of(who), replay=replay)
+    print_text(f"published {manifest.version}")
+    return str(manifest.version)
+
+
+def _roll_out(
+    registry: Registry,
+    version: str,
+    who: str,
+    reason: str,
+    eval_set: str | None,
+    *,
+    promote: bool,
+    canary: float | None,
+) -> None:
+    """Compare with what serves, then promote or start a canary, if that is asked for.
+
+    Raises:
+        Refused: the gate does not let it pass.
+    """
+    text = reason or "retrained"
+    channels = registry.channels(newest=0)
+    if promote:
+        promote_through_gate(registry, version, who=who, reason=text, eval_set=eval_set, force=False, as_json=False)
+        return
+    if channels.production is None or channels.production.version == version:
+        return
+    comparison = measure(
+        of_version(registry, channels.production.version), of_version(registry, version), eval_set=eval_set
+    )
+    reasons = channels.gate.refuses(comparison)
+    print_comparison(comparison)
+    typer.echo("")
+    print_verdict(comparison, reasons)
+    if canary is None:
+        print_text(f"next: admin_cli promote {version}, or admin_cli canary start {version} --percent 10")
+        return
+    if reasons:
+        raise Refused(f"{version} was published and did not become a canary: {'; '.join(reasons)}.")
+    registry.start_canary(version, canary, who=name_of(who), reason=text, replay=replay)
+    print_text(f"{version} is the canary, for {canary:g} % of the callers")

@@ -1,0 +1,160 @@
+"""What `retrain` hands to the trainer and what it refuses; tests/project/test_loop.py runs it with the real one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from admin_cli import retrain
+from classifier.registry.manifest import Manifest
+from tests.support.bundles import files_of
+from tests.support.commands import Cli, cli_fixture  # noqa: F401  # fixture
+
+RECIPE: dict[str, Any] = {
+    "data": {"dataset": "folder", "data_dir": "photos", "csv": None, "seed": 7},
+    "network": {"architecture": "base_cnn", "weights": "none"},
+    "schedule": {"head_epochs": 5, "seed": 7},
+    "compute": {"precision": "float32"},
+}
+PROGRAM = """#!{python}
+import json, shutil, sys
+arguments = sys.argv[1:]
+open("asked.jsonl", "a").write(json.dumps(arguments) + "\\n")
+if {code}:
+    sys.stderr.write("trainer: no\\n")
+    sys.exit({code})
+shutil.copytree({bundle!r}, arguments[arguments.index("--run") + 1] + "/bundle")
+"""
+
+
+def described(bundle: Path, **changes: Any) -> Path:
+    """Give a bundle a recipe and what a training goes on from."""
+    (bundle / "report/photos.csv").write_text("sha256,label,split\n")
+    manifest = Manifest.from_json((bundle / "manifest.json").read_bytes())
+    changed = dataclasses.replace(manifest, files=files_of(bundle), training=RECIPE, **changes)
+    (bundle / "manifest.json").write_bytes(changed.to_json())
+    return bundle
+
+
+@pytest.fixture(name="stand_in")
+def stand_in_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_bundle_original: Path) -> Any:
+    """A program in the trainer's place, because the real one takes half a minute: it copies a bundle."""
+    monkeypatch.chdir(tmp_path)
+
+    def install(code: int = 0, bundle: Path = tiny_bundle_original) -> None:
+        path = tmp_path / "bin/trainer"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(PROGRAM.format(python=sys.executable, code=code, bundle=str(bundle)))
+        path.chmod(0o755)
+        monkeypatch.setattr(retrain, "trainer", lambda: str(path))
+
+    install()
+    return install
+
+
+@pytest.fixture(name="served")
+def served_fixture(cli: Cli, tiny_bundle: Path, tmp_path: Path) -> Path:
+    """v1 serves; its photos are a folder here."""
+    cli("publish", described(tiny_bundle)).well()
+    cli("promote", "v1").well()
+    (tmp_path / "photos/red").mkdir(parents=True)
+    (tmp_path / "photos/red/1.png").write_bytes(b"1")
+    return tmp_path / "photos"
+
+
+def asked(folder: Path) -> list[list[str]]:
+    path = folder / "asked.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def option(arguments: list[str], name: str) -> str:
+    return arguments[arguments.index(name) + 1]
+
+
+def test_production_s_recipe_is_handed_to_the_trainer(cli: Cli, served: Path, stand_in: Any, tmp_path: Path) -> None:
+    said = cli(
+        "retrain",
+        "--from",
+        "production",
+        "--data-dir",
+        served,
+        "--set",
+        "head_epochs=9",
+        "--set",
+        "precision=mixed_bfloat16",
+    ).well()
+    assert "published v2" in said and "next: admin_cli promote v2" in said
+    (arguments,) = asked(tmp_path)
+    assert (arguments[0], option(arguments, "--parent")) == ("train", "v1")
+    config = json.loads(Path(option(arguments, "--config")).read_text())
+    assert config["data"]["data_dir"] == str(served)
+    assert config["schedule"]["head_epochs"] == 9
+    assert config["compute"]["precision"] == "mixed_bfloat16"
+    parent = Path(config["network"]["start"])
+    assert option(arguments, "--since") == str(parent)
+    assert {path.name for path in parent.iterdir()} == {"manifest.json", "model.keras", "report"}
+    assert cli("history", "--json").json()[0]["to"] == "v1"
+
+
+def test_the_same_command_goes_on_and_other_photos_are_another_run(
+    cli: Cli, served: Path, stand_in: Any, tmp_path: Path
+) -> None:
+    stand_in(code=6)
+    assert cli("retrain", "--data-dir", served).code == 6
+    stand_in()
+    assert "published v2" in cli("retrain", "--data-dir", served).well()
+    assert "v2 was published before" in cli("retrain", "--data-dir", served).well()
+    runs = {option(each, "--run") for each in asked(tmp_path)}
+    assert len(runs) == 1 and len(asked(tmp_path)) == 2
+    (served / "red/2.png").write_bytes(b"2")
+    cli("retrain", "--data-dir", served).well()
+    assert len({option(each, "--run") for each in asked(tmp_path)}) == 2
+
+
+def test_the_gate_decides_about_promotion_and_canary(
+    cli: Cli, served: Path, stand_in: Any, confused_bundle: Path
+) -> None:
+    stand_in(bundle=confused_bundle)
+    refused = cli("retrain", "--data-dir", served, "--promote")
+    assert refused.code == 5
+    assert "v2 is not promoted" in refused.err
+    held = cli("retrain", "--data-dir", served, "--canary", "10")
+    assert held.code == 5
+    assert "did not become a canary" in held.err
+    assert [each["to"] for each in cli("history", "--json").json()] == ["v1"]
+    assert "or --canary; received both" in cli("retrain", "--promote", "--canary", "5").failed(2)
+
+
+def test_afresh_has_no_start(cli: Cli, served: Path, stand_in: Any, tmp_path: Path) -> None:
+    cli("retrain", "--data-dir", served, "--force").well()
+    (arguments,) = asked(tmp_path)
+    assert "--unchanged" in arguments
+    assert json.loads(Path(option(arguments, "--config")).read_text())["network"]["start"] is None
+
+
+def test_what_is_missing_is_told_with_the_remedy(cli: Cli, served: Path, stand_in: Any, tmp_path: Path) -> None:
+    assert "Name them with --data-dir" in cli("retrain").failed(3)
+    assert "with one of" in cli("retrain", "--data-dir", served, "--set", "epochs_of_head=3").failed(2)
+    assert "there are none" in cli("retrain", "--data-dir", served, "--feedback").failed(3)
+    assert "received 'v9'" in cli("retrain", "--from", "v9").failed(3)
+    assert asked(tmp_path) == []
+
+
+def test_a_version_without_a_recipe_is_told(cli: Cli, tiny_bundle: Path, stand_in: Any) -> None:
+    cli("publish", tiny_bundle).well()
+    cli("promote", "v1").well()
+    assert "to tell how it was trained" in cli("retrain", "--data-dir", ".").failed(3)
+
+
+def test_the_trainer_is_found_beside_this_program_or_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert Path(retrain.trainer()).name == "trainer"
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "admin_cli")])
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Exception, match="pip install"):
+        retrain.trainer()

@@ -1,0 +1,53 @@
+"""Users' corrections that were accepted: photos to train on besides the data set's own, and never to test on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from classifier.errors import InvalidRequest
+from trainer.data.layouts import COLUMNS, Listing
+from trainer.data.layouts import csv as csv_listing
+from trainer.run.config import DataConfig
+
+
+def with_corrections(listing: Listing, config: DataConfig) -> Listing:
+    """Add the photos of ``config.corrections`` to the training split, after the other splits were drawn.
+
+    Their paths are relative to the data folder, as all are, also where they lie outside.
+
+    Raises:
+        NotFound: there is no such table.
+        InvalidRequest: it is none, or it has a photo for another split.
+    """
+    if config.corrections is None:
+        return listing
+    table = Path(config.corrections)
+    found = csv_listing(DataConfig("csv", str(table.parent), csv=str(table)))
+    others = found.frame["split"].notna() & (found.frame["split"] != "train")
+    if others.any():
+        raise InvalidRequest(f"Expected corrections for train alone in {table}; received one for another split.")
+    start = os.path.relpath(table.parent.resolve(), Path(config.data_dir).resolve())
+    frame = found.frame.assign(split="train", image_path=[_below(start, name) for name in found.frame["image_path"]])
+    note = f"{len(frame)} corrections are trained on besides"
+    return replace(
+        listing,
+        frame=pd.concat([listing.frame, frame[COLUMNS]], ignore_index=True),
+        notes=(*listing.notes, *found.notes, note),
+    )
+
+
+def ids_in(frame: pd.DataFrame, config: DataConfig) -> list[str]:
+    """Return the names of the corrections that are used: of their files, without endings."""
+    if config.corrections is None:
+        return []
+    start = os.path.relpath(Path(config.corrections).parent.resolve(), Path(config.data_dir).resolve())
+    prefix = _below(start, "")
+    return sorted(Path(path).stem for path in frame["image_path"] if path.startswith(prefix))
+
+
+def _below(start: str, name: str) -> str:
+    return f"{Path(start).as_posix()}/{name}"
