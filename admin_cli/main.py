@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from admin_cli import canary, canary_watch, compare, feedback, prediction, production, retrain, traffic, versions
+from admin_cli import (
+    canary,
+    canary_watch,
+    compare,
+    feedback,
+    housekeeping,
+    prediction,
+    production,
+    retrain,
+    traffic,
+    versions,
+)
 from admin_cli.output import printable
 from classifier.errors import Corrupt, PointerError
 from classifier.exit_codes import exit_code
@@ -34,8 +45,12 @@ for command in (
     production.history,
     prediction.predict,
     traffic.status,
+    housekeeping.models,
+    housekeeping.pull,
+    housekeeping.open_report,
+    housekeeping.prune,
 ):
-    app.command(name=command.__name__.removesuffix("_versions"))(command)
+    app.command(name=command.__name__.removesuffix("_versions").removesuffix("_report"))(command)
 app.add_typer(compare.gate, name="gate")
 canary.canary.command("watch")(canary_watch.watch)
 app.add_typer(canary.canary, name="canary")

@@ -28,6 +28,7 @@ from tests.support.commands import PROGRAM, Cli, cli_fixture, environment_of, ph
 
 COMMANDS = [
     "retrain", "publish", "list", "show", "verify", "compare", "promote", "rollback", "history", "predict", "status",
+    "models", "pull", "open", "prune",
     "gate show", "gate set", "canary start", "canary promote", "canary abort", "canary watch",
     "feedback list", "feedback show", "feedback accept", "feedback reject", "feedback export", "feedback forget",
 ]  # fmt: skip

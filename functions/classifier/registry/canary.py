@@ -40,6 +40,7 @@ def started(channels: Channels, pointer: Pointer, percent: float) -> Change | No
     """
     if channels.production is None:
         raise Refused("Expected a version in production beside a canary; there is none. Promote the first one.")
+    channels.expect_kept(pointer.version)
     if channels.production.version == pointer.version:
         raise Refused(f"{pointer.version} serves everybody already; a canary is another version.")
     current, time = channels.canary, now()

@@ -37,15 +37,28 @@ def expect_model(store: ObjectStore, model: str) -> None:
     Raises:
         NotFound: it does not; says which models it holds, if any.
     """
-    try:
-        names = [name for name in store.folders() if is_model_name(name)]
-    except NotFound as error:
-        raise NotFound(f"{error} `admin_cli publish RUN` makes it.") from error
-    if model in names:
+    if model in _folders(store):
         return
+    found = models(store)
+    if not found:
+        raise NotFound(f"There is no model in {store.url}. `admin_cli publish RUN` publishes the first version.")
+    raise NotFound(f"Expected one of the models {', '.join(found)} of {store.url}; received {model!r}.")
+
+
+def models(store: ObjectStore) -> list[str]:
+    """Return the models that have versions, sorted.
+
+    Raises:
+        NotFound: the store does not exist.
+    """
+    names = _folders(store)
     with ThreadPoolExecutor(PARALLEL_LOOKS) as pool:
         hold = pool.map(lambda name: VERSIONS_FOLDER in store.folders(f"{name}/"), names)
-        models = [name for name, holds in zip(names, hold, strict=True) if holds]
-    if not models:
-        raise NotFound(f"There is no model in {store.url}. `admin_cli publish RUN` publishes the first version.")
-    raise NotFound(f"Expected one of the models {', '.join(models)} of {store.url}; received {model!r}.")
+        return [name for name, holds in zip(names, hold, strict=True) if holds]
+
+
+def _folders(store: ObjectStore) -> list[str]:
+    try:
+        return [name for name in store.folders() if is_model_name(name)]
+    except NotFound as error:
+        raise NotFound(f"{error} `admin_cli publish RUN` makes it.") from error

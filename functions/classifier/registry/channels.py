@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from classifier.errors import InvalidManifest
+from classifier.errors import InvalidManifest, NotFound
 from classifier.registry import fields
 from classifier.registry.catalogue import VERSION
 from classifier.registry.gate import Gate
@@ -19,6 +19,8 @@ PROMOTE = "promote"
 ROLLBACK = "rollback"
 GATE = "gate"
 """Action and channel of a change of the thresholds; "from" and "to" are then these."""
+PRUNE = "prune"
+"""Action and channel of the deletion of a version."""
 CANARY_START, CANARY_PERCENT, CANARY_ABORT = "canary start", "canary percent", "canary abort"
 
 
@@ -60,7 +62,7 @@ class HistoryEntry:
     """RFC 3339, UTC."""
     who: str
     action: str
-    """ "promote", "rollback", "gate", or one of the canary's."""
+    """ "promote", "rollback", "gate", "prune", or one of the canary's."""
     channel: str
     from_version: str | None
     to_version: str
@@ -168,6 +170,19 @@ class Channels:
                 stack.append(entry.to_version)
         return stack
 
+    def pruned(self) -> set[str]:
+        """Return the versions that were deleted, or are being deleted."""
+        return {entry.to_version for entry in self.history if entry.action == PRUNE}
+
+    def expect_kept(self, version: str) -> None:
+        """Do nothing where a version was not deleted.
+
+        Raises:
+            NotFound: it was.
+        """
+        if version in self.pruned():
+            raise NotFound(f"{version} was deleted by `admin_cli prune`; `admin_cli list` shows what there is.")
+
     def earlier(self) -> list[Pointer]:
         """Return what production served before, as a rollback would go through it: the latest first, each once.
 
@@ -175,7 +190,8 @@ class Channels:
         "" where none did, because an older release wrote them all.
         """
         recorded = {entry.to_version: entry.manifest_sha256 for entry in self.history if entry.manifest_sha256}
-        versions = dict.fromkeys(reversed(self.served()))
+        pruned = self.pruned()
+        versions = dict.fromkeys(version for version in reversed(self.served()) if version not in pruned)
         if self.production:
             versions.pop(self.production.version, None)
         return [Pointer(version, recorded.get(version, "")) for version in versions]

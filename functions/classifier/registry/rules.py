@@ -288,6 +288,10 @@ class Registry:
         assert entry is not None  # noqa: S101 - an abort always changes something
         return entry
 
+    def change(self, decide: Callable[[Channels], Change | None], *, who: str, reason: str) -> HistoryEntry | None:
+        """Change the channels; see `ChannelsFile.change`."""
+        return self._channels.change(decide, who=who, reason=reason)
+
     def set_gate(self, change: Callable[[Gate], Gate], *, who: str, reason: str) -> HistoryEntry | None:
         """Change the gate's thresholds; return the history's new entry, or None where they are that already."""
         return self._channels.change(lambda channels: _gated(channels, change(channels.gate)), who=who, reason=reason)
@@ -337,6 +341,7 @@ def _promoted(
 
 
 def _pointed(channels: Channels, pointer: Pointer, action: str, extra: Mapping[str, Any] | None = None) -> Change:
+    channels.expect_kept(pointer.version)
     ended = channels.canary and same(channels.canary, pointer)  # it is in production now
     return Change(
         replace(channels, production=pointer, canary=None if ended else channels.canary),
@@ -364,7 +369,8 @@ def _expect_somebody(who: str) -> None:
 
 def _rollback_target(channels: Channels, to: str | None) -> str:
     """Return the version to go back to: one that production served and that was not rolled back since."""
-    *earlier, _ = channels.served() or [""]
+    pruned = channels.pruned()
+    *earlier, _ = [version for version in channels.served() if version not in pruned] or [""]
     if not earlier:
         raise Refused(
             "Expected an earlier version in production to roll back to; there is none. "

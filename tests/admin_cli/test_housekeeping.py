@@ -1,0 +1,126 @@
+"""Models, pulling a version, and pruning: what may never go, what is said, and deletions that are killed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from classifier.errors import NotFound, Refused
+from classifier.registry import pruning
+from classifier.registry.bundle import read_bundle
+from classifier.registry.rules import Registry
+from classifier.storage.local import LocalStore
+from tests.support.bundles import replay_bytes, write_bundle
+from tests.support.commands import Cli, cli_fixture  # noqa: F401  # fixture
+from tests.support.registries import promote, publish
+from tests.support.serving import MODEL
+
+
+def registry_of(tmp_path: Path) -> Registry:
+    return Registry(LocalStore(tmp_path / "store"), MODEL)
+
+
+@pytest.fixture(name="nine")
+def nine_fixture(tmp_path: Path) -> Registry:
+    """v1 to v9; v2 is v6's parent; v3 served, then v5, which serves; v4 is the canary."""
+    registry = registry_of(tmp_path)
+    plain, child = write_bundle(tmp_path / "a"), write_bundle(tmp_path / "b", parent_version="v2")
+    for number in range(1, 10):
+        publish(registry, child if number == 6 else plain)
+    promote(registry, "v3")
+    promote(registry, "v5")
+    registry.start_canary("v4", 10, who="kim", reason="", replay=replay_bytes)
+    return registry
+
+
+def test_models_are_listed(cli: Cli, nine: Registry, tmp_path: Path) -> None:
+    publish(Registry(LocalStore(tmp_path / "store"), "dogs"), tmp_path / "a")
+    rows = cli("models", "--json").json()
+    assert rows == [
+        {"model": "dogs", "production": None, "canary": None, "newest": "v1", "versions": 1},
+        {"model": "food", "production": "v5", "canary": "v4", "newest": "v9", "versions": 9},
+    ]
+    assert cli("models").well().split()[:5] == ["model", "production", "canary", "newest", "versions"]
+
+
+def test_a_version_is_pulled_whole_and_verified(cli: Cli, tiny_bundle: Path, tmp_path: Path) -> None:
+    cli("publish", tiny_bundle).well()
+    cli("promote", "v1").well()
+    cli("pull", "--out", tmp_path / "pulled").well()
+    manifest = read_bundle(tmp_path / "pulled")
+    assert manifest.version == "v1"
+    assert cli("pull", "v1", "--out", tmp_path / "pulled", "--json").json()["version"] == "v1"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/mine.txt").write_text("mine")
+    assert "holds something else" in cli("pull", "--out", tmp_path / "other").failed(2)
+    assert "published without one" in cli("open", "v1").failed(3)
+
+
+def test_what_serves_served_last_is_a_canary_new_or_a_parent_stays(cli: Cli, nine: Registry) -> None:
+    assert cli("prune", "--keep", "4", "--dry-run", "--json").json() == {"pruned": ["v1"], "dry_run": True}
+    # v2 is the parent of v6, which is among the newest four; of three it is not.
+    assert pruning.prunable(nine, 3) == ["v1", "v2", "v6"]
+    assert cli("prune", "--keep", "3", "--reason", "room").well() == "deleted v1, v2, v6\n"
+    assert [each["version"] for each in cli("list", "--all", "--json").json()] == ["v3", "v4", "v5", "v7", "v8", "v9"]
+    newest = cli("history", "--json").json()[0]
+    assert (newest["action"], newest["to"], newest["reason"]) == ("prune", "v6", "room")
+    assert "nothing is old enough" in cli("prune", "--keep", "3").well()
+    for version in ("v3", "v4", "v5"):
+        with pytest.raises(Refused, match="it stays"):
+            pruning.prune(nine, version, who="kim", reason="")
+
+
+def test_a_version_that_is_being_deleted_can_no_longer_serve(
+    cli: Cli, nine: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(self: LocalStore, name: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "delete", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pruning.prune(nine, "v1", who="kim", reason="")
+    assert len(nine.versions()) == 9  # everything is there still, and it will not serve
+    with pytest.raises(NotFound, match="deleted by `admin_cli prune`"):
+        promote(nine, "v1")
+    assert pruning.unfinished(nine) == ["v1"]
+    assert cli("prune", "--keep", "9").well() == "deleted v1\n"
+    assert [each["to"] for each in cli("history", "--json").json()].count("v1") == 1
+
+
+def test_a_deletion_killed_between_any_two_files_leaves_no_version_half_there(
+    cli: Cli, nine: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delete = LocalStore.delete
+    for _ in range(10):
+        calls = []
+
+        def once(self: LocalStore, name: str, calls: list[str] = calls) -> None:
+            if calls:
+                raise KeyboardInterrupt
+            calls.append(name)
+            delete(self, name)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalStore, "delete", once)
+            patch.setattr(pruning, "PARALLEL", 1)
+            try:
+                pruning.prune(nine, "v1", who="kim", reason="")
+            except KeyboardInterrupt:
+                assert "v1" not in [each.version for each in nine.versions()]
+                continue
+        break
+    assert "v1" not in [each.version for each in nine.versions(include_incomplete=True)]
+
+
+def test_rolling_back_passes_over_what_was_deleted(cli: Cli, nine: Registry) -> None:
+    promote(nine, "v7")
+    pruning.prune(nine, "v3", who="kim", reason="")
+    assert "Expected one of v5 to roll back to" in cli("rollback", "--to", "v3").failed(5)
+    assert [pointer.version for pointer in nine.channels().earlier()] == ["v5"]
+
+
+def test_mistakes_are_told(cli: Cli, tmp_path: Path) -> None:
+    assert "the folder does not exist" in cli("models").failed(3)
+    assert "the folder does not exist" in cli("prune").failed(3)
