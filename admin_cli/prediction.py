@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import json
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from admin_cli.options import DEFAULT_MODEL, DEFAULT_STORE, JsonOption, ModelOption, StoreOption, open_registry
+from admin_cli.evaluation_set import SUFFIXES
+from admin_cli.options import (
+    DEFAULT_MODEL,
+    DEFAULT_STORE,
+    JsonOption,
+    ModelOption,
+    StoreOption,
+    open_registry,
+    version_of,
+)
 from admin_cli.output import percent, print_json, print_table, print_text
-from classifier.errors import Corrupt, InvalidRequest, NotFound, NotReady, PointerError, Unavailable
+from classifier.errors import (
+    Corrupt,
+    InvalidImage,
+    InvalidRequest,
+    NotFound,
+    NotReady,
+    PointerError,
+    TooLarge,
+    Unavailable,
+)
 from classifier.quiet import quiet
+from classifier.registry.canary import expect as expect_canary
+from classifier.registry.channels import CANARY, PRODUCTION, Pointer
 from classifier.serving.query import LABEL_PREFIX, TOP_LABEL, Query
 from classifier.storage.protocol import open_source
 
@@ -25,6 +48,8 @@ PROBLEMS: dict[str, type[PointerError]] = {
     "urn:pointer:problem:not-found": NotFound,
     "urn:pointer:problem:not-ready": NotReady,
     "urn:pointer:problem:corrupt-version": Corrupt,
+    "urn:pointer:problem:invalid-image": InvalidImage,
+    "urn:pointer:problem:too-large": TooLarge,
 }
 """What a function's problem is here; another one goes by its status."""
 TOKENS = {
@@ -32,11 +57,12 @@ TOKENS = {
     "POINTER_APP_CHECK_TOKEN": ("X-Firebase-AppCheck", "{}"),
 }
 """From the environment, not the command line, which every user of a machine can read; with the headers they fill."""
+Ask = Callable[[bytes, Query], dict[str, Any]]
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def predict(
-    photo: Annotated[Path, typer.Argument(help="The photo.")],
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="Photos, or folders of them.")],
     gradcam: Annotated[
         Path | None, typer.Option("--gradcam", help="Write the Grad-CAM overlay here: .jpg, .png or .webp.")
     ] = None,
@@ -51,22 +77,37 @@ def predict(
             "model here.",
         ),
     ] = None,
+    version: Annotated[
+        str, typer.Option("--version", help="Try this version, such as v8 or canary, before it serves.")
+    ] = PRODUCTION,
     store: StoreOption = DEFAULT_STORE,
     model: ModelOption = DEFAULT_MODEL,
     as_json: JsonOption = False,
 ) -> None:
-    """Classify a photo, here or by a running function.
+    """Classify photos, here or by a running function.
+
+    Of several photos, or a folder, it prints a table in CSV, in which one that cannot be read has its problem.
 
     Example: admin_cli predict photo.jpg --gradcam out.jpg
     """
     if label is not None and gradcam is None:
         raise InvalidRequest("Expected --gradcam FILE with --label; received none.")
+    if url is not None and version != PRODUCTION:
+        raise InvalidRequest("Expected --version or --url; received both.")
+    files = _files(photos)
+    if files != photos or len(files) > 1:
+        if gradcam is not None:
+            raise InvalidRequest(f"Expected one photo with --gradcam; received {len(files)}.")
+        ask = _asker(url, version, store, model)
+        _print_all(files, ask, Query(top_k=top_k, tta=tta), as_json)
+        return
+    (photo,) = photos
     query = Query(top_k=top_k, tta=tta)
     if gradcam is not None:
         query = replace(query, gradcam=label or TOP_LABEL, gradcam_format=_format(gradcam))
     with open_source(photo) as file:
         content = file.read()
-    reply = _ask(url, content, query) if url else _run_here(store, model, content, query)
+    reply = _asker(url, version, store, model)(content, query)
     overlay = reply.get("gradcam")
     if gradcam is not None:
         if overlay is None:
@@ -108,23 +149,85 @@ def _write(path: Path, content: bytes) -> None:
         raise InvalidRequest(f"Expected --gradcam FILE that can be written; {path}: {error.strerror}.") from error
 
 
-def _run_here(store: str, model: str, content: bytes, query: Query) -> dict[str, Any]:
-    """Predict with the function's own parts and settings, in this process; its log goes nowhere."""
+def _files(photos: Sequence[Path]) -> list[Path]:
+    """Return the photos, those of folders by their endings.
+
+    Raises:
+        NotFound: a folder has none.
+    """
+    files: list[Path] = []
+    for path in photos:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found = sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES and each.is_file())
+        if not found:
+            raise NotFound(f"Expected photos in {path}; found none.")
+        files += found
+    return files
+
+
+def _print_all(files: Sequence[Path], ask: Ask, query: Query, as_json: bool) -> None:
+    """Print what is said of each photo; one that cannot be read does not stop the others."""
+    rows = []
+    for path in files:
+        try:
+            with open_source(path) as file:
+                reply = ask(file.read(), query)
+        except (InvalidImage, TooLarge) as error:
+            rows.append({"photo": str(path), "problem": str(error)})
+            continue
+        rows.append({"photo": str(path), **{name: reply[name] for name in ("label", "confidence", "status")}})
+    if as_json:
+        print_json(rows)
+        return
+    table = io.StringIO()
+    writer = csv.DictWriter(table, ("photo", "label", "confidence", "status", "problem"), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    typer.echo(table.getvalue(), nl=False)
+
+
+def _asker(url: str | None, version: str, store: str, model: str) -> Ask:
+    """Return what asks: a running function, or its own parts and settings in this process, whose log goes nowhere."""
+    if url is not None:
+        return partial(_ask, url)
     from classifier import logs
     from classifier.serving.instance import Instance
+    from classifier.serving.loader import Loader, Unusable
     from classifier.serving.predictor import Predictor
     from classifier.serving.reply_body import body_of
     from classifier.settings import Settings
 
     settings = Settings.from_env({**os.environ, "MODEL_STORE": store, "MODEL_NAME": model})
     predictor = Predictor(settings, Instance(settings, fall_back=False))
-    try:
-        with quiet(), logs.written_to(io.StringIO()):
-            answer = predictor(content, query)
-    except NotReady:
-        open_registry(store, model).expect_model()
-        raise
-    return body_of(answer.prediction, answer.loaded, settings.model_name)
+    loaded = None
+    if version != PRODUCTION:
+        pointer = _pointer(store, model, version)
+        try:
+            with quiet(), logs.written_to(io.StringIO()):
+                loaded = Loader(settings).load(pointer)
+        except Unusable as problem:
+            raise problem.error from problem
+
+    def ask(content: bytes, query: Query) -> dict[str, Any]:
+        try:
+            with quiet(), logs.written_to(io.StringIO()):
+                answer = predictor(content, query, loaded)
+        except NotReady:
+            open_registry(store, model).expect_model()
+            raise
+        return body_of(answer.prediction, answer.loaded, settings.model_name)
+
+    return ask
+
+
+def _pointer(store: str, model: str, version: str) -> Pointer:
+    registry = open_registry(store, model)
+    if version.strip().lower() == CANARY:
+        return expect_canary(registry.channels(newest=0)).pointer
+    version = version_of(registry, version)
+    return Pointer(version, registry.manifest(version)[1])
 
 
 def _ask(url: str, content: bytes, query: Query) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from classifier.registry import pruning
 from classifier.registry.bundle import read_bundle
 from classifier.registry.rules import Registry
 from classifier.storage.local import LocalStore
-from tests.support.bundles import replay_bytes, write_bundle
+from tests.support.bundles import colour_photo, replay_bytes, write_bundle
 from tests.support.commands import Cli, cli_fixture  # noqa: F401  # fixture
 from tests.support.registries import promote, publish
 from tests.support.serving import MODEL
@@ -124,3 +126,34 @@ def test_rolling_back_passes_over_what_was_deleted(cli: Cli, nine: Registry) -> 
 def test_mistakes_are_told(cli: Cli, tmp_path: Path) -> None:
     assert "the folder does not exist" in cli("models").failed(3)
     assert "the folder does not exist" in cli("prune").failed(3)
+
+
+def test_a_version_is_tried_before_it_serves_and_several_photos_are_a_table(
+    cli: Cli, tiny_bundle: Path, confused_bundle: Path, tmp_path: Path
+) -> None:
+    for bundle in (tiny_bundle, confused_bundle):
+        cli("publish", bundle).well()
+    cli("promote", "v1").well()
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(colour_photo("green"))
+    (folder / "b.png").write_bytes(colour_photo("red"))
+    (folder / "c.jpg").write_bytes(b"broken")
+    (folder / "notes.txt").write_text("none")
+
+    def labels(*options: str) -> list[str | None]:
+        return [each.get("label") for each in cli("predict", folder, "--json", *options).json()]
+
+    assert labels() == ["green", "red", None]
+    assert labels("--version", "v2") == ["blue", "red", None]
+    assert "There is no canary" in cli("predict", folder, "--version", "canary").failed(3)
+    cli("canary", "start", "v2").well()
+    assert labels("--version", "canary") == ["blue", "red", None]
+    rows = list(csv.DictReader(io.StringIO(cli("predict", folder / "a.png", folder / "c.jpg").well())))
+    assert (rows[0]["label"], rows[0]["status"], rows[0]["problem"]) == ("green", "ok", "")
+    assert rows[1]["label"] == "" and "photo" in rows[1]["problem"]
+    assert "says v2 of food" in cli("predict", folder / "a.png", "--version", "v2").well()
+    assert "received both" in cli("predict", folder, "--version", "v2", "--url", "http://localhost:1").failed(2)
+    assert "Expected one photo" in cli("predict", folder, "--gradcam", tmp_path / "x.jpg").failed(2)
+    (tmp_path / "empty").mkdir()
+    assert "found none" in cli("predict", tmp_path / "empty").failed(3)
