@@ -94,7 +94,7 @@ class _Status:
             version: _profile(registry, version) for version in {kind.version for kind in self.rows} if version
         }
         self.url = url
-        self.serving = _ask(url) if url else None
+        self.serving = ask_model(url) if url else None
 
     @property
     def rows(self) -> dict[Kind, Row]:
@@ -218,7 +218,7 @@ def _profile(registry: Registry, version: str) -> Row | None:
     return row
 
 
-def _ask(url: str) -> dict[str, Any]:
+def ask_model(url: str) -> dict[str, Any]:
     """Return what a running function says of itself."""
     import urllib.error
     import urllib.request
