@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from admin_cli.feedback_table import write_accepted
 from admin_cli.options import (
     DEFAULT_MODEL,
     DEFAULT_STORE,
@@ -35,7 +35,6 @@ from classifier.traffic.feedback import Case, Decision, Feedback, Verdict
 RARE = 20
 """A class with fewer photos of training is rare."""
 SHOWN_ID = 8
-ENDINGS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp"}
 IdsArgument = Annotated[list[str], typer.Argument(metavar="ID", help="Of corrections, or how it alone begins.")]
 StatusOption = Annotated[str, typer.Option("--status", help="pending, accepted, rejected or all.")]
 feedback = typer.Typer(help="Look through what users corrected, and decide what is learnt.", rich_markup_mode=None)
@@ -219,49 +218,6 @@ def forget(
         print_json({"forgotten": count})
     else:
         print_text(f"{count:,} {'correction' if count == 1 else 'corrections'} forgotten")
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What was written of accepted corrections."""
-
-    photos: int
-    without_photo: int
-    ids: tuple[str, ...]
-
-
-def write_accepted(registry: Registry, folder: Path) -> Exported:
-    """Write the photos of accepted corrections, and ``corrections.csv``: ``image_path``, ``label``, ``split``.
-
-    Raises:
-        InvalidRequest: the folder cannot be written.
-    """
-    desk = Feedback(registry.store, registry.model)
-    rows, ids, without = [], [], 0
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for case in desk.cases():
-            if case.status != "accepted":
-                continue
-            photo = desk.photo(case) if case.label else None
-            if photo is None:
-                without += 1
-                continue
-            ending = next((each for start, each in ENDINGS.items() if photo.startswith(start)), ".photo")
-            name = f"{case.correction.id}{ending}"
-            (folder / name).write_bytes(photo)
-            rows.append((name, case.label, "train"))
-            ids.append(case.correction.id)
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(("image_path", "label", "split"))
-        writer.writerows(rows)
-        temporary = folder / "corrections.csv.partial"
-        temporary.write_text(table.getvalue(), encoding="utf-8")
-        os.replace(temporary, folder / "corrections.csv")  # noqa: PTH105 - the same, and said plainly
-    except OSError as error:
-        raise InvalidRequest(f"Expected a folder that can be written; {error.filename}: {error.strerror}.") from error
-    return Exported(len(rows), without, tuple(sorted(ids)))
 
 
 def _decide(

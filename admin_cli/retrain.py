@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from admin_cli.compare import EvalSetOption, print_comparison, print_verdict
-from admin_cli.feedback import write_accepted
+from admin_cli.feedback_table import write_accepted
 from admin_cli.measuring import compare as measure
 from admin_cli.options import (
     DEFAULT_MODEL,
