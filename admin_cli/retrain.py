@@ -42,7 +42,7 @@ from classifier.storage.opening import open_store
 from classifier.traffic.feedback import Feedback
 
 SECTIONS = ("data", "network", "schedule", "compute")
-WARM, AFRESH = "warm", "none"
+AFRESH = "none"
 KERAS_FILE, PHOTOS = "model.keras", "report/photos.csv"
 RUNS = Path("runs")
 

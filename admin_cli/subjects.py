@@ -81,23 +81,19 @@ def subject(registry: Registry, text: str) -> Subject:
     if text.strip().lower() not in channels and folder.is_dir():
         return _of_folder(folder)
     if text.strip().lower() == CANARY:
-        return _of_pointer(registry, expect_canary(registry.channels(newest=0)))
+        return of_pointer(registry, expect_canary(registry.channels(newest=0)))
     version = version_of(registry, text)
     return _of_manifest(registry, registry.manifest(version)[0])
 
 
 def of_pointer(registry: Registry, pointer: Pointer) -> Subject:
     """Return what a channel serves, compared with what was pointed at."""
-    return _of_pointer(registry, pointer)
+    return _of_manifest(registry, registry.manifest_at(pointer))
 
 
 def of_version(registry: Registry, version: str) -> Subject:
     """Return a published version."""
     return _of_manifest(registry, registry.manifest(version)[0])
-
-
-def _of_pointer(registry: Registry, pointer: Pointer) -> Subject:
-    return _of_manifest(registry, registry.manifest_at(pointer))
 
 
 def _of_manifest(registry: Registry, manifest: Manifest) -> Subject:
