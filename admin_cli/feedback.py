@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from classifier.errors import Corrupt, InvalidRequest, NotFound
 from classifier.labels import trimmed
 from classifier.registry import fields
 from classifier.registry.rules import Registry
-from classifier.traffic.feedback import Case, Decision, Feedback, Verdict
+from classifier.traffic.feedback import Case, Decision, Feedback, Seen, Verdict
 
 RARE = 20
 """A class with fewer photos of training is rare."""
@@ -59,8 +60,9 @@ def list_feedback(
 ) -> None:
     """List corrections, those that help most first.
 
-    Most helps where the model was wrong and sure of it; then where it was unsure, where a canary answered, classes of
-    which it has few photos, and labels that it does not know. Those labels are counted at the end.
+    Most helps where the model was wrong and sure of it; then where the shadow disagrees, where it was unsure, where a
+    canary answered, classes of which it has few photos, and labels that it does not know. Those labels are counted at
+    the end. A question mark is a photo about which production and the shadow disagree and nobody said anything.
 
     Example: admin_cli feedback list --status accepted
     """
@@ -93,20 +95,27 @@ def list_feedback(
 def show(
     identity: Annotated[str, typer.Argument(metavar="ID", help="Of the correction, or how it alone begins.")],
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with the photo and its overlays.")] = None,
+    open_it: Annotated[
+        bool, typer.Option("--open", help="Open that page in the browser; without --html it is a temporary file.")
+    ] = False,
     store: StoreOption = DEFAULT_STORE,
     model: ModelOption = DEFAULT_MODEL,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one correction, and with --html its photo.
+    """Show one correction, and with --open or --html its photo.
 
     The page has the photo, and what production looked at for its own label and for the user's.
 
-    Example: admin_cli feedback show 6c1f9a3b --html photo.html
+    Example: admin_cli feedback show 6c1f9a3b --open
     """
     registry = open_registry(store, model)
     desk = Feedback(registry.store, model)
     case = desk.find(identity)
     (ranked,) = _ranked(registry, [case])
+    if open_it and html is None:
+        html = (
+            Path(tempfile.mkdtemp(prefix="pointer-")) / f"{case.correction.id[:SHOWN_ID]}.html"
+        )  # for its owner alone
     if html is not None:
         photo = desk.photo(case)
         if photo is None:
@@ -114,6 +123,8 @@ def show(
         from admin_cli.feedback_page import write_page
 
         write_page(html, case, photo, _production(registry))
+        if open_it:
+            typer.launch(str(html))
     if as_json:
         print_json(_plain(ranked))
         return
@@ -121,9 +132,10 @@ def show(
     rows = {
         "id": correction.id,
         "time": f"{minute(correction.time)} UTC",
-        "right label": case.label or "none of the labels",
+        "right label": "not known" if case.is_open else case.label or "none of the labels",
         "model said": f"{seen.label or NOTHING} {percent(seen.confidence)}".strip(),
         "version": " ".join(each for each in (seen.version, seen.channel, seen.status) if each) or NOTHING,
+        **({"shadow said": _shadow_said(correction.shadow)} if correction.shadow else {}),
         "photo": f"{correction.photo_bytes:,} bytes" if correction.photo_bytes else "not given",
         "SHA-256": correction.photo_sha256 or NOTHING,
         "request": correction.request_id or NOTHING,
@@ -231,6 +243,11 @@ def _decide(
 ) -> None:
     desk = Feedback(registry.store, registry.model)
     cases = [desk.find(each.strip().lower()) for each in identities]  # a mistyped one before any is decided
+    if verdict == "accepted" and label is None and (open_ := [case for case in cases if case.is_open]):
+        raise InvalidRequest(
+            f"Expected --label for {open_[0].correction.id[:SHOWN_ID]}: nobody said what it shows, two versions "
+            "disagree about it."
+        )
     decision = Decision(verdict, name_of(who), fields.now(), trimmed(label) if label else None, reason)
     decided = [desk.decide(case, decision) for case in cases]
     if as_json:
@@ -280,7 +297,10 @@ def _rank(case: Case, known: set[str] | None, counts: Counter[str]) -> _Ranked:
     seen, label = case.correction.seen, case.label
     score, reasons = 0.0, []
     confidence = seen.confidence if seen.confidence is not None else 0.5
-    if seen.label is not None and seen.label != label:
+    if case.correction.shadow is not None:
+        score += 1.25
+        reasons.append("shadow disagrees")
+    elif seen.label is not None and seen.label != label:
         score += 1 + confidence
         reasons.append("wrong and sure" if confidence >= 0.8 else "wrong")
     if seen.status == "unknown" or confidence < 0.5:
@@ -310,10 +330,19 @@ def _line(ranked: _Ranked) -> tuple[str, ...]:
         "yes" if case.correction.photo_bytes else "",
         seen.label or NOTHING,
         percent(seen.confidence) if seen.confidence is not None else "",
-        case.label or "none of these",
+        _right(case),
         _decision(case) if case.decision else "",
         ", ".join(ranked.reasons),
     )
+
+
+def _right(case: Case) -> str:
+    shadow = case.correction.shadow
+    return f"{shadow.label}?" if shadow and case.is_open else case.label or "none of these"
+
+
+def _shadow_said(shadow: Seen) -> str:
+    return f"{shadow.label} {percent(shadow.confidence)}, {shadow.version}"
 
 
 def _decision(case: Case) -> str:
@@ -333,6 +362,7 @@ def _plain(ranked: _Ranked) -> dict[str, Any]:
         "photo_sha256": correction.photo_sha256,
         "photo_bytes": correction.photo_bytes,
         "seen": correction.seen.to_dict(),
+        "shadow": correction.shadow.to_dict() if correction.shadow else None,
         "status": case.status,
         "decision": vars(case.decision) if case.decision else None,
         "score": round(ranked.score, 3),

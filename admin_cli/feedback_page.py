@@ -1,4 +1,4 @@
-"""The page of one correction: its photo, and what production looked at for its own label and for the user's."""
+"""The page of one correction: its photo, and what production looked at for its own label and for the other."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def write_page(path: Path, case: Case, content: bytes, subject: Subject) -> None
     region = photo.region(spec.width, spec.height, spec.resize)
     top = int(output.probabilities.argmax())
     pictures = [("the photo", _address(shown))]
-    for index in dict.fromkeys([top, *([labels.index(case.label)] if case.label in labels else [])]):
+    shadow = case.correction.shadow
+    others = [each for each in (case.label, shadow.label if shadow else None) if each in labels]
+    for index in dict.fromkeys([top, *(labels.index(each) for each in others)]):
         overlay = heatmap.overlay(shown, output.heatmaps[index], region=region)
         said = f"{subject.name}: {labels[index]} {percent(float(output.probabilities[index]))}"
         pictures.append((said, _address(overlay)))
@@ -45,7 +47,8 @@ def write_page(path: Path, case: Case, content: bytes, subject: Subject) -> None
         f'<figure><img src="{address}" alt="{escape(text)}"><figcaption>{escape(text)}</figcaption></figure>'
         for text, address in pictures
     )
-    title = f"{case.correction.seen.label or 'a photo'} → {case.label or 'none of the labels'}"
+    wanted = f"{shadow.label}?" if shadow and case.is_open else case.label or "none of the labels"
+    title = f"{case.correction.seen.label or 'a photo'} → {wanted}"
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; style-src '

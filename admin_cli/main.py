@@ -18,6 +18,7 @@ from admin_cli import (
     prediction,
     production,
     retrain,
+    shadow,
     traffic,
     versions,
 )
@@ -56,6 +57,7 @@ for command in (
 app.add_typer(compare.gate, name="gate")
 canary.canary.command("watch")(canary_watch.watch)
 app.add_typer(canary.canary, name="canary")
+app.add_typer(shadow.shadow, name="shadow")
 app.add_typer(feedback.feedback, name="feedback")
 
 

@@ -14,7 +14,7 @@ from admin_cli.options import DEFAULT_MODEL, DEFAULT_STORE, JsonOption, ModelOpt
 from admin_cli.output import NOTHING, figure, minute, percent, print_json, print_table, print_text, sparkline
 from admin_cli.subjects import of_version
 from classifier.errors import Corrupt, InvalidRequest, NotFound, PointerError
-from classifier.registry.channels import Channels
+from classifier.registry.channels import SHADOW, Channels
 from classifier.registry.rules import Registry
 from classifier.traffic import drift
 from classifier.traffic.counts import CONFIDENCE_BUCKETS, Kind, Row, quantile
@@ -119,6 +119,9 @@ class _Status:
             "canary": {"version": channels.canary.version, "percent": channels.canary.percent}
             if channels.canary
             else None,
+            "shadow": {"version": channels.shadow.version, "sample": channels.shadow.sample}
+            if channels.shadow
+            else None,
             "last_change": channels.history[-1].to_dict() if channels.history else None,
             "serving": self.serving,
             "rows": [
@@ -146,7 +149,8 @@ class _Status:
         channels = self.channels
         pointed = channels.production.version if channels.production else NOTHING
         canary = f", canary {channels.canary.version} at {channels.canary.percent:g} %" if channels.canary else ""
-        print_text(f"{self.model}: production {pointed}{canary}")
+        shadow = f", shadow {channels.shadow.version} of {channels.shadow.sample * 100:g} %" if channels.shadow else ""
+        print_text(f"{self.model}: production {pointed}{canary}{shadow}")
         if self.serving is not None:
             print_text(f"{self.url} serves {_told(self.serving)}")
         if channels.history:
@@ -162,7 +166,7 @@ class _Status:
             return
         print_table(
             ("version", "channel", "requests", "5xx", "p50 ms", "p95 ms", "unknown", "labels", "conf."),
-            (self._line(kind, row) for kind, row in self.rows.items()),
+            (self._line(kind, row) for kind, row in self.rows.items() if kind.channel != SHADOW),
             right=("requests", "5xx", "p50 ms", "p95 ms", "unknown"),
         )
         print_text("labels, conf.: how far from the version's test photos (population stability index)")
@@ -172,9 +176,13 @@ class _Status:
         if any(day):
             typer.echo("")
             print_text(f"requests an hour, last 24: {sparkline(day)}  most {max(day):,}")
+        for kind, row in self.rows.items():
+            if kind.channel == SHADOW and row.photos:
+                agreed = percent(row.shadow["agreed"] / row.photos)
+                print_text(f"{kind.version}, the shadow: {row.photos:,} photos, {agreed} as production says")
         for problem, times in self.statistics.total.problems.items():
             version, _, reason = problem.partition(" ")
-            print_text(f"{version} could not be loaded beside production ({reason}): told {times:,} times")
+            print_text(f"{version} does not run beside production ({reason}): told {times:,} times")
 
     def _line(self, kind: Kind, row: Row) -> tuple[str, ...]:
         labels, confidence = self.drifts(kind)

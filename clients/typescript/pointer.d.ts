@@ -159,6 +159,7 @@ export interface components {
             gradcam_format?: components["schemas"]["OverlayFormat"];
             gradcam_size?: components["schemas"]["OverlaySize"];
             tta?: components["schemas"]["Switch"];
+            consent?: components["schemas"]["Switch"];
         };
         /** @description A photo, and the parameters of the query, unless those are in the query; null is the default. */
         PhotoInJson: {
@@ -173,6 +174,7 @@ export interface components {
             gradcam_format?: components["schemas"]["OverlayFormat"] | null;
             gradcam_size?: number | null;
             tta?: boolean | number | null;
+            consent?: boolean | number | null;
         };
         /** @description The name of a photo, and the parameters of the query, unless those are in the query. */
         StoredPhoto: {
@@ -184,6 +186,7 @@ export interface components {
             gradcam_format?: components["schemas"]["OverlayFormat"] | null;
             gradcam_size?: number | null;
             tta?: boolean | number | null;
+            consent?: boolean | number | null;
         };
         TopK: number;
         /** @enum {string} */
@@ -974,6 +977,13 @@ export interface operations {
                  * @example 1
                  */
                 tta?: components["schemas"]["Switch"];
+                /**
+                 * @description `1` or `true` where the user agrees that the photo may be kept, to learn from; not by default. It changes
+                 *     nothing of the reply. A photo is kept only where a version that is on trial disagrees with the one that
+                 *     answers, and only if the operator asked for such photos.
+                 * @example 1
+                 */
+                consent?: components["schemas"]["Switch"];
             };
             header?: {
                 /**

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from classifier.registry.rules import Registry
-from classifier.serving.instance import SHORTEST_REST
+from classifier.serving.backoffs import SHORTEST
 from classifier.storage.opening import open_store
 from tests.conftest import BUCKET
 from tests.support.bundles import TINY_LABELS, replay_bytes, write_bundle
@@ -89,7 +89,7 @@ def test_a_function_is_asked_and_answers_as_the_model_does_here(
             assert "model.tflite" in cli("predict", photo, *where).failed(5)
         file.write_bytes(content)
         # A version that failed is not tried again at once.
-        time.sleep(2 * SHORTEST_REST)
+        time.sleep(2 * SHORTEST)
         replies: list[dict[str, Any]] = []
         for number, where in enumerate(here_or_there):
             out = tmp_path / f"{number}.png"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from flask import Response, g
 
 from classifier.logs import log
+from classifier.registry.channels import SHADOW
 from classifier.serving.instance import Instance
 from classifier.serving.loader import Loaded
 from classifier.serving.predictor import Answer
@@ -54,8 +55,11 @@ def count(reply: Response, writer: Writer, instance: Instance) -> None:
                     unknown=answer.prediction.status != "ok",
                     cached=answer.cache == "hit",
                 )
-            if problem := instance.canary.problem:
-                counts.problems[" ".join(problem)] += 1
+            for lane in (instance.canary, instance.shadow):
+                if lane.problem:
+                    counts.problems[" ".join(lane.problem)] += 1
+            for version, shadow in instance.shadow.take().items():
+                counts.row(version, SHADOW).add(shadow)
         writer.write_when_due()
     except Exception as error:  # noqa: BLE001 - statistics never cost a reply
         log("ERROR", "Could not count a request.", error=error)

@@ -19,6 +19,7 @@ _EXPECTED = {
     "gradcam_size": "a whole number",
     "top_k": "a whole number",
     "tta": "true or false",
+    "consent": "true or false",
 }
 
 
@@ -64,7 +65,7 @@ def _text(name: str, value: object) -> str:
     if name in ("top_k", "gradcam_size"):
         if number is not None and number % 1 == 0:  # also 3.0: there are languages that know no other numbers
             return str(int(number))
-    elif isinstance(value, str) and name != "tta":
+    elif isinstance(value, str) and name not in ("tta", "consent"):
         return value
     elif name != "gradcam_format" and value in (False, True):  # 0 and 1 too
         return "1" if value else "0"

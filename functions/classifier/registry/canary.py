@@ -36,13 +36,18 @@ def started(channels: Channels, pointer: Pointer, percent: float) -> Change | No
 
     Raises:
         Refused: nothing serves that it could be compared with, or it serves everybody already.
-        Conflict: another version is the canary.
+        Conflict: another version is the canary, or the shadow.
     """
     if channels.production is None:
         raise Refused("Expected a version in production beside a canary; there is none. Promote the first one.")
     channels.expect_kept(pointer.version)
     if channels.production.version == pointer.version:
         raise Refused(f"{pointer.version} serves everybody already; a canary is another version.")
+    if channels.shadow is not None and channels.shadow.version != pointer.version:
+        raise Conflict(
+            f"{channels.shadow.version} is the shadow, and an instance holds two models at most. "
+            "End it first with `admin_cli shadow stop`."
+        )
     current, time = channels.canary, now()
     extra = {"percent": percent}
     if current is None:
@@ -89,6 +94,13 @@ def expect(channels: Channels) -> Canary:
 
 
 def _changed(channels: Channels, canary: Canary, action: str, before: str | None, extra: Mapping[str, Any]) -> Change:
+    # A shadow of the same version ends: it is the canary now.
     return Change(
-        replace(channels, canary=canary), action, CANARY, before, canary.version, canary.manifest_sha256, extra
+        replace(channels, canary=canary, shadow=None),
+        action,
+        CANARY,
+        before,
+        canary.version,
+        canary.manifest_sha256,
+        extra,
     )

@@ -15,6 +15,7 @@ CHANNELS_FILE = "channels.json"
 SCHEMA_VERSION = 1
 PRODUCTION = "production"
 CANARY = "canary"
+SHADOW = "shadow"
 PROMOTE = "promote"
 ROLLBACK = "rollback"
 GATE = "gate"
@@ -22,6 +23,7 @@ GATE = "gate"
 PRUNE = "prune"
 """Action and channel of the deletion of a version."""
 CANARY_START, CANARY_PERCENT, CANARY_ABORT = "canary start", "canary percent", "canary abort"
+SHADOW_START, SHADOW_CHANGE, SHADOW_STOP = "shadow start", "shadow change", "shadow stop"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,23 @@ class Canary(Pointer):
 
 
 @dataclass(frozen=True)
+class Shadow(Pointer):
+    """A version that classifies a sample of production's photos too, and answers nobody."""
+
+    sample: float = 0.0
+    """Of the photos, 0..1."""
+    keep_photos: bool = False
+    """Whether photos about which it disagrees with production are kept, where their callers consent."""
+    since: str = ""
+    """When it was started, RFC 3339."""
+
+    @property
+    def pointer(self) -> Pointer:
+        """The version alone."""
+        return Pointer(self.version, self.manifest_sha256)
+
+
+@dataclass(frozen=True)
 class HistoryEntry:
     """One change of a channel."""
 
@@ -62,7 +81,7 @@ class HistoryEntry:
     """RFC 3339, UTC."""
     who: str
     action: str
-    """ "promote", "rollback", "gate", "prune", or one of the canary's."""
+    """ "promote", "rollback", "gate", "prune", or one of the canary's or the shadow's."""
     channel: str
     from_version: str | None
     to_version: str
@@ -95,7 +114,7 @@ class Channels:
     """Of the object that it was read from; 0: there is none."""
     production: Pointer | None = None
     canary: Canary | None = None
-    shadow: Pointer | None = None
+    shadow: Shadow | None = None
     gate: Gate = field(default_factory=Gate)
     """What a version may not be worse by to become production."""
     history: tuple[HistoryEntry, ...] = ()
@@ -129,7 +148,7 @@ class Channels:
             generation,
             _pointer(top.object_or_none("production")),
             _canary(top.object_or_none("canary")),
-            _pointer(top.object_or_none("shadow")),
+            _shadow(top.object_or_none("shadow")),
             Gate.read(top.object_or_none("gate")),
             tuple(_entry(entry) for entry in top.objects("history", start=older)),
             top.rest(),
@@ -145,7 +164,7 @@ class Channels:
                 "schema_version": SCHEMA_VERSION,
                 "production": _pointer_dict(self.production),
                 "canary": _canary_dict(self.canary),
-                "shadow": _pointer_dict(self.shadow),
+                "shadow": _shadow_dict(self.shadow),
                 **({"gate": self.gate.to_dict()} if self.gate != Gate() else {}),
                 "history": [entry.to_dict() for entry in self.history],
                 **self.extra,
@@ -221,6 +240,24 @@ def _canary_dict(canary: Canary | None) -> dict[str, Any] | None:
         return None
     own = {name: getattr(canary, name) for name in ("percent", "salt", "since", "step_since")}
     return {**(_pointer_dict(canary) or {}), **{name: value for name, value in own.items() if value}}
+
+
+def _shadow(entry: fields.Object | None) -> Shadow | None:
+    if entry is None:
+        return None
+    sample = entry.number("sample", low=0, high=1, default=0.0)
+    keep = entry.boolean("keep_photos") if "keep_photos" in entry.names() else False
+    since = entry.text("since", default="", empty=True)
+    pointer = _pointer(entry)
+    assert pointer is not None  # noqa: S101 - there is an entry
+    return Shadow(pointer.version, pointer.manifest_sha256, entry.rest(), sample, keep, since)
+
+
+def _shadow_dict(shadow: Shadow | None) -> dict[str, Any] | None:
+    if shadow is None:
+        return None
+    own = {name: getattr(shadow, name) for name in ("sample", "keep_photos", "since")}
+    return {**(_pointer_dict(shadow) or {}), **{name: value for name, value in own.items() if value}}
 
 
 def _pointer_dict(pointer: Pointer | None) -> dict[str, Any] | None:

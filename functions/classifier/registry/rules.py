@@ -15,26 +15,22 @@ from pathlib import Path
 from typing import Any
 
 from classifier.errors import Conflict, Corrupt, InvalidRequest, NotFound, Refused
-from classifier.registry import canary
+from classifier.registry import canary, production, shadow
 from classifier.registry.bundle import entry_of, read_bundle, read_bundle_file
 from classifier.registry.catalogue import expect_model
 from classifier.registry.changes import Change, ChannelsFile
-from classifier.registry.channels import GATE, PRODUCTION, PROMOTE, ROLLBACK, Channels, HistoryEntry, Pointer
+from classifier.registry.channels import ROLLBACK, Channels, HistoryEntry, Pointer
 from classifier.registry.gate import Gate
 from classifier.registry.manifest import MANIFEST_FILE, Manifest
 from classifier.registry.versions import ATTEMPTS, CheckedFile, Listing, Replay, Versions, VersionSummary
 from classifier.storage.names import check_model_name
 from classifier.storage.protocol import ObjectStore
 
-__all__ = ["CheckedFile", "Judge", "Listing", "Registry", "Replay", "VersionSummary", "same"]
+__all__ = ["CheckedFile", "Judge", "Listing", "Registry", "Replay", "VersionSummary"]
 
 
 Judge = Callable[[Pointer, Gate], Sequence[str]]
 """Says why a version must not take the place of what serves, by the gate's thresholds."""
-
-
-class _JudgedOther(Exception):
-    """Production or the gate has changed since a version was compared with it."""
 
 
 class Registry:
@@ -183,7 +179,7 @@ class Registry:
         channels = self._expecting(expect)
         if channels.production and channels.production.version == version:
             target = Pointer(version, self._versions.manifest(version)[1])
-            if same(channels.production, target):
+            if production.same(channels.production, target):
                 return None
         target = Pointer(version, self._versions.verified(version, replay).manifest_sha256)
         for _ in range(ATTEMPTS):
@@ -196,17 +192,17 @@ class Registry:
                 )
             try:
                 return self._channels.change(
-                    lambda now: _promoted(now, target, expect, judged if judge else None, reasons),  # noqa: B023
+                    lambda now: production.promoted(now, target, expect, judged if judge else None, reasons),  # noqa: B023
                     who=who,
                     reason=reason,
                 )
-            except _JudgedOther:
+            except production.JudgedOther:
                 channels = self._expecting(expect)
         raise Conflict(f"{ATTEMPTS} others changed what {self.model} serves first. Try again.")
 
     def _expecting(self, expect: str | None) -> Channels:
         channels = self.channels()
-        _expect_serving(channels, expect)
+        production.expect_serving(channels, expect)
         return channels
 
     def rollback(self, *, who: str, reason: str, replay: Replay, to: str | None = None) -> HistoryEntry:
@@ -222,7 +218,7 @@ class Registry:
         before = self.channels()
         if not before.generation:
             self.expect_model()
-        target = _rollback_target(before, to)
+        target = production.rollback_target(before, to)
         verified = self._versions.verified(target, replay)
 
         pointer = Pointer(target, verified.manifest_sha256)
@@ -234,7 +230,7 @@ class Registry:
                     f"Production was changed during the rollback to {target} and serves {serving} now. "
                     "`admin_cli history` shows who changed it; decide anew."
                 )
-            return _pointed(channels, pointer, ROLLBACK)
+            return production.pointed(channels, pointer, ROLLBACK)
 
         entry = self._channels.change(decide, who=who, reason=reason)
         assert entry is not None  # noqa: S101 - `decide` always changes something
@@ -259,7 +255,7 @@ class Registry:
             InvalidRequest: no such share.
             NotFound: not a published version.
             Corrupt, Refused: it does not verify, nothing is in production, or it serves there already.
-            Conflict: another version is the canary.
+            Conflict: another version is the canary, or the shadow.
         """
         canary.check_percent(percent)
         _expect_somebody(who)
@@ -288,13 +284,51 @@ class Registry:
         assert entry is not None  # noqa: S101 - an abort always changes something
         return entry
 
+    def start_shadow(
+        self, version: str, sample: float, *, who: str, reason: str, replay: Replay, keep_photos: bool = False
+    ) -> HistoryEntry | None:
+        """Verify a version and let it classify a sample of the photos too, or change the sample.
+
+        Args:
+            version: such as "v8".
+            sample: of the photos that production answers, more than 0 and at most 1.
+            who: for the history.
+            reason: for the history.
+            replay: replays the golden cases.
+            keep_photos: keep those about which it disagrees with production, where their callers consent.
+
+        Returns:
+            The new entry of the history, or None where it does that already.
+
+        Raises:
+            InvalidRequest: no such share.
+            NotFound: not a published version.
+            Corrupt, Refused: it does not verify, nothing is in production, or it serves there already.
+            Conflict: another version is the shadow, or one is the canary.
+        """
+        shadow.check_sample(sample)
+        _expect_somebody(who)
+        shadow.started(self.channels(), Pointer(version, ""), sample, keep_photos=keep_photos)
+        pointer = Pointer(version, self._versions.verified(version, replay).manifest_sha256)
+        return self._channels.change(
+            lambda state: shadow.started(state, pointer, sample, keep_photos=keep_photos), who=who, reason=reason
+        )
+
+    def stop_shadow(self, *, who: str, reason: str) -> HistoryEntry:
+        """End the shadow. Raises `NotFound` where there is none."""
+        entry = self._channels.change(shadow.stopped, who=who, reason=reason)
+        assert entry is not None  # noqa: S101 - it always changes something
+        return entry
+
     def change(self, decide: Callable[[Channels], Change | None], *, who: str, reason: str) -> HistoryEntry | None:
         """Change the channels; see `ChannelsFile.change`."""
         return self._channels.change(decide, who=who, reason=reason)
 
     def set_gate(self, change: Callable[[Gate], Gate], *, who: str, reason: str) -> HistoryEntry | None:
         """Change the gate's thresholds; return the history's new entry, or None where they are that already."""
-        return self._channels.change(lambda channels: _gated(channels, change(channels.gate)), who=who, reason=reason)
+        return self._channels.change(
+            lambda channels: production.gated(channels, change(channels.gate)), who=who, reason=reason
+        )
 
     def verify(self, version: str, *, replay: Replay) -> list[CheckedFile]:
         """Compare all that is stored of a version with its manifest and the pointer, and replay its cases.
@@ -314,75 +348,6 @@ class Registry:
         return verified.files
 
 
-def same(one: Pointer | None, other: Pointer | None) -> bool:
-    """Say whether two channels serve the same bytes."""
-    return (one and (one.version, one.manifest_sha256)) == (other and (other.version, other.manifest_sha256))
-
-
-def _expect_serving(channels: Channels, expect: str | None) -> None:
-    serving = channels.production.version if channels.production else None
-    if expect is not None and serving != expect:
-        raise Conflict(
-            f"Expected production to serve {expect}; it serves {serving or 'nothing'}. "
-            "`admin_cli history` shows who changed it."
-        )
-
-
-def _promoted(
-    channels: Channels, target: Pointer, expect: str | None, judged: Channels | None, reasons: list[str]
-) -> Change | None:
-    """Return a promotion; `judged` is the state that it was judged in, `reasons` what is passed over by force."""
-    _expect_serving(channels, expect)
-    if same(channels.production, target):
-        return None
-    if judged and not (same(channels.production, judged.production) and channels.gate == judged.gate):
-        raise _JudgedOther
-    return _pointed(channels, target, PROMOTE, {"forced": reasons} if reasons else {})
-
-
-def _pointed(channels: Channels, pointer: Pointer, action: str, extra: Mapping[str, Any] | None = None) -> Change:
-    channels.expect_kept(pointer.version)
-    ended = channels.canary and same(channels.canary, pointer)  # it is in production now
-    return Change(
-        replace(channels, production=pointer, canary=None if ended else channels.canary),
-        action,
-        PRODUCTION,
-        channels.production.version if channels.production else None,
-        pointer.version,
-        pointer.manifest_sha256,
-        extra or {},
-    )
-
-
-def _gated(channels: Channels, gate: Gate) -> Change | None:
-    changes = channels.gate.differences(gate)
-    if not changes:
-        return None
-    before, after = (", ".join(f"{each[0]}={each[side]}" for each in changes) for side in (1, 2))
-    return Change(replace(channels, gate=gate), GATE, GATE, before, after)
-
-
 def _expect_somebody(who: str) -> None:
     if not who:
         raise InvalidRequest("Expected the name of who makes the change; received nothing.")
-
-
-def _rollback_target(channels: Channels, to: str | None) -> str:
-    """Return the version to go back to: one that production served and that was not rolled back since."""
-    pruned = channels.pruned()
-    *earlier, _ = [version for version in channels.served() if version not in pruned] or [""]
-    if not earlier:
-        raise Refused(
-            "Expected an earlier version in production to roll back to; there is none. "
-            "`admin_cli promote` makes any published version serve."
-        )
-    if to is None:
-        return earlier[-1]
-    serving = channels.production.version if channels.production else None
-    if to not in earlier or to == serving:
-        choices = list(dict.fromkeys(version for version in earlier if version != serving))
-        raise Refused(
-            f"Expected one of {', '.join(choices)} to roll back to, which served before; received {to!r}. "
-            "`admin_cli promote` makes any published version serve."
-        )
-    return to

@@ -9,16 +9,18 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextvars import copy_context
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from classifier.errors import NotReady, Overloaded, Unavailable
 from classifier.logs import log
 from classifier.registry.channels import CANARY, PRODUCTION, Channels, Pointer
 from classifier.serving.assignment import gets_canary
+from classifier.serving.backoffs import Backoffs
 from classifier.serving.canary import CanaryLane
 from classifier.serving.loader import Chosen, Fallback, Fetched, Loaded, Loader, Unusable
 from classifier.serving.looks import Looks
+from classifier.serving.shadow import ShadowLane
 from classifier.serving.worker import is_ending
 from classifier.settings import Settings
 
@@ -30,22 +32,10 @@ __all__ = ["Chosen", "Fallback", "Instance", "Loaded"]
 FIRST_LOAD_WITHIN = 45.0
 """Seconds that a request waits for the first load, which goes on without it; the function's own limit is 60."""
 ENDING_LOOKS_EVERY = 0.2
-SHORTEST_REST = 1.0
-"""Seconds before a version that could not be served is tried again, where POINTER_TTL is less."""
-LONGEST_BACKOFF = 600.0
 LONGEST_REQUEST = 60.0
 """Seconds after which no request can be using a pool that was replaced."""
 
 _C = TypeVar("_C", bound=Chosen)
-
-
-@dataclass(frozen=True)
-class _Backoff:
-    """A version that could not be served, left alone for a while: to try again costs as much as to load it."""
-
-    problem: Unusable
-    tries: int
-    until: float
 
 
 class Instance:
@@ -65,12 +55,14 @@ class Instance:
         self._flight: Future[Loaded] | None = None
         self._channels = Channels()
         """As they were last read."""
-        self._backoffs: dict[Pointer, _Backoff] = {}
+        self._backoffs = Backoffs(settings.pointer_ttl)
         self._replaced: tuple[weakref.ref[Pool], float] | None = None
         """The pool that served before, and since when it does not."""
         self._looks = Looks(self._look, settings.pointer_ttl)
         self._reachable = True
         self.canary = CanaryLane(settings, self._loader)
+        self.shadow = ShadowLane(settings, self._loader)
+        self._following = threading.Lock()
         self._told: dict[str, Chosen] = {}
         """What a cold instance told last of what it would serve in each channel, with the file if it was asked for."""
 
@@ -161,9 +153,7 @@ class Instance:
         self._loader.forget()
 
     def _choose(self, pointer: Pointer) -> Chosen:
-        backoff = self._backoffs.get(pointer)
-        if backoff and time.monotonic() < backoff.until:
-            raise backoff.problem.with_traceback(None)
+        self._backoffs.check(pointer)
         return self._loader.choose(pointer)
 
     def _first_load(self) -> Loaded:
@@ -196,7 +186,7 @@ class Instance:
             self._serving, self._flight = loaded, None
         self._forget()
         flight.set_result(loaded)
-        self._follow_canary(channels)
+        self._follow_beside(channels)
 
     def _look(self) -> None:
         """Follow the pointer: load what it names beside what serves, then swap. On an error change nothing."""
@@ -204,7 +194,7 @@ class Instance:
             channels = self._loader.channels_if_changed(self._channels)
             channels = self._see(channels) if channels is not None else self._channels
             self._follow(channels)
-            self._follow_canary(channels)
+            self._follow_beside(channels)
             if not self._reachable:
                 log("INFO", "The pointer can be followed again.")
             self._reachable = True
@@ -220,7 +210,7 @@ class Instance:
     def _see(self, channels: Channels) -> Channels:
         """Remember what the store says; whatever was changed there, it is a reason to try again at once."""
         if channels.generation != self._channels.generation:
-            self._backoffs = {}
+            self._backoffs.forget()
         self._channels = channels
         return channels
 
@@ -237,7 +227,7 @@ class Instance:
             return  # until the next look
         try:
             # As many interpreters as requests made the old one build: none of them waits for that again.
-            loaded = self.canary.taken(pointed) or self._try(
+            loaded = self._taken(pointed) or self._try(
                 pointed, lambda pointer: self._loader.load(pointer, warm=serving.pool.built)
             )
         except Unusable as problem:
@@ -250,16 +240,27 @@ class Instance:
         self._serving, self._replaced = loaded, (weakref.ref(serving.pool), time.monotonic())
         log("INFO", f"{pointed.version} serves.", version=pointed.version, before=serving.pointer.version)
 
-    def _follow_canary(self, channels: Channels) -> None:
-        """Load the canary, or let go of it; whatever goes wrong with it, production serves."""
-        if channels.canary is not None and self._two_are_held():
+    def _follow_beside(self, channels: Channels) -> None:
+        """Load the canary or the shadow, or let go of it; whatever goes wrong with it, production serves."""
+        if (channels.canary or channels.shadow) and self._two_are_held():
             return  # until the next look
+        if not self._following.acquire(blocking=False):
+            return  # the next look will
         try:
-            self.canary.follow(channels, self._try)
+            # First the one that only lets go: two are not held beside production.
+            lanes = (self.shadow, self.canary) if channels.canary else (self.canary, self.shadow)
+            for lane in lanes:
+                lane.follow_channels(channels, self._try)
         except Exception as error:  # noqa: BLE001 - see above
-            log("ERROR", "Could not follow the canary; production serves.", error=error)
+            log("ERROR", "Could not follow the canary or the shadow; production serves.", error=error)
         finally:
+            self._following.release()
             self._loader.forget()
+
+    def _taken(self, pointer: Pointer) -> Loaded | None:
+        """Return the canary or the shadow as production where it is this version and loaded: it was promoted."""
+        held = (self.canary.loaded, self.shadow.loaded)
+        return next((replace(each, channel=PRODUCTION) for each in held if each and each.pointer == pointer), None)
 
     def _two_are_held(self) -> bool:
         """Say whether requests still use the pool before this one: an instance has memory for two, not for three."""
@@ -294,40 +295,8 @@ class Instance:
         raise problems[0].error.with_traceback(None)  # it may have been raised before
 
     def _try(self, pointer: Pointer, use: Callable[[Pointer], _C]) -> _C:
-        """Use a version unless it failed lately. Each failure doubles its backoff.
-
-        At most it is `LONGEST_BACKOFF` seconds, while another version serves.
-
-        Raises:
-            Unusable: it cannot be served; while another serves, also where the store does not give it.
-            Unavailable: the store cannot be reached, and nothing serves.
-        """
-        backoff = self._backoffs.get(pointer)
-        if backoff and time.monotonic() < backoff.until:
-            raise backoff.problem.with_traceback(None)
-        try:
-            return use(pointer)
-        except Unusable as error:
-            problem = error
-        except Unavailable as error:
-            if self._serving is None:
-                raise
-            problem = Unusable(pointer.version, "unavailable", error)
-        tries = backoff.tries + 1 if backoff else 1
-        seconds = max(self.settings.pointer_ttl, SHORTEST_REST)
-        if self._serving is not None:
-            seconds = min(seconds * 2 ** min(tries - 1, 20), max(seconds, LONGEST_BACKOFF))
-        log(
-            "ERROR",
-            f"{pointer.version} cannot be served; it is tried again after {seconds:g} s, or when the pointer moves.",
-            error=problem.error,
-            version=pointer.version,
-            reason=problem.reason,
-            tries=tries,
-        )
-        problem.forget_frames()
-        self._backoffs[pointer] = _Backoff(problem, tries, time.monotonic() + seconds)
-        raise problem
+        """Use a version unless it failed lately; see `Backoffs.use`."""
+        return self._backoffs.use(pointer, use, another_serves=self._serving is not None)
 
 
 def _landed(flight: Future[Loaded]) -> Loaded:

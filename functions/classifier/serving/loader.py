@@ -16,6 +16,7 @@ from classifier.registry.manifest import MODEL_FILE, Manifest
 from classifier.registry.rules import Registry
 from classifier.settings import Settings
 from classifier.storage.opening import open_store
+from classifier.storage.protocol import ObjectStore
 
 if TYPE_CHECKING:  # at run time it is imported while the model's bytes are read
     from classifier.serving.pool import Pool
@@ -25,7 +26,7 @@ READ_WITHIN = 45.0
 
 Reason = Literal["missing", "corrupt", "unloadable", "unavailable", "memory"]
 """Why a version does not serve: not in the store, not what was promoted, not to be run, not to be read now, or (a
-canary) too large beside production."""
+canary or a shadow) too large beside production."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,11 @@ class Loader:
     @cached_property
     def _registry(self) -> Registry:
         return Registry(open_store(self._settings.model_store), self._settings.model_name)
+
+    @property
+    def store(self) -> ObjectStore:
+        """The store."""
+        return self._registry.store
 
     def channels(self) -> Channels:
         """Read the pointer. Raises what `Registry.channels` raises."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from classifier.photo.limits import too_large
+from classifier.photo.limits import Limits, too_large
 from classifier.photo.memory import Memory
 from classifier.serving.cache import ResultCache, key_of
 from classifier.serving.instance import Instance, Loaded
@@ -84,10 +84,12 @@ class Predictor:
             raise too_large(self.settings.max_image_bytes)
 
     def _predict(self, loaded: Loaded, content: bytes, query: Query) -> Prediction:
-        from classifier.photo.limits import Limits  # with the model, not before
-
         limits = Limits(self.settings.max_image_bytes, self.settings.max_image_pixels, self._memory)
-        return predict(loaded, content, query, limits)
+        shadow = self.instance.shadow
+        with shadow.answering():
+            prediction = predict(loaded, content, query, limits)
+        shadow.offer(content, query, prediction, loaded)
+        return prediction
 
 
 def log_fields(answer: Answer) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class Query:
     """Test-time augmentation: whether to average over the photo and its mirror image."""
     bare: bool = False
     """Whether the reply is the overlay itself instead of JSON."""
+    consent: bool = False
+    """Whether the user agrees that the photo is kept, to learn from. It changes nothing of the reply."""
 
 
 def query_of(values: Mapping[str, str]) -> Query:
@@ -55,6 +57,7 @@ def query_of(values: Mapping[str, str]) -> Query:
         gradcam_format=choice,
         gradcam_size=_integer(values, "gradcam_size", Query.gradcam_size, 32, 2048),
         tta=_switch(values, "tta"),
+        consent=_switch(values, "consent"),
     )
 
 

@@ -44,6 +44,8 @@ LATENCY_EDGES = (
 )
 """Milliseconds; a bucket holds its upper edge, and one more holds what is longer."""
 MOST_LABELS = 5000
+MOST_PAIRS = 1000
+PAIR = "\t"
 OTHERS = ""
 """Under which labels count that are more than `MOST_LABELS`."""
 
@@ -54,7 +56,7 @@ class Kind(NamedTuple):
     version: str
     """"" where none answered."""
     channel: str
-    """ "production" or "canary"; "" where none answered."""
+    """ "production", "canary" or "shadow"; "" where none answered."""
 
 
 @dataclass
@@ -74,7 +76,9 @@ class Row:
     latency: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_EDGES) + 1))
     """Of the requests, by bucket."""
     shadow: Counter[str] = field(default_factory=Counter)
-    """What the shadow said of the same photos: "agreed", "disagreed", "failed", "dropped", and "LABEL>LABEL" pairs."""
+    """Of a shadow, whose row has no requests: how often it "agreed" or "disagreed" with production, "failed", or was
+    "dropped" because requests came first; the microseconds of "production" and of the "shadow" for the photos that both
+    classified; and, for labels with a tabulator between them, what production and it said where they disagreed."""
 
     @property
     def errors(self) -> int:
@@ -106,6 +110,28 @@ class Row:
         self.unknown += unknown
         self.cache_hits += cached
         self.confidence[min(CONFIDENCE_BUCKETS - 1, int(confidence * CONFIDENCE_BUCKETS))] += 1
+
+    def add_shadow(self, said: str, label: str, milliseconds: float, production_milliseconds: float) -> None:
+        """Count what a shadow made of a photo, besides `add_photo`.
+
+        Args:
+            said: production's label.
+            label: the shadow's.
+            milliseconds: of processor time that the shadow took to decode and classify it.
+            production_milliseconds: that production took for the same.
+        """
+        self.latency[bisect_left(LATENCY_EDGES, milliseconds)] += 1
+        self.shadow["agreed" if label == said else "disagreed"] += 1
+        self.shadow["shadow"] += round(milliseconds * 1000)
+        self.shadow["production"] += round(production_milliseconds * 1000)
+        if label != said:
+            pair = f"{said}{PAIR}{label}"
+            self.shadow[pair if pair in self.shadow or len(self.shadow) < MOST_PAIRS else f"{PAIR}"] += 1
+
+    def disagreements(self) -> list[tuple[str, str, int]]:
+        """Return production's label, the shadow's and how often, the most frequent first; ("", "", n) for the rest."""
+        pairs = [(*name.partition(PAIR)[::2], count) for name, count in self.shadow.items() if PAIR in name]
+        return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))
 
     def add(self, other: Row) -> None:
         """Add another row's counts."""

@@ -2,6 +2,7 @@
 
 <model>/feedback/<date>/<id>.json        the correction, create-only; written last
 <model>/feedback/<date>/<id>.photo       its photo, only where the user agreed
+<model>/feedback/<date>/<id>.shadow      in place of a correction: production and the shadow disagree about a photo
 <model>/feedback/<date>/<id>.decision    what an operator decided, by compare-and-swap
 """
 
@@ -23,7 +24,9 @@ FEEDBACK_FOLDER = "feedback"
 SCHEMA_VERSION = 1
 PARALLEL = 64
 SHORTEST_ID = 4
-_NAME = re.compile(r"(\d{4}-\d{2}-\d{2})/([0-9a-f]{32})\.(json|photo|decision)")
+SAID = ("json", "shadow")
+"""The objects that tell of a photo."""
+_NAME = re.compile(r"(\d{4}-\d{2}-\d{2})/([0-9a-f]{32})\.(json|photo|decision|shadow)")
 
 Verdict = Literal["accepted", "rejected"]
 
@@ -45,7 +48,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Correction:
-    """What somebody said of a photo."""
+    """What somebody said of a photo; or, with `shadow`, that nobody did and two versions disagree about it."""
 
     id: str
     time: str
@@ -56,7 +59,16 @@ class Correction:
     photo_bytes: int = 0
     """Of the photo that is stored beside it; 0 for none."""
     seen: Seen = field(default_factory=Seen)
+    shadow: Seen | None = None
+    """What the shadow said, where it disagreed with production."""
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+
+    @classmethod
+    def of_disagreement(cls, photo: bytes, seen: Seen, shadow: Seen) -> Correction:
+        """Make one of what production and the shadow said of a photo."""
+        photo_sha256 = hashlib.sha256(photo).hexdigest()
+        identity = hashlib.sha256(f"shadow/{shadow.version}/{photo_sha256}".encode()).hexdigest()[:32]
+        return cls(identity, fields.now(), None, None, photo_sha256, len(photo), seen, shadow)
 
     @classmethod
     def make(
@@ -89,6 +101,7 @@ class Correction:
                 "photo_sha256": self.photo_sha256,
                 "photo_bytes": self.photo_bytes,
                 "seen": self.seen.to_dict(),
+                **({"shadow": self.shadow.to_dict()} if self.shadow else {}),
                 **self.extra,
             },
             "a correction",
@@ -101,9 +114,7 @@ class Correction:
         version = top.integer("schema_version", low=1, high=1 << 31)
         if version > SCHEMA_VERSION:
             raise top.wrong("schema_version", f"{SCHEMA_VERSION} or less (a newer release wrote it)", version)
-        seen = top.object("seen", default={})
-        confidence = seen.number("confidence", low=0, high=1) if "confidence" in seen.names() else None
-        texts = {each: seen.text_or_none(each) for each in ("version", "channel", "label", "status")}
+        shadow = top.object_or_none("shadow") if "shadow" in top.names() else None
         return cls(
             top.text("id"),
             top.time("time"),
@@ -111,7 +122,8 @@ class Correction:
             top.text_or_none("request_id"),
             top.text_or_none("photo_sha256"),
             top.integer("photo_bytes", low=0, high=1 << 40),
-            Seen(**texts, confidence=confidence),
+            _seen(top.object("seen", default={})),
+            _seen(shadow) if shadow else None,
             top.rest(),
         )
 
@@ -163,8 +175,13 @@ class Case:
 
     @property
     def label(self) -> str | None:
-        """What the photo shows: the operator's label before the user's."""
+        """What the photo shows: the operator's label before the user's; None for none of the model's, see `is_open`."""
         return self.decision.label if self.decision and self.decision.label else self.correction.label
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether nobody said what it shows."""
+        return self.correction.shadow is not None and self.label is None
 
 
 class Feedback:
@@ -182,7 +199,8 @@ class Feedback:
         date = f"{datetime.now(UTC):%Y-%m-%d}"
         if photo:
             self._create(date, correction.id, "photo", photo, "application/octet-stream")
-        return self._create(date, correction.id, "json", correction.to_json(), "application/json")
+        kind = "shadow" if correction.shadow else "json"
+        return self._create(date, correction.id, kind, correction.to_json(), "application/json")
 
     def cases(self) -> list[Case]:
         """Return all corrections, oldest first; what was said on two days counts once, as it was said first.
@@ -190,16 +208,17 @@ class Feedback:
         Raises:
             InvalidManifest: one cannot be used; says which.
         """
-        dates: dict[str, str] = {}
+        first: dict[str, tuple[str, str]] = {}
         decided: set[tuple[str, str]] = set()
         for date, identity, kind in self._names():
-            if kind == "json":
-                dates.setdefault(identity, date)
+            if kind in SAID:
+                first.setdefault(identity, (date, kind))
             elif kind == "decision":
                 decided.add((date, identity))
         with ThreadPoolExecutor(PARALLEL) as pool:
             read = pool.map(
-                lambda item: self._case(item[1], item[0], decided=(item[1], item[0]) in decided), dates.items()
+                lambda item: self._case(item[1][0], item[0], item[1][1], decided=(item[1][0], item[0]) in decided),
+                first.items(),
             )
             return sorted((case for case in read if case), key=lambda case: (case.correction.time, case.correction.id))
 
@@ -210,16 +229,20 @@ class Feedback:
             NotFound: none does, or several do.
         """
         found = sorted(
-            {(identity, date) for date, identity, kind in self._names() if kind == "json" and identity.startswith(text)}
+            {
+                (identity, date, kind)
+                for date, identity, kind in self._names()
+                if kind in SAID and identity.startswith(text)
+            }
         )
-        if len(text) < SHORTEST_ID or len({identity for identity, _ in found}) != 1:
+        if len(text) < SHORTEST_ID or len({identity for identity, *_ in found}) != 1:
             several = f"; {len(found)} begin so" if len(text) >= SHORTEST_ID and found else ""
             raise NotFound(
                 f"Expected the id of a correction, or how it alone begins ({SHORTEST_ID} characters or more); "
                 f"received {text!r}{several}. `admin_cli feedback list` shows them."
             )
-        identity, date = found[0]
-        case = self._case(date, identity, decided=True)
+        identity, date, kind = found[0]
+        case = self._case(date, identity, kind, decided=True)
         if case is None:
             raise NotFound(f"The correction {identity} was deleted meanwhile.")
         return case
@@ -270,14 +293,14 @@ class Feedback:
         else:
             ids = {self.find(text).correction.id}
         # The photo first: a deletion that is killed half way must not leave the photo alone.
-        for kind in ("photo", "decision", "json"):
+        for kind in ("photo", "decision", *SAID):
             for date, identity, found in list(self._names()):
                 if identity in ids and found == kind:
                     self._store.delete(self._path(date, identity, kind))
         return len(ids)
 
-    def _case(self, date: str, identity: str, *, decided: bool) -> Case | None:
-        path = self._path(date, identity, "json")
+    def _case(self, date: str, identity: str, kind: str, *, decided: bool) -> Case | None:
+        path = self._path(date, identity, kind)
         try:
             correction = Correction.from_json(self._store.read(path).data, path)
         except NotFound:
@@ -311,3 +334,10 @@ class Feedback:
 
     def _path(self, date: str, identity: str, kind: str) -> str:
         return f"{self._prefix}{date}/{identity}.{kind}"
+
+
+def _seen(entry: fields.Object) -> Seen:
+    confidence = entry.number("confidence", low=0, high=1) if "confidence" in entry.names() else None
+    return Seen(
+        **{each: entry.text_or_none(each) for each in ("version", "channel", "label", "status")}, confidence=confidence
+    )

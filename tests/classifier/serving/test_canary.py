@@ -11,7 +11,7 @@ import pytest
 from classifier.errors import Unavailable
 from classifier.registry.channels import Canary
 from classifier.registry.rules import Registry
-from classifier.serving import canary as lane
+from classifier.serving import beside as lane
 from classifier.serving import golden
 from classifier.serving.assignment import gets_canary
 from classifier.serving.instance import Instance

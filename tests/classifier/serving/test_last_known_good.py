@@ -20,7 +20,7 @@ from classifier.errors import Corrupt, Unavailable
 from classifier.registry.bundle import entry_of
 from classifier.registry.manifest import Manifest
 from classifier.registry.rules import Registry
-from classifier.serving import golden, instance
+from classifier.serving import backoffs, golden, instance
 from classifier.serving.instance import Fallback, Instance
 from classifier.settings import Settings
 from classifier.storage.local import LocalStore
@@ -39,8 +39,8 @@ def store(tmp_path: Path, tiny_bundle: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def short_backoffs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(instance, "SHORTEST_REST", 0.05)
-    monkeypatch.setattr(instance, "LONGEST_BACKOFF", 0.2)
+    monkeypatch.setattr(backoffs, "SHORTEST", 0.05)
+    monkeypatch.setattr(backoffs, "LONGEST", 0.2)
 
 
 def server_of(store: Path, **changes: Any) -> Instance:
@@ -216,7 +216,7 @@ def test_a_version_that_cannot_be_served_is_tried_less_and_less(
 def test_nothing_is_read_again_while_nothing_can_be_served(
     store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(instance, "SHORTEST_REST", 60.0)
+    monkeypatch.setattr(backoffs, "SHORTEST", 60.0)
     damage(store, "v1")
     running = server_of(store)
     for _ in range(3):
@@ -229,7 +229,7 @@ def test_nothing_is_read_again_while_nothing_can_be_served(
 def test_a_change_of_the_pointer_is_followed_at_once(
     store: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    monkeypatch.setattr(instance, "SHORTEST_REST", 3600.0)
+    monkeypatch.setattr(backoffs, "SHORTEST", 3600.0)
     running = server_of(store)
     running.current()
     publish(store, tiny_bundle)

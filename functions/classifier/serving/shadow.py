@@ -1,0 +1,214 @@
+"""The shadow of one instance: it classifies a sample of production's photos too, when no request is kept waiting by it.
+
+A photo waits until the reply that it got is settled and no prediction is going on. Where the platform gives processor
+time only during requests, it would wait for ever: after `PATIENCE` it is classified beside another request, by a thread
+of lower priority and as long as the processors suffice. When photos come faster than that, they are dropped.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from classifier.errors import TooLarge
+from classifier.logs import log
+from classifier.photo.limits import Limits
+from classifier.photo.memory import Memory
+from classifier.registry.channels import PRODUCTION, SHADOW, Channels, Shadow
+from classifier.serving.beside import Beside
+from classifier.serving.loader import Loaded, Loader
+from classifier.serving.prediction import UNKNOWN, Prediction, predict
+from classifier.serving.query import Query
+from classifier.settings import MIB, Settings, available_cpus
+from classifier.traffic.counts import Row
+from classifier.traffic.feedback import Correction, Feedback, Seen
+
+if TYPE_CHECKING:
+    from classifier.serving.beside import Try
+
+MOST_WAITING, MOST_BYTES = 4, 8 * MIB
+"""Photos, and their bytes."""
+QUIET = 0.02
+"""Seconds without a prediction after which the last reply is on its way."""
+PATIENCE = 0.25
+"""Seconds."""
+NICENESS = 10
+"""Its thread has a tenth of a request's weight where both want one processor."""
+DECODE_BYTES = 24 * MIB
+"""Memory to decode a photo, of its own: no request waits for it. One that needs more is dropped."""
+SLOWEST_MS = 2000.0
+FAULTS = 3
+"""Photos in a row that fail, or take longer than `SLOWEST_MS` of processor time, after which the instance gives up."""
+KEPT_AN_HOUR = 60
+"""Photos that one instance keeps at most."""
+IDLE_SECONDS = 60.0
+
+
+class _Photo(NamedTuple):
+    """A photo with what production said of it."""
+
+    content: bytes
+    query: Query
+    said: Prediction
+    by: str
+    """The version."""
+    offered: float
+
+
+class ShadowLane(Beside):
+    """Follows the shadow of ``channels.json``; see `Beside`. Any thread may call `answering`, `offer` and `take`."""
+
+    def __init__(self, settings: Settings, loader: Loader) -> None:
+        super().__init__(settings, loader, SHADOW, 1, besides=MOST_BYTES + DECODE_BYTES)
+        self._memory = Memory(DECODE_BYTES, wait=0.0)
+        self._shadow: Shadow | None = None
+        self._changed = threading.Condition()
+        self._photos: deque[_Photo] = deque()
+        self._thread: threading.Thread | None = None
+        self._answering = 0
+        self._answered = 0.0
+        """When the last prediction ended."""
+        self._rows: dict[str, Row] = {}
+        self._faults = 0
+        self._kept: deque[float] = deque(maxlen=KEPT_AN_HOUR)
+
+    def follow_channels(self, channels: Channels, use: Try) -> None:
+        """Load what the channels name, or let go of what they no longer do; see `follow`.
+
+        A canary comes first: an instance holds two models.
+        """
+        self._shadow = shadow = None if channels.canary else channels.shadow
+        self.follow(shadow and shadow.pointer, use)
+        if self.loaded is None:
+            with self._changed:
+                self._photos.clear()
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Hold the shadow off while a request's photo is classified."""
+        with self._changed:
+            self._answering += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._answering -= 1
+                self._answered = time.monotonic()
+
+    def offer(self, content: bytes, query: Query, said: Prediction, loaded: Loaded) -> None:
+        """Give it a photo that was classified, of which it takes a sample. Raises nothing and waits for nothing."""
+        shadow, mine = self._shadow, self.loaded
+        if shadow is None or mine is None or loaded.channel != PRODUCTION or random.random() >= shadow.sample:  # noqa: S311
+            return
+        with self._changed:
+            waiting = sum(len(photo.content) for photo in self._photos) + len(content)
+            if len(self._photos) >= MOST_WAITING or waiting > MOST_BYTES:
+                self._row(mine).shadow["dropped"] += 1
+                return
+            self._photos.append(_Photo(content, query, said, loaded.pointer.version, time.monotonic()))
+            if self._thread is not None:
+                self._changed.notify()
+                return
+            self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:  # no thread is to be had: the next photo tries again
+                self._thread = None
+
+    def take(self) -> dict[str, Row]:
+        """Return what was counted since the last time, by version."""
+        with self._changed:
+            rows, self._rows = self._rows, {}
+        return rows
+
+    def _run(self) -> None:
+        _give_way()
+        while photo := self._next():
+            mine, shadow = self.loaded, self._shadow
+            if mine is not None and shadow is not None:
+                self._classify(photo, mine, shadow)
+
+    def _next(self) -> _Photo | None:
+        """Wait for a photo, and for its turn; None when there was none for long, and the thread ends."""
+        with self._changed:
+            while self._photos or self._changed.wait_for(lambda: self._photos, IDLE_SECONDS):
+                if self._may_begin(self._photos[0], time.monotonic()):
+                    return self._photos.popleft()
+                self._changed.wait(QUIET)
+            self._thread = None
+            return None
+
+    def _may_begin(self, photo: _Photo, now: float) -> bool:
+        if not self._answering and now >= self._answered + QUIET:
+            return True
+        return now >= photo.offered + PATIENCE and self._answering <= available_cpus()
+
+    def _classify(self, photo: _Photo, mine: Loaded, shadow: Shadow) -> None:
+        limits = Limits(self._settings.max_image_bytes, self._settings.max_image_pixels, self._memory)
+        began = time.thread_time()
+        try:
+            answer = predict(mine, photo.content, Query(top_k=1, tta=photo.query.tta), limits)
+        except TooLarge:
+            with self._changed:
+                self._row(mine).shadow["dropped"] += 1
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it does, production serves
+            if not self._faults:
+                log("WARNING", "The shadow failed.", error=error, version=mine.pointer.version)
+            with self._changed:
+                self._row(mine).shadow["failed"] += 1
+            self._fault(mine, "failing")
+            return
+        milliseconds = (time.thread_time() - began) * 1000
+        (said, _), (label, confidence) = photo.said.ranked[0], answer.ranked[0]
+        with self._changed:
+            row = self._row(mine)
+            row.add_photo(label, confidence, unknown=answer.status == UNKNOWN, cached=False)
+            row.add_shadow(said, label, milliseconds, photo.said.decode_ms + photo.said.infer_ms)
+        if milliseconds > SLOWEST_MS:
+            self._fault(mine, "slow")
+            return
+        self._faults = 0
+        if label != said and shadow.keep_photos and photo.query.consent:
+            self._keep(photo, mine, answer)
+
+    def _fault(self, mine: Loaded, reason: str) -> None:
+        self._faults += 1
+        if self._faults < FAULTS or self.loaded is not mine:
+            return
+        log("ERROR", f"{mine.pointer.version} is {reason} as the shadow; this instance goes on without it.")
+        self.give_up(reason)
+        self._faults = 0
+        with self._changed:
+            self._row(mine).shadow["dropped"] += len(self._photos)
+            self._photos.clear()
+
+    def _keep(self, photo: _Photo, mine: Loaded, answer: Prediction) -> None:
+        now = time.monotonic()
+        if not self._settings.feedback_limit or (len(self._kept) == KEPT_AN_HOUR and now < self._kept[0] + 3600):
+            return
+        self._kept.append(now)
+        correction = Correction.of_disagreement(
+            photo.content,
+            Seen(photo.by, PRODUCTION, *photo.said.ranked[0], photo.said.status),
+            Seen(mine.pointer.version, SHADOW, *answer.ranked[0], answer.status),
+        )
+        try:
+            Feedback(self._loader.store, self._settings.model_name).add(correction, photo.content)
+        except Exception as error:  # noqa: BLE001 - as above
+            log("WARNING", "Could not keep a photo about which the shadow disagrees.", error=error)
+
+    def _row(self, mine: Loaded) -> Row:
+        return self._rows.setdefault(mine.pointer.version, Row())
+
+
+def _give_way() -> None:
+    """Lower the priority of the calling thread, where the system has one for each."""
+    with suppress(AttributeError, OSError):  # it has not: requests come first all the same, but for what is being run
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
