@@ -1,36 +1,32 @@
-"""What promotions cost those who are being served: requests lost, slowest answers, and memory.
+"""What promotions, canaries and shadows cost those who are being served: requests lost, slowest answers, and memory.
 
     python bench/swaps.py [--architecture mobilenet_v2] [--variant int8-dynamic] [--clients 8] [--json FILE]
 
 One real functions-framework process answers clients that ask without a pause. Steady seconds and seconds with a swap
 every second alternate, so that other programs' load hits both alike: five promotions and two rollbacks in each round.
-Another process is swapped fifty times under one client, for the memory. The versions have the same random weights,
-made at the first call (see bundles.py); a model's content does not matter to any of these figures.
+Another process is swapped fifty times under one client, for the memory; a third gets canaries that are started, raised,
+aborted and promoted under the same clients, and a shadow that looks at every photo (see rollouts.py). The versions have
+the same random weights, made at the first call (see bundles.py); a model's content does not matter to these figures.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import os
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "functions")]
 
-from bench import bundles  # noqa: E402
+from bench import bundles, rollouts  # noqa: E402
+from bench.load import asking, until_served, wait_for, windows_of  # noqa: E402
 from bench.measured import percentile  # noqa: E402
 from bench.processes import Served, serve  # noqa: E402
 from bench.serving import machine, some_photo  # noqa: E402
@@ -42,16 +38,6 @@ ROUND = ("v2", "v3", "v4", "-", "v5", "-", "v6")
 """Promotions, and rollbacks to the version before; it ends with another version than the one it begins with."""
 BETWEEN_SWAPS = 1.0
 FEW_SWAPS = 5
-SWAPPED_WITHIN = 60.0
-
-
-class Asked(NamedTuple):
-    """One request."""
-
-    began: float
-    milliseconds: float
-    version: str
-    """"" where it failed."""
 
 
 def main() -> None:
@@ -73,6 +59,8 @@ def main() -> None:
             "MODEL_STORE": str(folder / "store"),
             "MODEL_NAME": bundles.MODEL,
             "POINTER_TTL": str(TTL),
+            "TRUSTED_PROXIES": "1",
+            "STATS_EVERY": "1",
             "RESULT_CACHE_BYTES": "0",  # the same photo is sent again and again, and the model is to be measured
         }
         with serve(ROOT / "functions" / "main.py", folder, settings) as served:
@@ -81,6 +69,11 @@ def main() -> None:
         with serve(ROOT / "functions" / "main.py", folder, settings) as served:
             served.first("/", photo)
             figures |= measure_memory(served, registry, photo, options.swaps)
+        with serve(ROOT / "functions" / "main.py", folder, settings) as served:
+            served.first("/", photo)
+            figures |= rollouts.measure_canary(served, registry, photo, options.clients, options.rounds)
+            for clients in (1, options.clients):
+                figures |= rollouts.measure_shadow(served, registry, photo, clients, options.rounds)
     figures |= {"architecture": options.architecture, "variant": options.variant, "clients": options.clients}
     print_figures(figures)
     if options.json:
@@ -127,9 +120,7 @@ def measure_load(
         windows.append((time.perf_counter(), False))
         peak_memory = peak(worker)
     answered = list(asked)
-    took: dict[bool, list[float]] = {True: [], False: []}
-    for (began, swapping), (ended, _) in pairwise(windows):
-        took[swapping] += [each.milliseconds for each in answered if began <= each.began < ended]
+    took = windows_of(answered, windows)
     return {
         "requests": len(answered),
         "failures": sum(not each.version for each in answered),
@@ -166,58 +157,12 @@ def each_after(seconds: float, measure: Callable[[], float], times: int) -> Iter
         yield measure()
 
 
-@contextmanager
-def asking(port: int, photo: bytes, clients: int) -> Iterator[list[Asked]]:
-    """Let clients ask without a pause meanwhile; the list grows as they are answered."""
-    asked: list[Asked] = []
-    ended = threading.Event()
-
-    def ask() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        while not ended.is_set():
-            began, version = time.perf_counter(), ""
-            try:
-                connection.request("POST", "/", photo, {"Content-Type": "image/jpeg"})
-                answer = connection.getresponse()
-                body = answer.read()
-                if answer.status == 200:
-                    version = json.loads(body)["model"]["version"]
-            except (OSError, http.client.HTTPException):
-                connection.close()
-            asked.append(Asked(began, (time.perf_counter() - began) * 1000, version))
-        connection.close()
-
-    with ThreadPoolExecutor(clients) as pool:
-        running = [pool.submit(ask) for _ in range(clients)]
-        try:
-            yield asked
-        finally:
-            ended.set()
-            for each in running:
-                each.result()
-
-
 def swap(registry: Registry, action: str) -> str:
     """Promote a version, or roll back where the action is "-"; return what the pointer names now."""
     if action == "-":
         return registry.rollback(who="bench", reason="a swap", replay=lambda *_: None).to_version
     registry.promote(action, who="bench", reason="a swap", replay=lambda *_: None)
     return action
-
-
-def until_served(asked: list[Asked], version: str) -> None:
-    """Wait until an answer is of this version."""
-    until, seen = time.perf_counter() + SWAPPED_WITHIN, len(asked)
-    while version not in {each.version for each in asked[seen:]}:
-        if time.perf_counter() > until:
-            raise RuntimeError(f"{version} was pointed at and did not come to serve.")
-        time.sleep(0.02)
-
-
-def wait_for(asked: list[Asked], count: int) -> None:
-    """Wait until so many were answered."""
-    while len(asked) < count:
-        time.sleep(0.02)
 
 
 def resident(process: int) -> float:
@@ -255,6 +200,7 @@ def print_figures(figures: dict[str, float | int | str | bool]) -> None:
         f"{figures['pss_late_mb']:.0f} after {figures['swaps']} ({growth:+.1%})\n"
         f"worker      {figures['rss_steady_mb']:.0f} MB resident, at most {figures['rss_peak_mb']:.0f} during a swap"
     )
+    rollouts.print_figures(figures)
 
 
 if __name__ == "__main__":

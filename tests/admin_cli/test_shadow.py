@@ -39,7 +39,9 @@ def ask(function: Serving, label: str, seed: int, **options) -> dict:
 
 def test_a_shadow_is_reported_keeps_photos_by_consent_and_ends(two: Cli, function: Serving, tmp_path: Path) -> None:
     said = two("shadow", "start", "v2", "--sample", "1", "--keep-photos").well()
-    assert said.startswith("v2 is the shadow, for 100 % of the photos; photos on which they disagree are kept")
+    assert " ".join(said.split()).startswith(
+        "v2 is the shadow, for 100 % of the photos; photos on which they disagree are kept"
+    )
     assert "nothing was changed" in two("shadow", "start", "v2", "--sample", "1", "--keep-photos").well()
     assert "v2 is the canary" in two("canary", "start", "v2").well()
     assert "an instance holds two models" in two("shadow", "start", "v2").failed(4)

@@ -2,7 +2,7 @@
 
 A photo waits until the reply that it got is settled and no prediction is going on. Where the platform gives processor
 time only during requests, it would wait for ever: after `PATIENCE` it is classified beside another request, by a thread
-of lower priority and as long as the processors suffice. When photos come faster than that, they are dropped.
+of lower priority, as long as the processors suffice, and one in `BESIDE_EVERY` seconds. What comes faster is dropped.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ MOST_WAITING, MOST_BYTES = 4, 8 * MIB
 QUIET = 0.02
 """Seconds without a prediction after which the last reply is on its way."""
 PATIENCE = 0.25
-"""Seconds."""
+"""Seconds until a photo need not wait for a quiet moment."""
+BESIDE_EVERY = 1.0
+"""Seconds between two photos that are classified beside a request: each may slow that one."""
 NICENESS = 10
 """Its thread has a tenth of a request's weight where both want one processor."""
 DECODE_BYTES = 24 * MIB
@@ -74,6 +76,8 @@ class ShadowLane(Beside):
         self._answering = 0
         self._answered = 0.0
         """When the last prediction ended."""
+        self._beside = 0.0
+        """When a photo may be classified beside a request again."""
         self._rows: dict[str, Row] = {}
         self._faults = 0
         self._kept: deque[float] = deque(maxlen=KEPT_AN_HOUR)
@@ -147,7 +151,10 @@ class ShadowLane(Beside):
     def _may_begin(self, photo: _Photo, now: float) -> bool:
         if not self._answering and now >= self._answered + QUIET:
             return True
-        return now >= photo.offered + PATIENCE and self._answering <= available_cpus()
+        if now < max(self._beside, photo.offered + PATIENCE) or self._answering > available_cpus():
+            return False
+        self._beside = now + BESIDE_EVERY
+        return True
 
     def _classify(self, photo: _Photo, mine: Loaded, shadow: Shadow) -> None:
         limits = Limits(self._settings.max_image_bytes, self._settings.max_image_pixels, self._memory)
