@@ -22,9 +22,14 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u20
 
 def print_json(value: Any) -> None:
     """Print indented JSON."""
+    typer.echo(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Return indented JSON in which what a terminal would obey is escaped; it is YAML too."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     # JSON escapes what is below a space, and nothing else that a terminal obeys.
-    typer.echo("\n".join(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", line) for line in text.split("\n")))
+    return "\n".join(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", line) for line in text.split("\n"))
 
 
 def printable(text: str) -> str:

@@ -31,20 +31,35 @@ from admin_cli.options import (
 )
 from admin_cli.output import print_text
 from admin_cli.production import ReasonOption, promote_through_gate
+from admin_cli.recipe import RUNS, place_data, recipe_of, set_option
 from admin_cli.replay import replay
 from admin_cli.subjects import Subject, of_version
+from admin_cli.vertex import (
+    AcceleratorOption,
+    DryRunOption,
+    ImageOption,
+    JobOptions,
+    MachineOption,
+    OnOption,
+    ProjectOption,
+    RegionOption,
+    ServiceAccountOption,
+    arguments_of,
+    custom_job,
+    expect_reachable,
+    start,
+)
 from classifier.errors import InvalidRequest, NotFound, Refused
+from classifier.registry.canary import check_percent
 from classifier.registry.channels import PRODUCTION
-from classifier.registry.manifest import MANIFEST_FILE, MODEL_FILE, Manifest
+from classifier.registry.manifest import MANIFEST_FILE, Manifest
 from classifier.registry.rules import Registry
 from classifier.storage.names import bucket_of
 from classifier.storage.opening import open_store
 from classifier.traffic.feedback import Feedback
 
-SECTIONS = ("data", "network", "schedule", "compute")
 AFRESH = "none"
 KERAS_FILE, PHOTOS = "model.keras", "report/photos.csv"
-RUNS = Path("runs")
 
 
 def retrain(
@@ -79,6 +94,14 @@ def retrain(
     store: StoreOption = DEFAULT_STORE,
     model: ModelOption = DEFAULT_MODEL,
     who: WhoOption = "",
+    on: OnOption = "here",
+    image: ImageOption = None,
+    region: RegionOption = None,
+    project: ProjectOption = None,
+    machine: MachineOption = None,
+    accelerator: AcceleratorOption = None,
+    service_account: ServiceAccountOption = None,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Train production's recipe again on the photos of today.
 
@@ -87,20 +110,39 @@ def retrain(
     since. Then it publishes the result, compares it with production, and promotes it or starts a canary where that is
     asked for. Interrupted anywhere, the same command goes on.
 
+    With --on vertex all of this is done by a custom job of Vertex AI, which gcloud starts; store and photos are in
+    Cloud Storage then.
+
     Example: admin_cli retrain --feedback --set head_epochs=20 --canary 10
     """
     if promote and canary is not None:
         raise InvalidRequest("Expected --promote or --canary; received both.")
+    if canary is not None:
+        check_percent(canary)
+    job = JobOptions(image, region, project, machine, accelerator, service_account, dry_run)
+    if on == "vertex":
+        job.expect_complete(store, run)
+    else:
+        job.expect_none()
     registry = open_registry(store, model)
     afresh = source.strip().lower() == AFRESH
     parent = of_version(registry, version_of(registry, PRODUCTION if afresh else source))
-    feedback = feedback or bool(parent.manifest.data.get("corrections"))  # what it has learnt is not unlearnt
-    config = _recipe(parent.manifest)
-    _place_data(config, parent.manifest, dataset, data_dir, csv)
+    config = recipe_of(parent.manifest)
+    place_data(config, parent.manifest, dataset, data_dir, csv)
     for change in changes or ():
-        _set(config, change)
+        set_option(config, change)
     if not afresh and config["network"].get("weights") != "none":
         config["network"]["weights"] = "imagenet"  # the version's own are read, and no file that may be gone
+    if on == "vertex":
+        expect_reachable(config, eval_set)
+        same = {
+            "store": store, "model": model, "dataset": dataset, "data-dir": config["data"]["data_dir"],
+            "csv": config["data"].get("csv"), "feedback": feedback, "from": source, "set": changes, "force": force,
+            "promote": promote, "canary": canary, "eval-set": eval_set, "reason": reason, "who": name_of(who),
+        }  # fmt: skip
+        start(custom_job(model, arguments_of(same), job), job)
+        return
+    feedback = feedback or bool(parent.manifest.data.get("corrections"))  # what it has learnt is not unlearnt
     folder = run or _folder(registry, parent.name, config, afresh=afresh, feedback=feedback)
     inputs = folder.with_name(f"{folder.name}.inputs")
     _fetch(parent, inputs / "parent")
@@ -129,63 +171,6 @@ def _fetch(parent: Subject, folder: Path) -> None:
         partial.replace(path)
 
 
-def _recipe(manifest: Manifest) -> dict[str, dict[str, Any]]:
-    """Return the training configuration of a version.
-
-    Raises:
-        NotFound: its manifest has none.
-    """
-    missing = [name for name in SECTIONS[:3] if not isinstance(manifest.training.get(name), Mapping)]
-    if missing:
-        raise NotFound(
-            f"Expected the manifest of {manifest.version} to tell how it was trained; {', '.join(missing)} is missing. "
-            "Train with `trainer train`, and publish the run."
-        )
-    return {name: dict(manifest.training.get(name) or {}) for name in SECTIONS}
-
-
-def _place_data(
-    config: dict[str, dict[str, Any]], manifest: Manifest, dataset: str | None, data_dir: str | None, csv: Path | None
-) -> None:
-    """Say where the photos are: a manifest does not tell the folders of the machine that trained.
-
-    Raises:
-        NotFound: neither an option nor a run under ``runs/`` tells.
-    """
-    data = config["data"]
-    made = _run_of(manifest)
-    former = made.get("data", {}) if made else {}
-    if dataset is not None:
-        data["dataset"] = dataset
-    if data_dir is not None or csv is not None:
-        data["csv"] = str(csv) if csv else None
-        data["data_dir"] = data_dir or (str(csv.parent) if csv else None)
-    elif former:
-        data["data_dir"], data["csv"] = former.get("data_dir"), former.get("csv")
-    elif not str(data.get("data_dir") or "").startswith("gs://"):
-        raise NotFound(
-            f"Expected a run under {RUNS}/ that made {manifest.version}, which tells where its photos are; found none. "
-            "Name them with --data-dir."
-        )
-    if made and config["network"].get("weights") not in ("imagenet", "none"):
-        config["network"]["weights"] = made.get("network", {}).get("weights")
-
-
-def _run_of(manifest: Manifest) -> dict[str, Any] | None:
-    """Return the configuration of the run here whose bundle a version is; None where there is none."""
-    for path in sorted(RUNS.glob("*/bundle/manifest.json")):
-        try:
-            bundle = Manifest.from_json(path.read_bytes())
-            if bundle.files[MODEL_FILE] == manifest.files[MODEL_FILE] and bundle.created_at == manifest.created_at:
-                found: dict[str, Any] = json.loads((path.parents[1] / "config.json").read_bytes())
-                return found
-        except (OSError, ValueError, Refused, NotFound):
-            continue
-        except Exception as error:  # noqa: BLE001 - a folder that is no run, or one of another release
-            print_text(f"passed over {path.parents[1]}: {error}")
-    return None
-
-
 def _corrections(registry: Registry, folder: Path) -> str:
     exported = write_accepted(registry, folder)
     if not exported.photos:
@@ -194,26 +179,6 @@ def _corrections(registry: Registry, folder: Path) -> str:
         )
     print_text(f"{exported.photos:,} accepted corrections are trained on")
     return str(folder / "corrections.csv")
-
-
-def _set(config: dict[str, dict[str, Any]], change: str) -> None:
-    """Set an option of the trainer; the value is JSON where it is, else a text.
-
-    Raises:
-        InvalidRequest: it has no such option.
-    """
-    name, equals, text = change.partition("=")
-    name = name.strip().lstrip("-").replace("-", "_")
-    sections = [section for section in SECTIONS if name in config[section]]
-    if not equals or not sections:
-        known = ", ".join(sorted({option for section in SECTIONS for option in config[section]}))
-        raise InvalidRequest(f"Expected --set OPTION=VALUE with one of {known}; received {change!r}.")
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = text
-    for section in sections:
-        config[section][name] = value
 
 
 def _folder(registry: Registry, parent: str, config: Mapping[str, Any], *, afresh: bool, feedback: bool) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -11,50 +10,8 @@ from typing import Any
 import pytest
 
 from admin_cli import retrain
-from classifier.registry.manifest import Manifest
-from tests.support.bundles import files_of
 from tests.support.commands import Cli, cli_fixture  # noqa: F401  # fixture
-
-RECIPE: dict[str, Any] = {
-    "data": {"dataset": "folder", "data_dir": "photos", "csv": None, "seed": 7},
-    "network": {"architecture": "base_cnn", "weights": "none"},
-    "schedule": {"head_epochs": 5, "seed": 7},
-    "compute": {"precision": "float32"},
-}
-PROGRAM = """#!{python}
-import json, shutil, sys
-arguments = sys.argv[1:]
-open("asked.jsonl", "a").write(json.dumps(arguments) + "\\n")
-if {code}:
-    sys.stderr.write("trainer: no\\n")
-    sys.exit({code})
-shutil.copytree({bundle!r}, arguments[arguments.index("--run") + 1] + "/bundle")
-"""
-
-
-def described(bundle: Path, **changes: Any) -> Path:
-    """Give a bundle a recipe and what a training goes on from."""
-    (bundle / "report/photos.csv").write_text("sha256,label,split\n")
-    manifest = Manifest.from_json((bundle / "manifest.json").read_bytes())
-    changed = dataclasses.replace(manifest, files=files_of(bundle), training=RECIPE, **changes)
-    (bundle / "manifest.json").write_bytes(changed.to_json())
-    return bundle
-
-
-@pytest.fixture(name="stand_in")
-def stand_in_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_bundle_original: Path) -> Any:
-    """A program in the trainer's place, because the real one takes half a minute: it copies a bundle."""
-    monkeypatch.chdir(tmp_path)
-
-    def install(code: int = 0, bundle: Path = tiny_bundle_original) -> None:
-        path = tmp_path / "bin/trainer"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(PROGRAM.format(python=sys.executable, code=code, bundle=str(bundle)))
-        path.chmod(0o755)
-        monkeypatch.setattr(retrain, "trainer", lambda: str(path))
-
-    install()
-    return install
+from tests.support.retraining import asked, described, option, stand_in_fixture  # noqa: F401  # fixture
 
 
 @pytest.fixture(name="served")
@@ -65,15 +22,6 @@ def served_fixture(cli: Cli, tiny_bundle: Path, tmp_path: Path) -> Path:
     (tmp_path / "photos/red").mkdir(parents=True)
     (tmp_path / "photos/red/1.png").write_bytes(b"1")
     return tmp_path / "photos"
-
-
-def asked(folder: Path) -> list[list[str]]:
-    path = folder / "asked.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def option(arguments: list[str], name: str) -> str:
-    return arguments[arguments.index(name) + 1]
 
 
 def test_production_s_recipe_is_handed_to_the_trainer(cli: Cli, served: Path, stand_in: Any, tmp_path: Path) -> None:
@@ -128,6 +76,13 @@ def test_the_gate_decides_about_promotion_and_canary(
     assert "did not become a canary" in held.err
     assert [each["to"] for each in cli("history", "--json").json()] == ["v1"]
     assert "or --canary; received both" in cli("retrain", "--promote", "--canary", "5").failed(2)
+
+
+def test_a_percentage_that_cannot_be_is_told_before_it_trains(
+    cli: Cli, served: Path, stand_in: Any, tmp_path: Path
+) -> None:
+    assert "up to 100; received 500" in cli("retrain", "--data-dir", served, "--canary", "500").failed(2)
+    assert asked(tmp_path) == []
 
 
 def test_afresh_has_no_start(cli: Cli, served: Path, stand_in: Any, tmp_path: Path) -> None:

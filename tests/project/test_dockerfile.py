@@ -10,7 +10,9 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from admin_cli import vertex
 from tests.support.processes import ROOT
+from trainer.data.mirror import MIRROR_VARIABLE
 
 DOCKERFILE = ROOT / "trainer" / "Dockerfile"
 TARGETS = {"cpu": "requirements.txt", "gpu": "requirements-gpu.txt"}
@@ -145,6 +147,22 @@ def test_a_target_installs_the_pinned_requirements_and_starts_the_trainer_withou
     assert json.loads(volumes) == ["/data", "/runs"]
     command = json.loads(next(rest for instruction, rest in instructions if instruction == "ENTRYPOINT"))
     assert command[0] in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_a_job_of_vertex_ai_starts_and_writes_is_there(target):
+    instructions = _all(target)
+    job = vertex.custom_job("food", [], vertex.JobOptions(image="x"))
+    (command,) = job["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]["command"]
+    assert command in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert any("admin_cli" in shlex.split(rest)[:-1] for instruction, rest in _all("code") if instruction == "COPY")
+    settings = " ".join(rest for instruction, rest in instructions if instruction == "ENV")
+    environment = dict(each.split("=", 1) for each in shlex.split(settings))
+    volumes = json.loads(next(rest for instruction, rest in instructions if instruction == "VOLUME"))
+    # The user may write nowhere else; the mirror would be under the working directory, which is root's.
+    for place in (vertex.RUN_THERE, environment[MIRROR_VARIABLE], environment["KERAS_HOME"]):
+        assert str(PurePosixPath(place).parent) in volumes, place
+    assert ("/usr/local/nvidia/lib64" in environment.get("LD_LIBRARY_PATH", "")) == (target == "gpu")
 
 
 def test_the_image_s_python_is_the_project_s():

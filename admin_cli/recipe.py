@@ -1,0 +1,94 @@
+"""A version's recipe: the options that it was trained with, where its photos are, and changes of the options."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from admin_cli.output import print_text
+from classifier.errors import InvalidRequest, NotFound, Refused
+from classifier.registry.manifest import MODEL_FILE, Manifest
+
+SECTIONS = ("data", "network", "schedule", "compute")
+RUNS = Path("runs")
+"""Where runs are, under the working directory."""
+
+Recipe = dict[str, dict[str, Any]]
+"""A training configuration: each section's options with their values."""
+
+
+def recipe_of(manifest: Manifest) -> Recipe:
+    """Return the training configuration of a version.
+
+    Raises:
+        NotFound: its manifest has none.
+    """
+    missing = [name for name in SECTIONS[:3] if not isinstance(manifest.training.get(name), Mapping)]
+    if missing:
+        raise NotFound(
+            f"Expected the manifest of {manifest.version} to tell how it was trained; {', '.join(missing)} is missing. "
+            "Train with `trainer train`, and publish the run."
+        )
+    return {name: dict(manifest.training.get(name) or {}) for name in SECTIONS}
+
+
+def place_data(config: Recipe, manifest: Manifest, dataset: str | None, data_dir: str | None, csv: Path | None) -> None:
+    """Say where the photos are: a manifest does not tell the folders of the machine that trained.
+
+    Raises:
+        NotFound: neither an option nor a run under ``runs/`` tells.
+    """
+    data = config["data"]
+    made = _run_of(manifest)
+    former = made.get("data", {}) if made else {}
+    if dataset is not None:
+        data["dataset"] = dataset
+    if data_dir is not None or csv is not None:
+        data["csv"] = str(csv) if csv else None
+        data["data_dir"] = data_dir or (str(csv.parent) if csv else None)
+    elif former:
+        data["data_dir"], data["csv"] = former.get("data_dir"), former.get("csv")
+    elif not str(data.get("data_dir") or "").startswith("gs://"):
+        raise NotFound(
+            f"Expected a run under {RUNS}/ that made {manifest.version}, which tells where its photos are; found none. "
+            "Name them with --data-dir."
+        )
+    if made and config["network"].get("weights") not in ("imagenet", "none"):
+        config["network"]["weights"] = made.get("network", {}).get("weights")
+
+
+def set_option(config: Recipe, change: str) -> None:
+    """Set an option of the trainer; the value is JSON where it is, else a text.
+
+    Raises:
+        InvalidRequest: it has no such option.
+    """
+    name, equals, text = change.partition("=")
+    name = name.strip().lstrip("-").replace("-", "_")
+    sections = [section for section in SECTIONS if name in config[section]]
+    if not equals or not sections:
+        known = ", ".join(sorted({option for section in SECTIONS for option in config[section]}))
+        raise InvalidRequest(f"Expected --set OPTION=VALUE with one of {known}; received {change!r}.")
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    for section in sections:
+        config[section][name] = value
+
+
+def _run_of(manifest: Manifest) -> dict[str, Any] | None:
+    """Return the configuration of the run here whose bundle a version is; None where there is none."""
+    for path in sorted(RUNS.glob("*/bundle/manifest.json")):
+        try:
+            bundle = Manifest.from_json(path.read_bytes())
+            if bundle.files[MODEL_FILE] == manifest.files[MODEL_FILE] and bundle.created_at == manifest.created_at:
+                found: dict[str, Any] = json.loads((path.parents[1] / "config.json").read_bytes())
+                return found
+        except (OSError, ValueError, Refused, NotFound):
+            continue
+        except Exception as error:  # noqa: BLE001 - a folder that is no run, or one of another release
+            print_text(f"passed over {path.parents[1]}: {error}")
+    return None
