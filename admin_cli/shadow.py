@@ -36,9 +36,7 @@ KeepOption = Annotated[
     ),
 ]
 OUTCOMES = ("agreed", "disagreed", "failed", "dropped")
-shadow = typer.Typer(
-    help="Let a version classify a sample of the photos too, and answer nobody.", rich_markup_mode=None
-)
+shadow = typer.Typer(help="Let a version classify photos beside production.", rich_markup_mode=None)
 
 
 @shadow.command("start")

@@ -109,7 +109,7 @@ def test_every_command_and_option_has_help() -> None:
             assert parameter.help, f"{name}: {parameter.name} has no help"
 
 
-@pytest.mark.parametrize("command", ["", "gate", "canary", "feedback", *COMMANDS])
+@pytest.mark.parametrize("command", ["", "gate", "canary", "shadow", "feedback", *COMMANDS])
 def test_help_fits(cli: Cli, command: str) -> None:
     printed = cli(*command.split(), "--help").well()
     assert fits(printed.replace("[ARGS]...", "").replace("}...", ""))
