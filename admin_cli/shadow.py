@@ -50,7 +50,7 @@ def start(
     who: WhoOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Let a version classify a sample of production's photos too, or change the sample.
+    """Let a version classify a sample of the photos, or change it.
 
     Nobody is answered by it: how often it agrees, and how long it takes, is counted. A request never waits for it; a
     photo that would make one wait is dropped, and so is a version that is slow, broken or too large here.
@@ -81,9 +81,9 @@ def report(
     model: ModelOption = DEFAULT_MODEL,
     as_json: JsonOption = False,
 ) -> None:
-    """Show how often shadows agree with production, on what they do not, and what they cost.
+    """Show how often shadows agree with production.
 
-    Milliseconds are of decoding and classifying a photo, on the same photos: the shadow's processor time, and what
+    Also on which labels they do not, and what they cost. Milliseconds are of decoding and classifying a photo, on the same photos: the shadow's processor time, and what
     production took.
 
     Example: admin_cli shadow report --since 7d

@@ -31,6 +31,7 @@ COMMANDS = [
     "status", "doctor",
     "models", "pull", "open", "prune",
     "gate show", "gate set", "canary start", "canary promote", "canary abort", "canary watch",
+    "shadow start", "shadow report", "shadow stop",
     "feedback list", "feedback show", "feedback accept", "feedback reject", "feedback export", "feedback forget",
 ]  # fmt: skip
 COLUMNS = 80
