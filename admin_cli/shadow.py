@@ -83,8 +83,8 @@ def report(
 ) -> None:
     """Show how often shadows agree with production.
 
-    Also on which labels they do not, and what they cost. Milliseconds are of decoding and classifying a photo, on the same photos: the shadow's processor time, and what
-    production took.
+    Also on which labels they do not, and what they cost. Milliseconds are of decoding and classifying a photo, on the
+    same photos: the shadow's processor time, and what production took.
 
     Example: admin_cli shadow report --since 7d
     """
