@@ -132,6 +132,40 @@ def test_evaluate_measures_the_same_again(pipeline):
     assert json.loads(done.stdout) == manifest.metrics["test"]
 
 
+def test_the_network_for_other_servers_answers_as_the_served_file(pipeline):
+    """Which is float32 until it is exported again below: nothing but the order of the arithmetic differs."""
+    from trainer.evaluation.served_bundle import open_bundle
+    from trainer.export.portable import portable_network
+    from trainer.run.folder import RunFolder
+
+    bundle = open_bundle(RunFolder(pipeline / "run"))
+    manifest, model = bundle.manifest, Model(bundle.content)
+    photos = [load_array((bundle.folder / case.file).read_bytes(), manifest.input) for case in manifest.golden]
+    found, answers = portable_network(bundle)(np.stack(photos)), [model.run(photo) for photo in photos]
+    np.testing.assert_allclose(found["probabilities"], [answer.probabilities for answer in answers], atol=1e-4)
+    np.testing.assert_allclose(found["score"], [answer.score for answer in answers], atol=1e-4)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("form", "kind"), [("saved-model", "saved_model"), ("onnx", "onnx")])
+def test_exports_for_other_servers_answer_as_the_served_file(pipeline, form, kind):
+    from trainer.export.portable import FORMATS
+
+    command = [BIN / "trainer", "export", pipeline / "run", "--format", form]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{form} in {pipeline / 'run' / kind / '1'}, within ")
+    manifest = Manifest.from_json((pipeline / "run/bundle/manifest.json").read_bytes())
+    model = Model((pipeline / "run/bundle/model.tflite").read_bytes())
+    names = (pipeline / "samples/meta/test.txt").read_text().split()
+    photos = [load_array((pipeline / f"samples/images/{name}.jpg").read_bytes(), manifest.input) for name in names]
+    found, answers = FORMATS[form].load(pipeline / "run" / kind / "1")(np.stack(photos)), [model.run(p) for p in photos]
+    np.testing.assert_allclose(found["probabilities"], [answer.probabilities for answer in answers], atol=1e-4)
+    np.testing.assert_allclose(found["score"], [answer.score for answer in answers], atol=1e-4)
+    largest = max(answer.heatmaps.max() for answer in answers)
+    np.testing.assert_allclose(found["heatmaps"], [answer.heatmaps for answer in answers], atol=1e-4 * largest)
+
+
 @pytest.mark.long
 def test_export_makes_the_bundle_again(pipeline):
     before = Manifest.from_json((pipeline / "run/bundle/manifest.json").read_bytes())

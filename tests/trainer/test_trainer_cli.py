@@ -131,7 +131,8 @@ def test_one_process_works_in_a_run(tmp_path):
     run = start_run(tmp_path / "run", TrainingConfig(DataConfig("folder", "x"), NetworkConfig(), ScheduleConfig()))
     train = ("train", "--dataset", "folder", "--data-dir", "other", "--run", run.path, "--overwrite")
     with only_one(run.path, run.config):
-        for arguments in (train, ("export", run.path), ("report", run.path)):
+        other_format = ("export", run.path, "--format", "saved-model")
+        for arguments in (train, ("export", run.path), other_format, ("report", run.path)):
             done = _run(*arguments)
             assert (done.returncode, done.stdout) == (4, "")
             assert done.stderr == (

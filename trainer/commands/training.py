@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from classifier.errors import InvalidSetting
+from classifier.errors import InvalidRequest, InvalidSetting
 from trainer.commands.options import CacheOption, RunArgument, RunOption, WorkersOption, declared_options
 from trainer.commands.reporting import ReportOption, tell_of_former_report, write_report
 from trainer.commands.screen import console, load_keras, print_result
-from trainer.run.config import ExportOptions, TrainingConfig
+from trainer.run.config import ExportFormat, ExportOptions, PortableFormat, TrainingConfig
+from trainer.run.declarations import declared
 
 if TYPE_CHECKING:
     from trainer.compute.processes import Workers
@@ -125,14 +126,26 @@ def _load(place: Workers) -> None:
 def export(
     run: RunArgument,
     options: ExportOptions,
+    form: Annotated[
+        ExportFormat,
+        typer.Option(
+            "--format",
+            help="litert makes the bundle; saved-model and onnx write the bundle's network.",
+        ),
+    ] = "litert",
     report: ReportOption = True,
 ) -> None:
-    """Make a run's bundle again from its best checkpoint.
+    """Make a run's bundle again from its best checkpoint, or write its network for other servers.
+
+    --format saved-model writes RUN/saved_model/1 for TensorFlow Serving, --format onnx RUN/onnx/1, and each time the
+    next number. They are calibrated as the file in the bundle is, compared with it, and need no photos.
 
     Example: trainer export runs/food --tolerance 0.01
     """
     from trainer.run.folder import only_one, open_run
 
+    if form != "litert":
+        _require_portable(form, options)
     folder, config = open_run(run)
     with only_one(run, folder.config):
         load_keras()
@@ -141,6 +154,9 @@ def export(
 
         if bundle.backend() != bundle.EXPORTING_BACKEND:
             raise InvalidSetting(f"Expected KERAS_BACKEND=tensorflow for the export; received {bundle.backend()}.")
+        if form != "litert":
+            _export_portable(folder, form)
+            return
         trained = train.load_trained(folder, config)
         manifest = bundle.make_bundle(trained, config, folder, console(), options)
         print_result(manifest, folder.bundle)
@@ -148,3 +164,33 @@ def export(
             write_report(folder, options.ood)
         else:
             tell_of_former_report(folder)
+
+
+def _require_portable(form: ExportFormat, options: ExportOptions) -> None:
+    """Refuse what is sure to fail, or to be without effect, before anything is loaded.
+
+    Raises:
+        InvalidRequest: an option that is about the bundle.
+        NotFound: the format's packages are not installed.
+    """
+    from trainer.export.onnx_file import require_packages
+
+    useless = [
+        f"--{each.name.replace('_', '-')}"
+        for each in declared(ExportOptions)
+        if getattr(options, each.name) != each.default
+    ]
+    if useless:
+        raise InvalidRequest(f"--format {form} leaves {' and '.join(useless)} without effect: leave one of them out.")
+    if form == "onnx":
+        require_packages()
+
+
+def _export_portable(folder: RunFolder, form: PortableFormat) -> None:
+    from trainer.export.portable import export_portable
+
+    placed, agreement = export_portable(folder, form)
+    typer.echo(
+        f"{form} in {placed}, within {agreement.served:.1e} of the bundle's file on {agreement.photos} golden photos; "
+        "its README.md says how to call it"
+    )

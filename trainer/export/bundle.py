@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,9 +29,8 @@ from trainer.evaluation.kept import keep_evaluations
 from trainer.evaluation.ood import UNKNOWN, familiarity, ood_scores
 from trainer.evaluation.served import Evaluation, evaluate
 from trainer.export.choice import Choice, check_heatmaps, choose, measure_variants
-from trainer.export.golden import (
-    write_golden,
-)
+from trainer.export.fitted import write_fitted
+from trainer.export.golden import write_golden
 from trainer.export.litert import VARIANTS, convert_all, with_fusible_relus
 from trainer.export.ood_selection import FeatureExtractor, Scoring, fit_score
 from trainer.metrics.calibration import calibration_figures, fit_temperature
@@ -91,6 +90,7 @@ def make_bundle(
     figures = {split: (each.probabilities, each.truth) for split, each in evaluations.items()}
     clear_unfinished_bundle(run)
     run.new_bundle.mkdir()
+    write_fitted(run.new_bundle, fitted.temperature, fitted.scoring.score)
     golden = _write_files(trained, photos, run, content, evaluations)
     manifest = Manifest(
         schema_version=1,
@@ -138,10 +138,10 @@ def describe_files(folder: Path) -> dict[str, FileEntry]:
     return {path.relative_to(folder).as_posix(): entry_of_file(path) for path in paths}
 
 
-def tool_versions() -> dict[str, str]:
-    """Return the versions of what made the bundle."""
+def tool_versions(names: Iterable[str] = TOOLS) -> dict[str, str]:
+    """Return the versions of what made the bundle, or of others of those packages that are installed."""
     versions = {"python": platform.python_version()}
-    for name in TOOLS:
+    for name in names:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

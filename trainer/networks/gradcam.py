@@ -49,7 +49,11 @@ class GradCam(layers.Layer):  # type: ignore[misc]
 
 
 def serving_model(
-    backbone: keras.Model, head: keras.Model, temperature: float = 1.0, score: OodScore | None = None
+    backbone: keras.Model,
+    head: keras.Model,
+    temperature: float = 1.0,
+    score: OodScore | None = None,
+    batch: int | None = 1,
 ) -> keras.Model:
     """Return the network that is exported: ``image`` uint8 [1, H, W, 3] -> ``probabilities``, ``heatmaps``, ``score``.
 
@@ -58,8 +62,9 @@ def serving_model(
         head: pooled features -> logits.
         temperature: what the logits are divided by before the softmax; the heatmaps are of the logits as they are.
         score: how the score is computed; None leaves it out.
+        batch: photos at once; None for any number.
     """
-    image = keras.Input(batch_shape=(1, *backbone.input_shape[1:]), dtype="uint8", name="image")
+    image = keras.Input(batch_shape=(batch, *backbone.input_shape[1:]), dtype="uint8", name="image")
     features = backbone(image, training=False)
     pooled = layers.GlobalAveragePooling2D(name="pooling")(features)
     logits = layers.Rescaling(1 / temperature, name="temperature")(head(pooled, training=False))

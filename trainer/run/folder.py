@@ -10,6 +10,7 @@
     log.csv          a line an epoch
     bundle/          what `admin_cli publish` takes; complete when its manifest.json is there
     report/          report.html and model_card.md with their figures and tables, and the evaluations they are made of
+    saved_model/1/   what `trainer export --format saved-model` made, each time under the next number; onnx/1/ likewise
 
 Every file is written by `trainer.run.files`. The process that works in the folder holds a lock on .partial-lock.
 Other files in the folder are left alone.
@@ -22,9 +23,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from classifier.errors import InvalidSetting, NotFound, Refused
 from trainer.run.config import TrainingConfig
+from trainer.run.exports import ExportKind, partial_export
 from trainer.run.files import PARTIAL, read_json, write_json
 from trainer.run.locks import locked
 
@@ -106,6 +109,10 @@ class RunFolder:
     def old_bundle(self) -> Path:
         """The former bundle while it is being replaced."""
         return self.path / "bundle.old"
+
+    def exports(self, kind: ExportKind) -> Path:
+        """Folder of the numbered exports of one kind."""
+        return self.path / kind
 
     def has_begun(self) -> bool:
         """Return whether its photos were accepted: from then on its configuration stays."""
@@ -255,11 +262,15 @@ def _read_config(run: RunFolder) -> TrainingConfig:
 
 
 def _clear(run: RunFolder) -> None:
-    """Remove what a run owns, its state first and but for its configuration: a crash leaves a run that starts anew."""
+    """Remove what a run owns, its state first and but for its configuration: a crash leaves a run that starts anew.
+
+    Numbered exports stay: a server may be reading them.
+    """
     partial = sorted(file for file in run.path.glob(f"{PARTIAL}*") if file.name != LOCK)
     for file in (run.state, run.summary, run.data, run.rejected, run.features, run.log, *partial):
         file.unlink(missing_ok=True)
-    for folder in (run.bundle, run.new_bundle, run.old_bundle, run.checkpoints):
+    unfinished = (partial_export(run.exports(kind)) for kind in get_args(ExportKind))
+    for folder in (run.bundle, run.new_bundle, run.old_bundle, run.checkpoints, *unfinished):
         shutil.rmtree(folder, ignore_errors=True)
     _clear_report(run)
 

@@ -28,7 +28,8 @@ def load_backbone(folder: Path, backbone: keras.Model) -> None:
         NotFound: a file is missing.
         InvalidRequest: the version's network is another one.
     """
-    before, now = _part(folder, BACKBONE).get_weights(), backbone.get_weights()
+    (former,) = parts(folder, BACKBONE)
+    before, now = former.get_weights(), backbone.get_weights()
     _expect([each.shape for each in before] == [each.shape for each in now], folder)
     backbone.set_weights(before)
 
@@ -46,7 +47,7 @@ def load_head(folder: Path, head: keras.Model, labels: Sequence[str]) -> list[st
 
     Raises what `load_backbone` raises.
     """
-    former = _part(folder, HEAD)
+    (former,) = parts(folder, HEAD)
     known = Manifest.from_json((folder / MANIFEST_FILE).read_bytes()).labels
     place = {label: number for number, label in enumerate(known)}
     layers = {layer.name: layer for layer in former.layers if layer.weights}
@@ -67,14 +68,24 @@ def load_head(folder: Path, head: keras.Model, labels: Sequence[str]) -> list[st
     return [label for label in labels if label not in place]
 
 
-def _part(folder: Path, name: str) -> Any:
+def parts(folder: Path, *names: str) -> list[Any]:
+    """Return a version's backbone, its head or both, with their weights.
+
+    Args:
+        folder: see `load_backbone`.
+        names: `BACKBONE`, `HEAD`.
+
+    Raises:
+        NotFound: a file is missing.
+        InvalidRequest: its network is none of a backbone and a head.
+    """
     for file in (MANIFEST_FILE, MODEL):
         if not (folder / file).is_file():
             raise NotFound(f"Expected a version's {file} in {folder}; there is none.")
     layers = {layer.name: layer for layer in keras.saving.load_model(folder / MODEL, compile=False).layers}
-    if name not in layers:
+    if not set(names) <= set(layers):
         raise InvalidRequest(f"Expected a network of a backbone and a head in {folder / MODEL}; it has none.")
-    return layers[name]
+    return [layers[name] for name in names]
 
 
 def _expect(fits: bool, folder: Path) -> None:

@@ -48,7 +48,8 @@ def _help(name: str, width: int) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "known"), [("train", TRAINING | EXPORT), ("tune", TRAINING | SEARCH), ("export", EXPORT)]
+    ("name", "known"),
+    [("train", TRAINING | EXPORT), ("tune", TRAINING | SEARCH), ("export", EXPORT | {"--format": "litert"})],
 )
 def test_no_option_of_a_published_command_line_is_lost_or_has_another_default(name, known):
     found = {

@@ -59,12 +59,14 @@ def test_overwriting_removes_what_a_run_owns_and_nothing_else(config, tmp_path, 
     run = start_run(tmp_path / "run", config)
     prepare_photos(config, input_spec(config.network), run, console)
     owned = ["state.json", "features.npz", "log.csv", "checkpoints/x.h5", "bundle/report/a", "bundle.partial/b"]
-    for name in [*owned, "bundle.old/c", ".partial-state.json", "thesis.txt", "notes/mine.txt"]:
+    owned += ["bundle.old/c", "saved_model.partial/d", "onnx.partial/e", ".partial-state.json"]
+    for name in [*owned, "thesis.txt", "notes/mine.txt", "saved_model/1/served"]:
         (run.path / name).parent.mkdir(parents=True, exist_ok=True)
         (run.path / name).write_text("{}")
     start_run(run.path, config, overwrite=True)
     left = {path.relative_to(run.path).as_posix() for path in run.path.rglob("*")}
-    assert left == {"config.json", "notes", "notes/mine.txt", "thesis.txt"}
+    exports = {"saved_model", "saved_model/1", "saved_model/1/served"}  # a server may be reading them
+    assert left == {"config.json", "notes", "notes/mine.txt", "thesis.txt", *exports}
 
 
 @pytest.mark.parametrize(("text", "error"), [('{"hello": 1}', Refused), ("{", InvalidRequest), ("[]", Refused)])
