@@ -69,3 +69,12 @@ def name_of(who: str) -> str:
         return getpass.getuser()
     except (OSError, KeyError):
         return f"uid {os.getuid()}"
+
+
+def model_for_url(context: typer.Context, model: str) -> str | None:
+    """Return the model that a running function is asked for: the one of --model; None for the function's own default.
+
+    MODEL_NAME is about the store, which the function need not share.
+    """
+    source = context.get_parameter_source("model")
+    return model if source is not None and source.name == "COMMANDLINE" else None

@@ -22,6 +22,7 @@ from admin_cli.options import (
     JsonOption,
     ModelOption,
     StoreOption,
+    model_for_url,
     open_registry,
     version_of,
 )
@@ -62,6 +63,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def predict(
+    context: typer.Context,
     photos: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="Photos, or folders of them.")],
     gradcam: Annotated[
         Path | None, typer.Option("--gradcam", help="Write the Grad-CAM overlay here: .jpg, .png or .webp.")
@@ -98,7 +100,7 @@ def predict(
     if files != photos or len(files) > 1:
         if gradcam is not None:
             raise InvalidRequest(f"Expected one photo with --gradcam; received {len(files)}.")
-        ask = _asker(url, version, store, model)
+        ask = _asker(url, version, store, model, model_for_url(context, model))
         _print_all(files, ask, Query(top_k=top_k, tta=tta), as_json)
         return
     (photo,) = photos
@@ -107,7 +109,7 @@ def predict(
         query = replace(query, gradcam=label or TOP_LABEL, gradcam_format=_format(gradcam))
     with open_source(photo) as file:
         content = file.read()
-    reply = _asker(url, version, store, model)(content, query)
+    reply = _asker(url, version, store, model, model_for_url(context, model))(content, query)
     overlay = reply.get("gradcam")
     if gradcam is not None:
         if overlay is None:
@@ -188,10 +190,10 @@ def _print_all(files: Sequence[Path], ask: Ask, query: Query, as_json: bool) -> 
     typer.echo(table.getvalue(), nl=False)
 
 
-def _asker(url: str | None, version: str, store: str, model: str) -> Ask:
+def _asker(url: str | None, version: str, store: str, model: str, named: str | None) -> Ask:
     """Return what asks: a running function, or its own parts and settings in this process, whose log goes nowhere."""
     if url is not None:
-        return partial(_ask, url)
+        return partial(_ask, url, named)
     from classifier import logs
     from classifier.serving.instance import Instance
     from classifier.serving.loader import Loader, Unusable
@@ -230,7 +232,7 @@ def _pointer(store: str, model: str, version: str) -> Pointer:
     return Pointer(version, registry.manifest(version)[1])
 
 
-def _ask(url: str, content: bytes, query: Query) -> dict[str, Any]:
+def _ask(url: str, model: str | None, content: bytes, query: Query) -> dict[str, Any]:
     """Ask a running function, as any other client does."""
     import http.client
     import urllib.error
@@ -239,6 +241,8 @@ def _ask(url: str, content: bytes, query: Query) -> dict[str, Any]:
 
     tokens = token_headers(url)
     parameters = {"top_k": str(query.top_k)} | ({"tta": "1"} if query.tta else {})
+    if model is not None:
+        parameters["model"] = model
     if query.gradcam is not None:
         parameters |= {
             "gradcam": f"{LABEL_PREFIX}{query.gradcam}" if query.gradcam else "1",

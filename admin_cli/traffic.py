@@ -10,7 +10,15 @@ from typing import Annotated, Any
 
 import typer
 
-from admin_cli.options import DEFAULT_MODEL, DEFAULT_STORE, JsonOption, ModelOption, StoreOption, open_registry
+from admin_cli.options import (
+    DEFAULT_MODEL,
+    DEFAULT_STORE,
+    JsonOption,
+    ModelOption,
+    StoreOption,
+    model_for_url,
+    open_registry,
+)
 from admin_cli.output import NOTHING, figure, minute, percent, print_json, print_table, print_text, sparkline
 from admin_cli.subjects import of_version
 from classifier.errors import Corrupt, InvalidRequest, NotFound, PointerError
@@ -39,6 +47,7 @@ def duration(text: str) -> timedelta:
 
 
 def status(
+    context: typer.Context,
     since: Annotated[str, typer.Option("--since", help="How far back: 30m, 24h, 7d or 2w.")] = "24h",
     url: Annotated[str | None, typer.Option("--url", help="Also ask this function what it serves.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help=f"Again every {WATCH_EVERY:g} seconds, until Ctrl-C.")] = False,
@@ -67,7 +76,7 @@ def status(
             print_text(f"folded {done.spans:,} spans into hours and {done.hours:,} hours into days")
         return
     while True:
-        shown = _Status(registry, stretch, url)
+        shown = _Status(registry, stretch, url, model_for_url(context, model))
         if watch:
             typer.echo("\033[2J\033[H", nl=False)
         if as_json:
@@ -82,7 +91,7 @@ def status(
 class _Status:
     """What is known at a moment."""
 
-    def __init__(self, registry: Registry, stretch: timedelta, url: str | None) -> None:
+    def __init__(self, registry: Registry, stretch: timedelta, url: str | None, named: str | None) -> None:
         self.model = registry.model
         self.channels: Channels = registry.channels(newest=1)
         if not self.channels.generation:
@@ -94,7 +103,7 @@ class _Status:
             version: _profile(registry, version) for version in {kind.version for kind in self.rows} if version
         }
         self.url = url
-        self.serving = ask_model(url) if url else None
+        self.serving = ask_model(url, named) if url else None
 
     @property
     def rows(self) -> dict[Kind, Row]:
@@ -226,15 +235,17 @@ def _profile(registry: Registry, version: str) -> Row | None:
     return row
 
 
-def ask_model(url: str) -> dict[str, Any]:
-    """Return what a running function says of itself."""
+def ask_model(url: str, model: str | None = None) -> dict[str, Any]:
+    """Return what a running function says of a model, by default of its own default."""
     import urllib.error
+    import urllib.parse
     import urllib.request
 
     from admin_cli.prediction import token_headers
 
     tokens = token_headers(url)
-    request = urllib.request.Request(f"{url.rstrip('/')}/model")  # noqa: S310 - checked by `token_headers`
+    query = f"?{urllib.parse.urlencode({'model': model})}" if model else ""
+    request = urllib.request.Request(f"{url.rstrip('/')}/model{query}")  # noqa: S310 - checked by `token_headers`
     for header, token in tokens.items():
         request.add_unredirected_header(header, token)
     began = time.perf_counter()

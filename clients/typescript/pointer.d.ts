@@ -86,6 +86,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Which models may be asked for
+         * @description The model of those who name none, and the others that `model` may name. Loads none. Of a model that others may
+         *     ask for than may ask this, only `access` is told; of one that cannot be served now, why.
+         */
+        get: operations["models"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/model/file": {
         parameters: {
             query?: never;
@@ -160,6 +181,7 @@ export interface components {
             gradcam_size?: components["schemas"]["OverlaySize"];
             tta?: components["schemas"]["Switch"];
             consent?: components["schemas"]["Switch"];
+            model?: string;
         };
         /** @description A photo, and the parameters of the query, unless those are in the query; null is the default. */
         PhotoInJson: {
@@ -175,6 +197,7 @@ export interface components {
             gradcam_size?: number | null;
             tta?: boolean | number | null;
             consent?: boolean | number | null;
+            model?: string | null;
         };
         /** @description The name of a photo, and the parameters of the query, unless those are in the query. */
         StoredPhoto: {
@@ -187,6 +210,7 @@ export interface components {
             gradcam_size?: number | null;
             tta?: boolean | number | null;
             consent?: boolean | number | null;
+            model?: string | null;
         };
         TopK: number;
         /** @enum {string} */
@@ -207,6 +231,8 @@ export interface components {
              */
             consent: boolean;
             seen?: components["schemas"]["Seen"];
+            /** @description The model that the photo was sent to, unless it is named in the address. */
+            model?: string | null;
         } | unknown | unknown | unknown;
         /** @description What the reply had said; it helps whoever looks through the corrections. */
         Seen: {
@@ -351,6 +377,36 @@ export interface components {
             created_at: string;
             /** @description What whoever uses the model should know, where whoever made it says so. */
             notice?: string;
+        };
+        Models: {
+            /** @description The model of requests that name none. */
+            default: string;
+            models: components["schemas"]["OneModel"][];
+        };
+        OneModel: {
+            name: string;
+            /** @description Where `GET /model` says more of it, seen from here. */
+            url: string;
+            version?: string;
+            channel?: string;
+            /** @description How many it knows. */
+            labels?: number;
+            /** Format: date-time */
+            created_at?: string;
+            notice?: string;
+            /**
+             * @description Who may ask for it, where that is not who may ask this.
+             * @enum {string}
+             */
+            access?: "public" | "auth" | "app-check" | "auth+app-check";
+            problem?: components["schemas"]["ModelProblem"];
+        };
+        /** @description Why it cannot be served now. */
+        ModelProblem: {
+            type: string;
+            title: string;
+            status: number;
+            detail: string;
         };
         /** @description The photo as the model takes it. */
         Input: {
@@ -551,7 +607,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The object that the request names does not exist. */
+        /** @description The object or the model that the request names does not exist. */
         NotFound: {
             headers: {
                 "X-Request-Id": components["headers"]["RequestId"];
@@ -824,6 +880,12 @@ export interface components {
     };
     parameters: {
         /**
+         * @description Which model, of those that `GET /models` names; by default the first of them. Whoever runs the service decides
+         *     which there are (MODEL_NAMES), and for each who may ask it and how often.
+         * @example food
+         */
+        ModelName: string;
+        /**
          * @description Echoed in the reply and in the log.
          * @example upload-42
          */
@@ -984,6 +1046,12 @@ export interface operations {
                  * @example 1
                  */
                 consent?: components["schemas"]["Switch"];
+                /**
+                 * @description Which model, of those that `GET /models` names; by default the first of them. Whoever runs the service decides
+                 *     which there are (MODEL_NAMES), and for each who may ask it and how often.
+                 * @example food
+                 */
+                model?: components["parameters"]["ModelName"];
             };
             header?: {
                 /**
@@ -1066,7 +1134,14 @@ export interface operations {
     };
     feedback: {
         parameters: {
-            query?: never;
+            query?: {
+                /**
+                 * @description Which model, of those that `GET /models` names; by default the first of them. Whoever runs the service decides
+                 *     which there are (MODEL_NAMES), and for each who may ask it and how often.
+                 * @example food
+                 */
+                model?: components["parameters"]["ModelName"];
+            };
             header?: {
                 /**
                  * @description Echoed in the reply and in the log.
@@ -1130,6 +1205,7 @@ export interface operations {
             400: components["responses"]["InvalidRequest"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             408: components["responses"]["TooSlow"];
             413: components["responses"]["TooLarge"];
             415: components["responses"]["UnsupportedMedia"];
@@ -1141,7 +1217,14 @@ export interface operations {
     };
     model: {
         parameters: {
-            query?: never;
+            query?: {
+                /**
+                 * @description Which model, of those that `GET /models` names; by default the first of them. Whoever runs the service decides
+                 *     which there are (MODEL_NAMES), and for each who may ask it and how often.
+                 * @example food
+                 */
+                model?: components["parameters"]["ModelName"];
+            };
             header?: {
                 /**
                  * @description Echoed in the reply and in the log.
@@ -1258,7 +1341,64 @@ export interface operations {
             304: components["responses"]["ModelNotModified"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             412: components["responses"]["PreconditionFailed"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unready"];
+        };
+    };
+    models: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Echoed in the reply and in the log.
+                 * @example upload-42
+                 */
+                "X-Request-Id"?: components["parameters"]["RequestId"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The models, the default first. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    "X-Content-Type-Options": components["headers"]["NoSniff"];
+                    "Cache-Control": components["headers"]["CacheControl"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "default": "food",
+                     *       "models": [
+                     *         {
+                     *           "name": "food",
+                     *           "url": "model",
+                     *           "version": "v7",
+                     *           "channel": "production",
+                     *           "labels": 101,
+                     *           "created_at": "2025-06-01T12:00:00Z"
+                     *         },
+                     *         {
+                     *           "name": "dogs",
+                     *           "url": "model?model=dogs",
+                     *           "access": "auth"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Models"];
+                };
+            };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
             429: components["responses"]["RateLimited"];
             500: components["responses"]["Internal"];
             503: components["responses"]["Unready"];
@@ -1266,7 +1406,14 @@ export interface operations {
     };
     modelFile: {
         parameters: {
-            query?: never;
+            query?: {
+                /**
+                 * @description Which model, of those that `GET /models` names; by default the first of them. Whoever runs the service decides
+                 *     which there are (MODEL_NAMES), and for each who may ask it and how often.
+                 * @example food
+                 */
+                model?: components["parameters"]["ModelName"];
+            };
             header?: {
                 /**
                  * @description Echoed in the reply and in the log.
@@ -1344,6 +1491,7 @@ export interface operations {
             304: components["responses"]["FileNotModified"];
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             412: components["responses"]["PreconditionFailed"];
             416: components["responses"]["RangeNotSatisfiable"];
             429: components["responses"]["RateLimited"];

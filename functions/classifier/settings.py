@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 from classifier import variables
+from classifier.errors import InvalidSetting
 from classifier.storage.opening import JSON_API, LIBRARY
 from classifier.variables import ACCESS_RULES, MEMORIES, MIB, SECRETS
 
@@ -43,6 +44,15 @@ class Settings:
 
     model_store: str = _setting("MODEL_STORE", ".model-store", variables.store, "`gs://bucket/prefix` or a folder")
     model_name: str = _setting("MODEL_NAME", "food", variables.model_name, "which of the store's models")
+    other_models: tuple[str, ...] = _setting(
+        "MODEL_NAMES", (), variables.model_names, "more of them, with commas between, for `?model=NAME`"
+    )
+    model_rules: tuple[tuple[str, Mapping[str, str]], ...] = _setting(
+        "MODEL_RULES",
+        (),
+        variables.model_rules,
+        'settings of one of them alone, as JSON: `{"dogs": {"ACCESS": "auth", "RATE_LIMIT": "9/minute"}}`',
+    )
     pointer_ttl: float = _setting("POINTER_TTL", 30.0, variables.seconds(), "seconds between two looks at the pointer")
     storage_client: str = _setting(
         "STORAGE_CLIENT",
@@ -187,7 +197,37 @@ class Settings:
         variables.check_access(env, values["access"], values["project"])
         values["interpreters"] = values["interpreters"] or max(1, cpus // 2)
         values["threads"] = values["threads"] or max(1, cpus // values["interpreters"])
-        return cls(**values)
+        settings = cls(**values)
+        for name, rules in settings.model_rules:  # what cannot be used is told at the start
+            try:
+                own = settings.of_model(name)
+                claim = {"ACCESS_CLAIM": rules.get("ACCESS_CLAIM", ""), "ACCESS_CHECK_REVOKED": ""}
+                variables.check_access({**env, **claim}, own.access, own.project)
+            except InvalidSetting as error:
+                raise InvalidSetting(f"MODEL_RULES of {name!r}: {error}") from error
+        return settings
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that may be asked for, the default first, each once."""
+        return tuple(dict.fromkeys((self.model_name, *self.other_models)))
+
+    def of_model(self, name: str) -> Settings:
+        """Return the settings of one of the models: these, with what MODEL_RULES says of it.
+
+        Raises:
+            InvalidSetting: the rules name a model that may not be asked for, or cannot be used.
+        """
+        if name not in self.models:
+            raise InvalidSetting(f"Expected one of {', '.join(self.models)}; received {name!r}. Add it to MODEL_NAMES.")
+        rules = dict(self.model_rules).get(name, {})
+        changes: dict[str, Any] = {"model_name": name}
+        for field_name, each in declarations().items():
+            if each.variable in rules:
+                changes[field_name] = each.read(rules, each.variable, each.unset)
+        if "auth" not in changes.get("access", self.access).split("+"):  # a claim is a user's
+            changes |= {"access_claim": "", "access_check_revoked": False}
+        return replace(self, **changes)
 
 
 def declarations() -> dict[str, Declared]:

@@ -17,6 +17,8 @@ MEMORIES = ("512", "1024", "2048", "4096")
 """What FUNCTION_MEMORY may be: sizes that one CPU may have."""
 SECRETS = ("RATE_LIMIT_STORE",)
 """The settings that may hold a password, and so may come from Secret Manager."""
+MODEL_RULES = ("ACCESS", "ACCESS_CLAIM", "RATE_LIMIT", "FEEDBACK_LIMIT")
+"""What may be set for one model alone."""
 ACCESS_RULES = ("public", "auth", "app-check", "auth+app-check")
 _LIMIT = re.compile(r"[1-9][0-9]{0,8}/([1-9][0-9]{0,3} ?)?(second|minute|hour|day)s?")
 _REGION = re.compile(r"[a-z]+-[a-z]+[0-9]{1,2}")
@@ -85,6 +87,33 @@ def model_name(env: Env, name: str, unset: str) -> str:
     except InvalidSetting as error:
         raise InvalidSetting(f"Expected {name} to be a model's name; received {value!r}. {error}") from error
     return value
+
+
+def model_names(env: Env, name: str, unset: tuple[str, ...]) -> tuple[str, ...]:
+    """Read names of models, with commas between them."""
+    found = tuple(part.strip() for part in env.get(name, "").split(",") if part.strip())
+    for each in found:
+        model_name({name: each}, name, "")
+    return found or unset
+
+
+def model_rules(
+    env: Env, name: str, unset: tuple[tuple[str, Mapping[str, str]], ...]
+) -> tuple[tuple[str, Mapping[str, str]], ...]:
+    """Read settings by model, as JSON: which of them may be there is told, their values are read where they count."""
+    text = env.get(name, "").strip()
+    if not text:
+        return unset
+    try:
+        rules = json.loads(text)
+    except (ValueError, RecursionError):
+        rules = None
+    if not isinstance(rules, dict) or not all(map(_are_rules, rules.values())):
+        raise InvalidSetting(
+            f'Expected {name} to be JSON such as {{"dogs": {{"ACCESS": "auth"}}}}, with {", ".join(MODEL_RULES)} and '
+            f"texts; received {text[:200]!r}."
+        )
+    return tuple(rules.items())
 
 
 def store(env: Env, name: str, unset: str) -> str:
@@ -230,6 +259,12 @@ def check_access(env: Env, access: str, project: str) -> None:
             "Expected GOOGLE_CLOUD_PROJECT to be the Firebase project whose tokens count, with this ACCESS; "
             f"received {project or 'nothing'!r}."
         )
+
+
+def _are_rules(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        name in MODEL_RULES and isinstance(text, str) for name, text in value.items()
+    )
 
 
 def _text(env: Env, name: str, unset: str) -> str:

@@ -18,12 +18,15 @@ let asked = null; // the label that the last request was about
 let running = null; // of the request under way
 /** @type {Record<string, string>} */
 let tokens = {}; // that the function asked for, as headers
+let model = new URLSearchParams(location.search).get("model") ?? ""; // that is asked; "" for the default
 
 /** @type {(path: string, options?: RequestInit) => Promise<any>} */
 async function ask(path, options) {
   let reply;
   try {
-    reply = await fetch(new URL(path, API), { ...options, headers: tokens });
+    const address = new URL(path, API);
+    if (model && path !== "models") address.searchParams.set("model", model);
+    reply = await fetch(address, { ...options, headers: tokens });
   } catch (error) {
     if (aborted(error)) throw error;
     const message = "The server cannot be reached. Check your connection, then try again.";
@@ -79,10 +82,11 @@ function calm() {
 
 async function look() {
   try {
-    const model = await ask("model");
-    showVersion(model);
-    $("notice").textContent = model.notice ?? "";
-    $("notice").hidden = !model.notice;
+    showModels(await ask("models"));
+    const served = await ask("model");
+    showVersion(served);
+    $("notice").textContent = served.notice ?? "";
+    $("notice").hidden = !served.notice;
     calm();
   } catch (error) {
     const { slug } = /** @type {Problem} */ (error);
@@ -95,6 +99,15 @@ async function look() {
 function showVersion(model) {
   const channel = model.channel === "production" ? "" : ` (${model.channel})`;
   $("version").textContent = `${model.name} ${model.version}${channel}`;
+}
+
+/** @param {Schemas["Models"]} all */
+function showModels(all) {
+  const names = all.models.map(({ name }) => name);
+  if (!names.includes(model)) model = ""; // an address may name one that is no longer there
+  $("models").hidden = names.length < 2;
+  $("model").replaceChildren(...names.map((name) => new Option(name, name === all.default ? "" : name)));
+  $("model").value = model === all.default ? "" : model;
 }
 
 /** @param {FileList | undefined | null} files */
@@ -215,6 +228,13 @@ $("strength").addEventListener("input", () => {
   $("percent").textContent = `${$("strength").value} %`;
 });
 $("tokens").addEventListener("submit", takeTokens);
+$("model").addEventListener("change", () => {
+  model = $("model").value;
+  const address = new URL(location.href); // so that it can be sent to others
+  model ? address.searchParams.set("model", model) : address.searchParams.delete("model");
+  history.replaceState(null, "", address);
+  look().then(() => photo && classify(null));
+});
 $("tta").addEventListener("change", () => photo && classify(null));
 for (const id of ["retry", "again"]) $(id).addEventListener("click", () => (photo ? classify(asked) : look()));
 document.addEventListener("paste", (event) => choose(event.clipboardData?.files));

@@ -14,7 +14,7 @@ from hypothesis import strategies
 from schemathesis import GenerationMode
 from schemathesis.core.parameters import ParameterLocation
 
-from tests.support.serving import photo_bytes
+from tests.support.serving import MODEL, photo_bytes
 
 PHOTO = photo_bytes()
 AS_JSON = {"image": base64.b64encode(PHOTO).decode()}
@@ -28,14 +28,19 @@ for media_type in ("image/*", "application/octet-stream"):
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
     """Put a photo where one is allowed, and a label of the model where a label is."""
     made = case.meta.components if case.meta else {}
+    query = made.get(ParameterLocation.QUERY)
+    if case.query and "model" in case.query and (query is None or query.mode == GenerationMode.POSITIVE):
+        case.query = {**case.query, "model": MODEL}
     if case.path == "/feedback" and isinstance(case.body, dict):
         body = made.get(ParameterLocation.BODY)
         if body is None or body.mode == GenerationMode.POSITIVE:
             _make_correction(case.body)
+            if "model" in (case.query or {}):
+                case.body.pop("model", None)
         return
     if case.path != "/" or case.method != "POST":
         return
-    body, query = made.get(ParameterLocation.BODY), made.get(ParameterLocation.QUERY)
+    body = made.get(ParameterLocation.BODY)
     if body and body.mode == GenerationMode.POSITIVE and case.media_type in ("application/json", "multipart/form-data"):
         case.media_type, case.body = "application/json", AS_JSON  # its forms have no files, only text
     if body is None and isinstance(case.body, dict):  # of an example, whose options are in its query too
@@ -53,7 +58,9 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
 
 
 def _make_correction(body: dict[str, Any]) -> None:
-    """Give a correction a label that can be printed, and a photo where it has one, with consent."""
+    """Give a correction a label that can be printed, a model that there is, and its photo consent."""
+    if isinstance(body.get("model"), str):
+        body["model"] = MODEL
     for members in (body, body.get("seen")):
         if isinstance(members, dict) and isinstance(members.get("label"), str):
             members["label"] = "pizza"

@@ -20,12 +20,16 @@ class Admission:
     """Lets requests in, before their bodies are read."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._tokens = Tokens(settings) if settings.access != "public" else None
+        self._default = settings
+        self._of = {name: settings.of_model(name) for name in settings.models}
+        self._tokens = {name: Tokens(each) for name, each in self._of.items() if each.access != "public"}
         self._limits = RateLimits(settings.rate_limit_store)
 
-    def admit(self) -> None:
-        """Set ``g.caller`` and ``g.quotas`` for the request at hand, unless what it asks for is open to all.
+    def admit(self, model: str = "") -> None:
+        """Set ``g.caller``, ``g.model`` and ``g.quotas`` for a request, unless what it asks for is open to all.
+
+        Args:
+            model: whose rules hold; one that may not be asked for is admitted by the default's, and refused later.
 
         Raises:
             Unauthenticated: a token is missing or bad.
@@ -33,17 +37,19 @@ class Admission:
             RateLimited: too many requests of this caller, or too many failures of this address.
             AccessUnavailable: tokens cannot be checked.
         """
-        if _is_open(request):
+        g.model = model if model in self._of else self._default.model_name
+        if is_open(request):
             return
-        address = client_address(request, self._settings.trusted_proxies)
+        address = client_address(request, self._default.trusted_proxies)
+        tokens = self._tokens.get(g.model)
         try:
-            g.caller = self._tokens.caller(request.headers, address) if self._tokens else Caller(address)
+            g.caller = tokens.caller(request.headers, address) if tokens else Caller(address)
         except (Unauthenticated, Forbidden) as error:
             self._count(FAILED_ATTEMPTS, f"failed/{address}", name="failed-attempts")
             g.refusal = error.reason if isinstance(error, Unauthenticated) else "claim"  # for the request's log line
             raise
         if self._settings.rate_limit:
-            self._count(self._settings.rate_limit, g.caller.key)
+            self._count(self._settings.rate_limit, self._key())
 
     def admit_photos(self, count: int) -> None:
         """Count a request that has been admitted as often as it has photos: once for each.
@@ -60,7 +66,7 @@ class Admission:
                 f"Expected at most {most} photos in a request, because that is how many are allowed in a while; "
                 f"received {count}. Send the others in further requests."
             )
-        g.quotas = self._limits.hit(self._settings.rate_limit, g.caller.key, cost=count - 1, again=count)
+        g.quotas = self._limits.hit(self._settings.rate_limit, self._key(), cost=count - 1, again=count)
         for quota in g.quotas:
             if not quota.allowed:
                 raise RateLimited(
@@ -75,7 +81,7 @@ class Admission:
         Raises:
             RateLimited: the caller has sent as many as are taken of it in a while.
         """
-        quotas = self._limits.hit(self._settings.feedback_limit, f"feedback/{g.caller.key}")
+        quotas = self._limits.hit(self._settings.feedback_limit, f"feedback/{self._key()}")
         for quota in quotas:
             if not quota.allowed:
                 g.quotas = quotas
@@ -84,6 +90,16 @@ class Admission:
                     f"Try again in {quota.reset} seconds.",
                     retry_after=quota.reset,
                 )
+
+    @property
+    def _settings(self) -> Settings:
+        """The rules of the model that the request at hand is about."""
+        return self._of[g.model]
+
+    def _key(self) -> str:
+        """Return under which a caller's requests to a model are counted: each model's by themselves."""
+        key: str = g.caller.key
+        return key if g.model == self._default.model_name else f"model/{g.model}/{key}"
 
     def _count(self, policy: str, key: str, *, name: str = "") -> None:
         g.quotas = self._limits.hit(policy, key, name=name)
@@ -96,7 +112,8 @@ class Admission:
                 )
 
 
-def _is_open(request: Request) -> bool:
+def is_open(request: Request) -> bool:
+    """Say whether anybody may ask what a request asks for."""
     rule = request.url_rule
     if rule is None:  # it will be answered with 404 or 405
         return True

@@ -15,23 +15,22 @@ from werkzeug.exceptions import (
 )
 
 from classifier import errors
-from classifier.access.admission import Admission
+from classifier.access.admission import Admission, is_open
 from classifier.access.limits import headers as rate_limit_headers
 from classifier.endpoints import counting, request_log
 from classifier.endpoints.feedback import FeedbackDesk
 from classifier.endpoints.files import CONTENT_SECURITY_POLICY, PAGE, ROOT, make_conditional, send_static
-from classifier.endpoints.model import model_body, send_file
+from classifier.endpoints.model import model_body, models_body, send_file
 from classifier.endpoints.problems import kind_of, problem
-from classifier.endpoints.query_string import options_in_address, query_for_several, read_query
-from classifier.endpoints.replies import caller_key, reply_to_one, reply_to_several, tell_fallback
+from classifier.endpoints.query_string import MODEL, options_in_address, query_for_several, read_query
+from classifier.endpoints.replies import admit_model, caller_key, reply_to_one, reply_to_several, tell_fallback
 from classifier.endpoints.request_photos import body_limit, body_too_large, read_photos
 from classifier.endpoints.unread import KEPT
 from classifier.serving.instance import Instance
-from classifier.serving.predictor import Predictor
+from classifier.serving.models import Models
 from classifier.settings import Settings
 from classifier.storage.opening import open_store
 from classifier.storage.protocol import ObjectStore
-from classifier.traffic.writer import Writer
 
 EXPOSED = (
     "Accept-Ranges, Cache-Status, Content-Disposition, Content-Range, ETag, RateLimit, RateLimit-Policy, Repr-Digest, "
@@ -44,14 +43,14 @@ def create_app(
     settings: Settings,
     instance: Instance | None = None,
     *,
-    routes: Callable[[Predictor, Admission], Blueprint] | None = None,
+    routes: Callable[[Models, Admission], Blueprint] | None = None,
     shape: Callable[[Exception, str], Response] = problem,
 ) -> Flask:
     """Make the app. Nothing is read from any store until a request needs it.
 
     Args:
         settings: see `Settings`.
-        instance: what decides what serves; by default a new one.
+        instance: what decides what serves of the default model; by default a new one.
         routes: makes what is served; by default that of openapi.yaml.
         shape: how an error, with the request's id, is told.
     """
@@ -60,9 +59,9 @@ def create_app(
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = app.url_map.merge_slashes = False
     admission = Admission(settings)
-    predictor = Predictor(settings, instance)
-    writer = Writer(lambda: open_store(settings.model_store), settings.model_name, settings.stats_every)
-    blueprint = (routes or _routes)(predictor, admission)
+    models = Models(settings, instance)
+    writers = counting.Writers(models, lambda: open_store(settings.model_store))
+    blueprint = (routes or _routes)(models, admission)
     app.register_blueprint(blueprint)
     if routes is None:  # Firebase Hosting's rewrite passes its whole path on.
         app.register_blueprint(blueprint, name="hosting", url_prefix="/api")
@@ -70,16 +69,19 @@ def create_app(
     @app.before_request
     def begin() -> None:
         request_log.begin(settings.project)
+        g.model = models.default
 
     @app.before_request
     def admit() -> None:
         # Once, though the request may begin again when its body is here: it counts once for its caller.
         kept = request.environ.get(KEPT, {})
         if "admitted" in kept:
-            g.caller, g.quotas = kept["admitted"]
+            g.model, g.caller, g.quotas = kept["admitted"]
         else:
-            admission.admit()
-            kept["admitted"] = g.get("caller"), g.get("quotas", ())
+            admission.admit(request.args.get(MODEL, ""))
+            kept["admitted"] = g.model, g.get("caller"), g.get("quotas", ())
+        if MODEL in request.args and not is_open(request):
+            models.expect(request.args[MODEL])
 
     @app.after_request
     def add_headers(reply: Response) -> Response:
@@ -90,7 +92,7 @@ def create_app(
         if "Origin" in request.headers:
             reply.headers["Access-Control-Expose-Headers"] = EXPOSED
         request_log.write(reply)
-        counting.count(reply, writer, predictor.instance)
+        counting.count(reply, writers, models)
         return reply
 
     @app.teardown_request
@@ -104,11 +106,11 @@ def create_app(
     return app
 
 
-def _routes(predictor: Predictor, admission: Admission) -> Blueprint:
-    settings, instance = predictor.settings, predictor.instance
+def _routes(models: Models, admission: Admission) -> Blueprint:
+    settings = models.settings
     routes = Blueprint("pointer", __name__)
     photo_store = Lazy(settings.photo_store)
-    desk = FeedbackDesk(settings, admission, Lazy(settings.model_store))
+    desk = FeedbackDesk(models, admission, Lazy(settings.model_store))
 
     @routes.post("/")
     def classify() -> Response:
@@ -116,6 +118,8 @@ def _routes(predictor: Predictor, admission: Admission) -> Blueprint:
         in_address = options_in_address(request)
         photos, in_body = read_photos(request, settings, photo_store)
         query = read_query(request, in_address, in_body)
+        admit_model(in_body.get(MODEL), models, admission)
+        predictor = models[g.model]
         if len(photos) == 1:
             reply = reply_to_one(predictor, photos[0], query)
         else:
@@ -130,22 +134,27 @@ def _routes(predictor: Predictor, admission: Admission) -> Blueprint:
         body, status = desk.take(request)
         return jsonify(body), status
 
+    @routes.get("/models")
+    def all_models() -> Response:
+        return jsonify(models_body(models, g.model, caller_key()))
+
     @routes.get("/model")
     def model() -> Response:
-        chosen = instance.chosen(caller_key())
-        reply = jsonify(model_body(chosen, settings))
+        chosen = models[g.model].instance.chosen(caller_key())
+        reply = jsonify(model_body(chosen, models.settings_of(g.model), default=g.model == models.default))
         make_conditional(reply)
         tell_fallback(reply, chosen)
         return _to_be_asked_again(reply)
 
     @routes.get("/model/file")
     def model_file() -> Response:
-        reply, chosen = send_file(request, instance, caller_key())
+        reply, chosen = send_file(request, models[g.model].instance, caller_key())
         tell_fallback(reply, chosen)
         return _to_be_asked_again(reply)
 
     def _to_be_asked_again(reply: Response) -> Response:
-        reply.headers["Cache-Control"] = "no-cache" if settings.access == "public" else "private, no-cache"
+        public = models.settings_of(g.model).access == "public"
+        reply.headers["Cache-Control"] = "no-cache" if public else "private, no-cache"
         return reply
 
     @routes.get("/healthz")
@@ -197,8 +206,8 @@ def _tell(error: Exception, settings: Settings, shape: Callable[[Exception, str]
         error.description = f"Expected one of {allowed} for {request.path}; received {request.method}."
     elif isinstance(error, NotFound):
         error.description = (
-            "Expected POST /, POST /feedback, GET /model, GET /model/file, GET /healthz, GET /openapi.yaml or GET /; "
-            f"received {request.path}."
+            "Expected POST /, POST /feedback, GET /model, GET /model/file, GET /models, GET /healthz, "
+            f"GET /openapi.yaml or GET /; received {request.path}."
         )
     kind = kind_of(error)
     if kind.status == 500 or isinstance(error, errors.Corrupt | errors.Unavailable):

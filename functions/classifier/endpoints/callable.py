@@ -22,12 +22,13 @@ from classifier.endpoints.bodies import read_body
 from classifier.endpoints.feedback import FeedbackDesk, Said, read_correction
 from classifier.endpoints.json_body import options_in, parse_json
 from classifier.endpoints.problems import problem
-from classifier.endpoints.query_string import PARAMETERS
-from classifier.endpoints.replies import add_headers, caller_key
+from classifier.endpoints.query_string import MODEL, PARAMETERS
+from classifier.endpoints.replies import add_headers, admit_model, caller_key
 from classifier.endpoints.request_photos import FIELD, body_limit
 from classifier.endpoints.text_photos import ONE_TEXT_AT_A_TIME, decode_base64
 from classifier.serving.instance import Instance
-from classifier.serving.predictor import Predictor, log_fields
+from classifier.serving.models import Models
+from classifier.serving.predictor import log_fields
 from classifier.serving.query import Query, query_of
 from classifier.serving.reply_body import body_of
 from classifier.settings import Settings
@@ -88,8 +89,8 @@ def status_of(error: BaseException) -> str:
     return next(STATUSES[cls] for cls in type(error).__mro__ if cls in STATUSES)
 
 
-def read_call(call: Request, settings: Settings) -> tuple[bytes, Query] | Said:
-    """Return the photo of a call and what it asks for, or a correction and its photo.
+def read_call(call: Request, settings: Settings) -> tuple[bytes, Query, str | None] | Said:
+    """Return the photo of a call, what it asks for and of which model, or a correction and its photo.
 
     Raises:
         UnsupportedMedia: the body is not declared as JSON, or is encoded in another way than gzip.
@@ -109,32 +110,34 @@ def read_call(call: Request, settings: Settings) -> tuple[bytes, Query] | Said:
         return _photo_and_query(data)
 
 
-def _photo_and_query(data: dict[str, Any]) -> tuple[bytes, Query]:
+def _photo_and_query(data: dict[str, Any]) -> tuple[bytes, Query, str | None]:
     for name in data:
         if name not in (FIELD, *PARAMETERS):
             raise errors.InvalidRequest(f"Expected data with {FIELD}, {', '.join(PARAMETERS)}; received {name!r}.")
     if not isinstance(data.get(FIELD), str) or not data[FIELD]:
         raise errors.InvalidRequest("Expected data.image to be a photo in base64; received none.")
-    query = query_of(options_in(data))
-    return decode_base64(data.pop(FIELD)), query
+    options = options_in(data)
+    query = query_of(options)
+    return decode_base64(data.pop(FIELD)), query, options.get(MODEL)
 
 
-def _routes(predictor: Predictor, admission: Admission) -> Blueprint:
+def _routes(models: Models, admission: Admission) -> Blueprint:
     routes = Blueprint("pointer", __name__)
-    desk = FeedbackDesk(predictor.settings, admission, Lazy(predictor.settings.model_store))
+    desk = FeedbackDesk(models, admission, Lazy(models.settings.model_store))
 
     # The SDKs and the rewrites of Hosting differ in the path that reaches the function.
     @routes.post("/", defaults={"path": ""})
     @routes.post("/<path:path>")
     def call(path: str) -> Response:
         counting.begin()
-        asked = read_call(request, predictor.settings)
+        asked = read_call(request, models.settings)
         if isinstance(asked, Said):
             counting.leave_out()
-            desk.expect_open()
             kept, _ = desk.keep(asked)
             return jsonify(result=kept)
-        content, query = asked
+        content, query, name = asked
+        admit_model(name, models, admission)
+        predictor = models[g.model]
         loaded = predictor.version_for(content, caller_key())
         counting.note_version(loaded)
         answer = predictor(content, query, loaded)

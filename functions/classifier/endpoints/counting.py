@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flask import Response, g
 
 from classifier.logs import log
 from classifier.registry.channels import SHADOW
-from classifier.serving.instance import Instance
 from classifier.serving.loader import Loaded
+from classifier.serving.models import Models
 from classifier.serving.predictor import Answer
+from classifier.storage.protocol import ObjectStore
 from classifier.traffic.writer import Writer
 
 NOBODY = ("", "")
@@ -39,11 +41,29 @@ def note_answers(answers: Sequence[Answer]) -> None:
     g.answers = list(answers)
 
 
-def count(reply: Response, writer: Writer, instance: Instance) -> None:
+class Writers:
+    """One writer of counts a model, made when it is first needed."""
+
+    def __init__(self, models: Models, store: Callable[[], ObjectStore]) -> None:
+        self._models = models
+        self._store = store
+        self._lock = threading.Lock()
+        self._writers: dict[str, Writer] = {}
+
+    def of(self, model: str) -> Writer:
+        """Return the writer of a model."""
+        with self._lock:
+            if model not in self._writers:
+                self._writers[model] = Writer(self._store, model, self._models.settings.stats_every)
+            return self._writers[model]
+
+
+def count(reply: Response, writers: Writers, models: Models) -> None:
     """Count the request at hand if it is to count, and write what was counted if it is time; raises nothing."""
-    if "counted" not in g or not writer.is_on:
+    if "counted" not in g or not models.settings.stats_every:
         return
     try:
+        instance, writer = models[g.model].instance, writers.of(g.model)
         with writer.counting() as counts:
             row = counts.row(*g.counted)
             row.add_request(reply.status_code, (time.perf_counter() - g.began) * 1000)

@@ -13,16 +13,19 @@ from classifier.access.admission import Admission
 from classifier.endpoints import request_log
 from classifier.endpoints.bodies import read_body
 from classifier.endpoints.json_body import parse_json
+from classifier.endpoints.query_string import MODEL
+from classifier.endpoints.replies import admit_model
 from classifier.endpoints.request_photos import body_limit
 from classifier.endpoints.text_photos import ONE_TEXT_AT_A_TIME, decode_base64
 from classifier.errors import Forbidden, InvalidImage, InvalidRequest, UnsupportedMedia
 from classifier.labels import trimmed
 from classifier.photo.limits import too_large
+from classifier.serving.models import Models
 from classifier.settings import Settings
 from classifier.storage.protocol import ObjectStore
 from classifier.traffic.feedback import Correction, Feedback, Seen
 
-MEMBERS = ("label", "request_id", "photo_sha256", "image", "consent", "seen")
+MEMBERS = ("label", "request_id", "photo_sha256", "image", "consent", "seen", "model")
 SEEN = ("version", "channel", "label", "confidence", "status")
 LONGEST_LABEL = 200
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -31,17 +34,19 @@ _VERSION = re.compile(r"v[1-9][0-9]{0,8}")
 
 
 class Said(NamedTuple):
-    """A correction, and the photo that its user agreed to give; b"" for none."""
+    """A correction, the photo that its user agreed to give (b"" for none), and which model is named, if one is."""
 
     correction: Correction
     photo: bytes
+    model: str | None
 
 
 class FeedbackDesk:
     """Takes corrections. Opens the store with the first; any thread may call it."""
 
-    def __init__(self, settings: Settings, admission: Admission, store: Callable[[], ObjectStore]) -> None:
-        self._settings = settings
+    def __init__(self, models: Models, admission: Admission, store: Callable[[], ObjectStore]) -> None:
+        self._models = models
+        self._settings = models.settings
         self._admission = admission
         self._store = store
 
@@ -49,12 +54,12 @@ class FeedbackDesk:
         """Answer a request: the reply's body and 201, or 200 where the same was said before.
 
         Raises:
-            Forbidden: none is taken here.
+            Forbidden: none is taken here of this model.
+            NotFound: a model is named that may not be asked for.
             UnsupportedMedia, InvalidRequest, InvalidImage, TooLarge: it cannot be understood.
             RateLimited: the caller has sent as many as are taken of it in a while.
             Unavailable: the store cannot be reached.
         """
-        self.expect_open()
         if request.mimetype != "application/json":
             raise UnsupportedMedia(f"Expected application/json; received {request.mimetype or 'no Content-Type'}.")
         body = read_body(request, body_limit(self._settings))
@@ -62,18 +67,18 @@ class FeedbackDesk:
             members = parse_json(body)
             del body
             said = read_correction(members, self._settings)
+        if said.model is not None and MODEL in request.args:
+            raise InvalidRequest("Expected model once; received it in the address and in the body.")
         return self.keep(said)
-
-    def expect_open(self) -> None:
-        """Do nothing where corrections are taken. Raises `Forbidden`."""
-        if not self._settings.feedback_limit:
-            raise Forbidden("Corrections are not taken here. An operator may allow them with FEEDBACK_LIMIT.")
 
     def keep(self, said: Said) -> tuple[dict[str, Any], int]:
         """Store a correction, if its caller may send one more; see `take`."""
-        correction, photo = said
+        correction, photo, model = said
+        admit_model(model, self._models, self._admission)
+        if not self._models.settings_of(g.model).feedback_limit:
+            raise Forbidden("Corrections are not taken here. An operator may allow them with FEEDBACK_LIMIT.")
         self._admission.admit_feedback()
-        added = Feedback(self._store(), self._settings.model_name).add(correction, photo)
+        added = Feedback(self._store(), g.model).add(correction, photo)
         request_log.note("INFO", "Took a correction.", feedback=correction.id, photo=bool(photo), again=not added)
         body = {"id": correction.id, "photo": bool(photo), "known": not added, "request_id": g.request_id}
         return body, 201 if added else 200
@@ -105,7 +110,10 @@ def read_correction(members: Any, settings: Settings) -> Said:
         raise InvalidRequest(
             f"Expected image to have the SHA-256 of photo_sha256, {sha256}; it has {correction.photo_sha256}."
         )
-    return Said(correction, photo)
+    model = members.get("model")
+    if model is not None and not isinstance(model, str):
+        raise InvalidRequest(f"Expected model to be a model's name; received {_shown(model)}.")
+    return Said(correction, photo, model)
 
 
 def _photo(members: Mapping[str, Any], settings: Settings) -> bytes:

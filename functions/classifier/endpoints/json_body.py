@@ -20,6 +20,7 @@ _EXPECTED = {
     "top_k": "a whole number",
     "tta": "true or false",
     "consent": "true or false",
+    "model": "a string",
 }
 
 
@@ -67,7 +68,7 @@ def _text(name: str, value: object) -> str:
             return str(int(number))
     elif isinstance(value, str) and name not in ("tta", "consent"):
         return value
-    elif name != "gradcam_format" and value in (False, True):  # 0 and 1 too
+    elif name not in ("gradcam_format", "model") and value in (False, True):  # 0 and 1 too
         return "1" if value else "0"
     shown = json.dumps(value)
     shown = shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}…"

@@ -13,9 +13,12 @@ from werkzeug.exceptions import (
     RequestedRangeNotSatisfiable,
 )
 
+from classifier.endpoints.problems import body_of_problem
+from classifier.errors import PointerError
 from classifier.registry.manifest import MODEL_FILE, SIGNATURE, FileEntry
 from classifier.serving.instance import Instance
 from classifier.serving.loader import Chosen, Fetched, Loaded
+from classifier.serving.models import Models
 from classifier.serving.reply_body import fallback_of
 from classifier.settings import Settings
 
@@ -30,12 +33,12 @@ Part = tuple[int, int]
 """The first byte and the one after the last."""
 
 
-def describe(chosen: Chosen) -> dict[str, Any]:
-    """Return what an app has to know to download the file and to run it."""
+def describe(chosen: Chosen, link: str = LINK) -> dict[str, Any]:
+    """Return what an app has to know to download the file, from `link`, and to run it."""
     manifest = chosen.manifest
     entry, classes = manifest.files[MODEL_FILE], len(manifest.labels)
     return {
-        "file": {"url": LINK, "name": _name(chosen), "bytes": entry.bytes, "sha256": entry.sha256},
+        "file": {"url": link, "name": _name(chosen), "bytes": entry.bytes, "sha256": entry.sha256},
         "signature": {
             "name": SIGNATURE,
             "inputs": {"image": {"dtype": "uint8", "shape": [1, manifest.input.height, manifest.input.width, 3]}},
@@ -134,9 +137,16 @@ def _name(chosen: Chosen) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts)) + ".tflite"
 
 
-def model_body(chosen: Chosen, settings: Settings) -> dict[str, Any]:
-    """Return the body of GET /model: what serves, and how an app runs it by itself."""
+def model_body(chosen: Chosen, settings: Settings, *, default: bool = True) -> dict[str, Any]:
+    """Return the body of GET /model: what serves, and how an app runs it by itself.
+
+    Args:
+        chosen: the version.
+        settings: of its model.
+        default: whether that is the model of those who name none.
+    """
     manifest = chosen.manifest
+    link = LINK if default else f"{LINK}?model={settings.model_name}"
     return {
         "name": settings.model_name,
         "version": chosen.pointer.version,
@@ -148,11 +158,42 @@ def model_body(chosen: Chosen, settings: Settings) -> dict[str, Any]:
             "height": manifest.input.height,
             "resize": manifest.input.resize,
         },
-        **describe(chosen),
+        **describe(chosen, link),
         "metrics": dict(manifest.metrics),
         "thresholds": dict(manifest.thresholds),
         "tta": dict(manifest.tta),
         "variant": manifest.variant,
+        "created_at": manifest.created_at,
+        **({"notice": manifest.notice} if manifest.notice is not None else {}),
+    }
+
+
+def models_body(models: Models, admitted: str, caller: str | None = None) -> dict[str, Any]:
+    """Return the body of GET /models: what may be asked for. Loads none; says of each that cannot be why.
+
+    Args:
+        models: of the instance.
+        admitted: by whose rules the caller was admitted; of models with other rules no more than these is told.
+        caller: see `Instance.chosen`.
+    """
+    return {"default": models.default, "models": [_summary(models, name, admitted, caller) for name in models.names]}
+
+
+def _summary(models: Models, name: str, admitted: str, caller: str | None) -> dict[str, Any]:
+    settings, here = models.settings_of(name), models.settings_of(admitted)
+    summary = {"name": name, "url": "model" if name == models.default else f"model?model={name}"}
+    if (settings.access, settings.access_claim) != (here.access, here.access_claim):
+        return {**summary, "access": settings.access}
+    try:
+        chosen = models.peek(name).instance.chosen(caller)
+    except PointerError as error:
+        return {**summary, "problem": body_of_problem(error)}
+    manifest = chosen.manifest
+    return {
+        **summary,
+        "version": chosen.pointer.version,
+        "channel": chosen.channel,
+        "labels": len(manifest.labels),
         "created_at": manifest.created_at,
         **({"notice": manifest.notice} if manifest.notice is not None else {}),
     }

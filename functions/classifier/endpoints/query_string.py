@@ -14,7 +14,8 @@ if TYPE_CHECKING:  # a command line has queries too, and no Flask
 
 
 JSON = "application/json"
-PARAMETERS = ("top_k", "gradcam", "gradcam_format", "gradcam_size", "tta", "consent")
+MODEL = "model"
+PARAMETERS = ("top_k", "gradcam", "gradcam_format", "gradcam_size", "tta", "consent", MODEL)
 
 
 def options_in_address(request: Request) -> dict[str, str]:

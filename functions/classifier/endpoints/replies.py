@@ -10,10 +10,12 @@ from urllib.parse import quote
 from flask import Response, g, jsonify
 
 from classifier import errors
+from classifier.access.admission import Admission
 from classifier.endpoints import counting, request_log
 from classifier.endpoints.problems import body_of_problem, kind_of
 from classifier.logs import log
 from classifier.serving.instance import Chosen, Loaded
+from classifier.serving.models import Models
 from classifier.serving.prediction import STEPS
 from classifier.serving.predictor import Answer, Predictor, log_fields
 from classifier.serving.query import Query
@@ -30,6 +32,17 @@ def caller_key() -> str | None:
     """Return by what the caller of the request at hand is known; None where nobody was admitted."""
     caller = g.get("caller")
     return caller.key if caller else None
+
+
+def admit_model(name: str | None, models: Models, admission: Admission) -> None:
+    """Admit the request at hand by the rules of a model that its body names, too; ``g.model`` is that model then.
+
+    Raises what `Admission.admit` raises, and `NotFound`: it may not be asked for.
+    """
+    if name is not None:
+        models.expect(name)
+        if name != g.model:
+            admission.admit(name)
 
 
 def reply_to_one(predictor: Predictor, photo: bytes, query: Query) -> Response:

@@ -82,7 +82,7 @@ class Beside:
     def _checked(self, pointer: Pointer) -> Loaded:
         """Load it where there is room. Raises `Unusable`."""
         chosen = self._loader.choose(pointer)
-        needed, free = memory_needed(chosen.manifest, self._interpreters) + self._besides, self._free()
+        needed, free = memory_needed(chosen.manifest, self._interpreters) + self._besides, free_memory(self._settings)
         if free is not None and needed > free:
             error = Overloaded(
                 f"Expected {needed / 1e6:,.0f} MB of memory for {pointer.version} beside production; "
@@ -92,12 +92,13 @@ class Beside:
             raise Unusable(pointer.version, "memory", error)
         return replace(self._loader.load(pointer, warm=1), channel=self._channel)
 
-    def _free(self) -> float | None:
-        """Return the bytes that the instance may still take; None where the system does not tell what it has."""
-        if not STATM.is_file():
-            return None
-        resident = int(STATM.read_text().split()[1]) * PAGE
-        return self._settings.function_memory * MIB * SPARE - resident
+
+def free_memory(settings: Settings) -> float | None:
+    """Return the bytes that the instance may still take; None where the system does not tell what it has."""
+    if not STATM.is_file():
+        return None
+    resident = int(STATM.read_text().split()[1]) * PAGE
+    return settings.function_memory * MIB * SPARE - resident
 
 
 def memory_needed(manifest: Manifest, interpreters: int) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from classifier.errors import NotReady, Overloaded, Unavailable
 from classifier.logs import log
 from classifier.registry.channels import CANARY, PRODUCTION, Channels, Pointer
+from classifier.registry.manifest import Manifest
 from classifier.serving.assignment import gets_canary
 from classifier.serving.backoffs import Backoffs
 from classifier.serving.canary import CanaryLane
@@ -44,12 +45,15 @@ class Instance:
     Args:
         settings: see `Settings`.
         fall_back: whether an earlier version may serve at first; False where production's own is asked for.
+        make_room: called before a version is loaded, so that its memory is there.
     """
 
-    def __init__(self, settings: Settings, *, fall_back: bool = True) -> None:
+    def __init__(
+        self, settings: Settings, *, fall_back: bool = True, make_room: Callable[[Manifest], None] | None = None
+    ) -> None:
         self.settings = settings
         self._fall_back = fall_back
-        self._loader = Loader(settings)
+        self._loader = Loader(settings, make_room)
         self._lock = threading.Lock()
         self._serving: Loaded | None = None
         self._flight: Future[Loaded] | None = None
@@ -65,6 +69,11 @@ class Instance:
         self._following = threading.Lock()
         self._told: dict[str, Chosen] = {}
         """What a cold instance told last of what it would serve in each channel, with the file if it was asked for."""
+
+    @property
+    def is_loaded(self) -> bool:
+        """Say whether a version is in memory."""
+        return self._serving is not None
 
     @property
     def loads(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -87,10 +88,16 @@ class Unusable(Exception):
 
 
 class Loader:
-    """Loads versions from the store that the settings name. Making one reads nothing. For any thread."""
+    """Loads versions from the store that the settings name. Making one reads nothing. For any thread.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: see `Settings`.
+        make_room: called before a version is loaded, so that its memory is there.
+    """
+
+    def __init__(self, settings: Settings, make_room: Callable[[Manifest], None] | None = None) -> None:
         self._settings = settings
+        self._make_room = make_room
         self.loads = 0
         """How many versions were loaded, for tests."""
         self._reading = threading.Lock()
@@ -166,6 +173,8 @@ class Loader:
             imports = importer.submit(_import_runtime)
             chosen = self.choose(pointer)
             manifest, version = chosen.manifest, chosen.pointer.version
+            if self._make_room is not None:
+                self._make_room(manifest)
             content = self._content(chosen)
             imports.result()
         from classifier.serving.pool import Pool

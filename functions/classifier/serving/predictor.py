@@ -29,19 +29,31 @@ class Answer:
 
 
 class Predictor:
-    """One instance's predictions, which share its memory and its result cache. Any thread may call it."""
+    """One model's predictions in one instance. Any thread may call it."""
 
-    def __init__(self, settings: Settings, instance: Instance | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        instance: Instance | None = None,
+        *,
+        memory: Memory | None = None,
+        results: ResultCache | None = None,
+    ) -> None:
         """Reads nothing yet.
 
         Args:
             settings: see `Settings`.
             instance: what decides what serves; by default a new one.
+            memory: for photos, shared with others; by default its own, and its own result cache.
+            results: the result cache that is shared with others; None for none.
         """
         self.settings = settings
         self.instance = instance or Instance(settings)
-        self._memory = Memory(settings.max_image_memory, wait=settings.wait, max_waiting=settings.max_waiting)
-        self._results = ResultCache(settings.result_cache_bytes) if settings.result_cache_bytes else None
+        self._results = results
+        if memory is None:
+            memory = Memory(settings.max_image_memory, wait=settings.wait, max_waiting=settings.max_waiting)
+            self._results = ResultCache(settings.result_cache_bytes) if settings.result_cache_bytes else None
+        self._memory = memory
 
     def version_for(self, content: bytes, caller: str | None = None) -> Loaded:
         """Return the version that answers a caller.

@@ -31,7 +31,7 @@ class Writer:
     Args:
         store: opens the store, when there is something to write.
         model: the model's name in it.
-        every: seconds between two writes; 0 counts nothing.
+        every: seconds between two writes.
     """
 
     def __init__(self, store: Callable[[], ObjectStore], model: str, every: float) -> None:
@@ -46,11 +46,6 @@ class Writer:
         self._waiting: list[Span] = []
         """Closed spans that are not known to be in the store."""
         self._failed = False
-
-    @property
-    def is_on(self) -> bool:
-        """Say whether anything is counted."""
-        return self._every > 0
 
     @contextmanager
     def counting(self) -> Iterator[Counts]:

@@ -52,7 +52,7 @@ def test_the_page_and_its_files(client: FlaskClient) -> None:
         assert again.status_code == 304
         assert b"http" not in reply.data.replace(b"http-equiv", b""), "the page asks another server for something"
         total += len(reply.data)
-    assert total < 20_000
+    assert total < 24_000
 
 
 def test_what_browsers_and_search_engines_ask_for_by_themselves(client: FlaskClient) -> None:

@@ -10,8 +10,12 @@ import pytest
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
+from classifier.registry.rules import Registry
+from classifier.serving import golden
+from classifier.storage.local import LocalStore
 from tests.support.bundles import colour_photo
 from tests.support.serving import Serving, publish, serve
 from tests.support.tokens import app_token, google, id_token
@@ -171,3 +175,33 @@ def test_a_function_that_asks_for_tokens_gets_those_it_asks_for(
             page.open(serving.url)
             page.shows("tokens", "Firebase ID token")
             assert page.hides("app")
+
+
+def test_one_of_several_models_is_chosen_and_named_in_the_address(
+    page: Page, tmp_path: Path, tiny_bundle: Path, confused_bundle: Path
+) -> None:
+    publish(tmp_path / "store", tiny_bundle)
+    dogs = Registry(LocalStore(tmp_path / "store"), "dogs")
+    dogs.publish(confused_bundle, who="tester", replay=golden.replay)
+    dogs.promote("v1", who="tester", reason="", replay=golden.replay)
+    green = tmp_path / "green.png"
+    green.write_bytes(colour_photo("green", size=(64, 64)))
+    with serve(tmp_path / "store", tmp_path / "serving", MODEL_NAMES="dogs") as server:
+        page.open(server.url)
+        page.shows("version", "food v1")
+        page.shows("models", "Model")
+        page.choose(green)
+        page.shows("label", "green")
+        Select(page.part("model")).select_by_visible_text("dogs")
+        page.shows("version", "dogs v1")
+        page.shows("label", "blue")
+        assert page.browser.current_url.endswith("?model=dogs")
+        page.open(f"{server.url}/?model=dogs")
+        page.shows("version", "dogs v1")
+        assert Select(page.part("model")).first_selected_option.text == "dogs"
+        page.open(f"{server.url}/?model=cats")
+        page.shows("version", "food v1")
+    with serve(tmp_path / "store", tmp_path / "alone") as server:
+        page.open(server.url)
+        page.shows("version", "food v1")
+        assert page.hides("models")

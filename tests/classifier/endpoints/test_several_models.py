@@ -1,0 +1,264 @@
+"""Several models behind one endpoint: which one answers, by whose rules, what is counted, and who makes room."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from classifier.endpoints.app import create_app
+from classifier.endpoints.callable import create_call_app
+from classifier.errors import InvalidSetting
+from classifier.registry.rules import Registry
+from classifier.serving import golden
+from classifier.serving import models as serving_models
+from classifier.serving.models import Models
+from classifier.settings import Settings
+from classifier.storage.local import LocalStore
+from classifier.traffic.feedback import Feedback
+from tests.support.app_client import form, problem, settings_for
+from tests.support.bundles import colour_photo
+from tests.support.commands import PROGRAM
+from tests.support.contract import check
+from tests.support.serving import serve
+
+GREEN = colour_photo("green")
+
+
+@pytest.fixture(name="store")
+def store_fixture(tmp_path: Path, tiny_bundle: Path, confused_bundle: Path) -> Path:
+    """Three models: "food" is right, "dogs" takes green for blue, "empty" has nothing in production."""
+    store = LocalStore(tmp_path / "store")
+    for name, bundle in (("food", tiny_bundle), ("dogs", confused_bundle), ("empty", tiny_bundle)):
+        registry = Registry(store, name)
+        registry.publish(bundle, who="tester", replay=golden.replay)
+        if name != "empty":
+            registry.promote("v1", who="tester", reason="", replay=golden.replay)
+    return tmp_path / "store"
+
+
+def client(store: Path, **changes):
+    settings = settings_for(store, other_models=("dogs", "empty"), **changes)
+    made = create_app(settings).test_client()
+    made.environ_base["pointer.stores"] = (settings.model_store, settings.photo_store)
+    return made
+
+
+def ask(app, query: str = "", **options):
+    options = {"data": GREEN, "content_type": "image/png", **options}
+    reply = app.post(f"/{query}", **options)
+    check("POST", "/", reply.status_code, reply.headers, lambda: reply.data)
+    return reply
+
+
+def told(reply) -> tuple[str, str]:
+    assert reply.status_code == 200, reply.text
+    return reply.get_json()["model"]["name"], reply.get_json()["label"]
+
+
+def test_the_model_is_named_in_the_address_the_form_or_the_body_and_the_default_stays(store: Path) -> None:
+    import base64
+
+    app = client(store)
+    encoded = base64.b64encode(GREEN).decode()
+    assert told(ask(app)) == ("food", "green")
+    assert told(ask(app, "?model=dogs")) == ("dogs", "blue")
+    assert told(ask(app, "?model=food")) == ("food", "green")
+    fields = form(("image", GREEN))
+    assert told(app.post("/?model=dogs", **fields)) == ("dogs", "blue")
+    data = {"image": (io.BytesIO(GREEN), "a.png"), "model": "dogs"}
+    assert told(app.post("/", data=data, content_type="multipart/form-data")) == ("dogs", "blue")
+    assert told(app.post("/", json={"image": encoded, "model": "dogs"})) == ("dogs", "blue")
+    assert told(app.post("/", json={"image": encoded, "model": None})) == ("food", "green")
+    several = app.post("/?model=dogs", **form(("image", GREEN), ("image", GREEN))).get_json()
+    assert several["model"]["name"] == "dogs"
+    call = create_call_app(settings_for(store, other_models=("dogs",))).test_client()
+    assert call.post("/", json={"data": {"image": encoded, "model": "dogs"}}).get_json()["result"]["label"] == "blue"
+    assert call.post("/", json={"data": {"image": encoded}}).get_json()["result"]["label"] == "green"
+    unknown = call.post("/", json={"data": {"image": encoded, "model": "cats"}})
+    assert (unknown.status_code, unknown.get_json()["error"]["status"]) == (404, "NOT_FOUND")
+
+
+def test_what_may_not_be_asked_for_is_told(store: Path) -> None:
+    app = client(store)
+    for reply in (ask(app, "?model=cats"), app.get("/model?model=cats"), app.get("/model/file?model=cats")):
+        assert "Expected model to be one of food, dogs, empty; received 'cats'" in problem(reply, 404, "not-found")
+    reply = app.post("/feedback?model=cats", json={"label": "x", "request_id": "1"})
+    assert problem(reply, 404, "not-found")
+    assert "received it in the address" in problem(
+        app.post("/?model=dogs", json={"image": "aaaa", "model": "food"}), 400, "invalid-request"
+    )
+    assert "Expected model to be a string" in problem(
+        app.post("/", json={"image": "aaaa", "model": False}), 400, "invalid-request"
+    )
+    assert problem(ask(app, "?model=empty"), 503, "not-ready")
+    assert told(ask(app)) == ("food", "green")
+    assert app.get("/?model=cats").status_code == 200  # the page
+
+
+def test_the_models_and_their_files_are_told_and_none_is_loaded(store: Path) -> None:
+    app = client(store, model_rules=(("dogs", {"ACCESS": "auth"}),), project="demo-pointer")
+    reply = app.get("/models")
+    check("GET", "/models", reply.status_code, reply.headers, lambda: reply.data)
+    body = reply.get_json()
+    assert body["default"] == "food"
+    food, dogs, empty = body["models"]
+    assert (food["name"], food["version"], food["labels"], food["url"]) == ("food", "v1", 4, "model")
+    assert dogs == {"name": "dogs", "url": "model?model=dogs", "access": "auth"}
+    assert empty["problem"]["status"] == 503
+    open_app = client(store)
+    dogs = open_app.get("/model?model=dogs")
+    check("GET", "/model", dogs.status_code, dogs.headers, lambda: dogs.data)
+    assert dogs.get_json()["name"] == "dogs"
+    file = dogs.get_json()["file"]
+    assert file["url"] == "model/file?model=dogs"
+    content = open_app.get(f"/{file['url']}")
+    assert content.headers["ETag"] == f'"{file["sha256"]}"'
+    assert content.data != open_app.get("/model/file").data
+
+
+def test_each_model_has_its_own_access_rules_and_limits(store: Path) -> None:
+    rules = (("dogs", {"RATE_LIMIT": "3/hour", "FEEDBACK_LIMIT": "0"}), ("empty", {"ACCESS": "auth"}))
+    app = client(store, model_rules=rules, project="demo-pointer")
+    for _ in range(5):
+        assert ask(app).status_code == 200
+    correction = {"label": "x", "request_id": "1", "model": "dogs"}
+    assert "not taken here" in problem(app.post("/feedback", json=correction), 403, "forbidden")
+    for _ in range(2):
+        assert ask(app, "?model=dogs").headers["RateLimit"]
+    assert problem(ask(app, "?model=dogs"), 429, "rate-limited")
+    import base64
+
+    in_body = app.post("/", json={"image": base64.b64encode(GREEN).decode(), "model": "dogs"})
+    assert problem(in_body, 429, "rate-limited")
+    assert ask(app).status_code == 200
+    assert problem(ask(app, "?model=empty"), 401, "unauthenticated")
+    guarded = app.post("/", json={"image": base64.b64encode(GREEN).decode(), "model": "empty"})
+    assert problem(guarded, 401, "unauthenticated")
+    assert problem(app.post("/feedback", json=correction), 429, "rate-limited")
+
+
+def test_corrections_and_counts_are_of_the_model_that_answered(store: Path, tmp_path: Path) -> None:
+    with serve(store, tmp_path / "serving", MODEL_NAMES="dogs", STATS_EVERY="0.2") as function:
+        for query in ("", "?model=dogs", "?model=dogs"):
+            assert function.post(f"/{query}", data=GREEN, headers={"Content-Type": "image/png"}).status_code == 200
+        said = {"label": "green", "request_id": "abc"}
+        assert function.post("/feedback?model=dogs", json=said).status_code == 201
+        assert function.post("/feedback", json={**said, "model": "dogs", "label": "red"}).status_code == 201
+        assert function.post("/feedback", json=said).status_code == 201
+        time.sleep(0.3)
+        for query in ("", "?model=dogs"):
+            function.post(f"/{query}", data=GREEN, headers={"Content-Type": "image/png"})
+    assert len(Feedback(LocalStore(store), "food").cases()) == 1
+    assert {each.label for each in Feedback(LocalStore(store), "dogs").cases()} == {"green", "red"}
+    from datetime import UTC, datetime, timedelta
+
+    from classifier.traffic.reading import read
+
+    now = datetime.now(UTC)
+    photos = {
+        name: sum(
+            row.photos for row in read(LocalStore(store), name, now - timedelta(hours=1), now).total.rows.values()
+        )
+        for name in ("food", "dogs")
+    }
+    assert photos == {"food": 2, "dogs": 3}
+
+
+def test_the_least_recently_used_makes_room_and_no_request_fails(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = Registry(LocalStore(store), "empty")
+    registry.promote("v1", who="tester", reason="", replay=golden.replay)
+    models = Models(settings_for(store, other_models=("dogs", "empty")))
+    loaded = lambda: {name for name in models.names if models.peek(name).instance.is_loaded}  # noqa: E731
+    for name in ("food", "dogs"):
+        models[name].instance.current()
+    assert loaded() == {"food", "dogs"}
+    models["food"]  # used after the dogs
+    room = {"left": 1}
+
+    def free(_: Settings) -> float:
+        return 1e12 if len(loaded()) <= room["left"] else 0.0
+
+    monkeypatch.setattr(serving_models, "free_memory", free)
+    held = models.peek("dogs")
+    models["empty"].instance.current()
+    assert loaded() == {"food", "empty"}
+    assert held.instance.current().manifest.labels  # whoever has it is answered
+    room["left"] = -1  # never enough: it is loaded all the same
+    models["dogs"].instance.current()
+    assert loaded() == {"dogs"}
+    assert models["dogs"].instance.loads == 1
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        ({"MODEL_NAMES": "a b"}, "Expected MODEL_NAMES to be a model's name"),
+        ({"MODEL_RULES": "{"}, "Expected MODEL_RULES to be JSON such as"),
+        ({"MODEL_RULES": '{"food": {"THREADS": "1"}}'}, "with ACCESS, ACCESS_CLAIM, RATE_LIMIT, FEEDBACK_LIMIT"),
+        ({"MODEL_RULES": '{"food": {"ACCESS": 1}}'}, "Expected MODEL_RULES to be JSON such as"),
+        (
+            {"MODEL_RULES": '{"dogs": {"ACCESS": "auth"}}'},
+            "Expected one of food; received 'dogs'. Add it to MODEL_NAMES",
+        ),
+        (
+            {"MODEL_NAMES": "dogs", "MODEL_RULES": '{"dogs": {"RATE_LIMIT": "often"}}'},
+            "MODEL_RULES of 'dogs': Expected",
+        ),
+        ({"MODEL_NAMES": "dogs", "MODEL_RULES": '{"dogs": {"ACCESS": "auth"}}'}, "GOOGLE_CLOUD_PROJECT"),
+        (
+            {
+                "MODEL_NAMES": "dogs",
+                "MODEL_RULES": '{"dogs": {"ACCESS": "auth"}}',
+                "GOOGLE_CLOUD_PROJECT": "demo-pointer",
+                "FIREBASE_AUTH_EMULATOR_HOST": "localhost:9099",
+            },
+            "tokens that nobody signed",
+        ),
+    ],
+)
+def test_rules_that_cannot_be_used_stop_the_start(env: dict[str, str], message: str) -> None:
+    with pytest.raises(InvalidSetting, match=message):
+        Settings.from_env(env, cpus=1)
+
+
+def test_a_claim_is_for_models_with_users_alone() -> None:
+    env = {
+        "ACCESS": "auth",
+        "ACCESS_CLAIM": "member",
+        "GOOGLE_CLOUD_PROJECT": "demo-pointer",
+        "MODEL_NAMES": "dogs, cats,dogs",
+        "MODEL_RULES": '{"dogs": {"ACCESS": "public"}}',
+    }
+    settings = Settings.from_env(env, cpus=1)
+    assert settings.models == ("food", "dogs", "cats")
+    assert (settings.of_model("dogs").access, settings.of_model("dogs").access_claim) == ("public", "")
+    assert (settings.of_model("cats").access, settings.of_model("cats").access_claim) == ("auth", "member")
+
+
+def test_the_command_line_asks_a_function_for_the_model_that_is_named(store: Path, tmp_path: Path) -> None:
+    photo = tmp_path / "green.png"
+    photo.write_bytes(GREEN)
+    with serve(store, tmp_path / "serving", MODEL_NAMES="dogs") as function:
+        ask_cli = partial(run, MODEL_NAME="dogs", MODEL_STORE=str(store))
+        assert "green, says v1 of food" in ask_cli("predict", str(photo), "--url", function.url)
+        assert "blue, says v1 of dogs" in ask_cli("predict", str(photo), "--url", function.url, "--model", "dogs")
+        assert "serves v1" in ask_cli("status", "--url", function.url, "--model", "dogs")
+
+
+def run(*arguments: str, **env: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout
