@@ -16,6 +16,7 @@ import pytest
 from flask import Flask
 from rich.console import Console
 
+from classifier.settings import available_cpus
 from classifier.storage.cloud import CloudStore
 from classifier.storage.json_api import JsonApiStore
 from classifier.storage.local import LocalStore
@@ -28,6 +29,11 @@ from tests.support.processes import SUPPORT
 BUCKET = "pointer-tests"
 LONGEST = ("test_pipeline", "test_compute", "test_bad_data", "test_tuning", "test_schedules", "test_training")
 """Files that take half a minute or more: begun first, so that no CPU waits at the end for the last of them."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Run a file more than there are CPUs: many tests wait, for processes that start and stores that hang."""
+    return available_cpus() + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -102,10 +104,22 @@ def build_tiny_bundle(folder: Path, *options: str) -> Path:
     return folder
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Make a folder that all workers of a run share: each start of TensorFlow takes seconds."""
+    root = factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (root / name).exists():
+            make(root / f"{name}.partial")
+            (root / f"{name}.partial").rename(root / name)
+    return root / name
+
+
 @pytest.fixture(scope="session")
 def confused_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny real bundle that takes green for blue; no test may change it."""
-    return build_tiny_bundle(tmp_path_factory.mktemp("confused-bundle") / "bundle", "confused")
+    return made_once(tmp_path_factory, "confused-bundle", lambda folder: build_tiny_bundle(folder, "confused"))
 
 
 def files_of(folder: Path) -> dict[str, FileEntry]:
@@ -120,7 +134,7 @@ def files_of(folder: Path) -> dict[str, FileEntry]:
 @pytest.fixture(scope="session")
 def tiny_bundle_original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The session's tiny bundle, which no test may change."""
-    return build_tiny_bundle(tmp_path_factory.mktemp("tiny-bundle") / "bundle")
+    return made_once(tmp_path_factory, "tiny-bundle", build_tiny_bundle)
 
 
 @pytest.fixture
