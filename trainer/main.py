@@ -16,6 +16,7 @@ from classifier.errors import PointerError
 from classifier.exit_codes import exit_code
 from classifier.quiet import write_what_can_be_written
 from classifier.release import release
+from trainer.commands.architectures import architectures
 from trainer.commands.data import datasets, download, samples
 from trainer.commands.grouping import GroupedCommand
 from trainer.commands.measuring import evaluate
@@ -46,7 +47,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (train, tune, export, evaluate, report, datasets, download, samples):
+for command in (train, tune, export, evaluate, report, architectures, datasets, download, samples):
     app.command(cls=GroupedCommand)(command)
 
 

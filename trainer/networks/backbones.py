@@ -22,11 +22,13 @@ from classifier.errors import InvalidRequest, NotFound, Unavailable
 from classifier.registry.manifest import InputSpec
 from trainer.compute.strategy import arithmetic
 from trainer.networks import efficientnet_lite
-from trainer.networks.efficientnet_lite import LITE_0, LITE_2, Lite
 from trainer.run.config import NetworkConfig, Precision
 from trainer.run.presets import PRESETS, Preset
 
 BACKBONE = "backbone"
+ALPHA = ("MobileNet", "MobileNetV2")
+SCALE_THEMSELVES = ("MobileNetV3", "EfficientNetV2", "ConvNeXt")
+"""Unless they are told not to: how pixels are scaled is told once, for all."""
 BASE_CNN_BLOCKS = ((32, 1), (64, 2), (96, 2), (128, 2))
 """Width and number of convolutions of each block."""
 
@@ -162,7 +164,9 @@ def _load_weights(core: keras.Model, path: Path, config: NetworkConfig) -> None:
 def _application(builder: str, **arguments: Any) -> Callable[[NetworkConfig, tuple[int, int, int]], keras.Model]:
     def build(config: NetworkConfig, shape: tuple[int, int, int]) -> keras.Model:
         weights = "imagenet" if config.weights == "imagenet" else None
-        extra = {"alpha": config.alpha} if builder.startswith("MobileNet") else {}
+        extra: dict[str, Any] = {"alpha": config.alpha} if builder in ALPHA else {}
+        if builder.startswith(SCALE_THEMSELVES):
+            extra["include_preprocessing"] = False
         try:
             return getattr(keras.applications, builder)(
                 include_top=False, weights=weights, input_shape=shape, **extra, **arguments
@@ -185,13 +189,14 @@ def _cannot_download(config: NetworkConfig, error: str) -> str:
         by_hand = f"Download {found[0]} on another machine and put it at {cached}, or do without: "
     return (
         f"The ImageNet weights of {config.architecture} could not be downloaded ({error.rstrip('.')}). {by_hand}"
-        "--architecture efficientnet_lite0 and efficientnet_lite2 have theirs with the trainer's packages, --weights "
+        "--architecture efficientnet_lite0, 1 and 2 have theirs with the trainer's packages, --weights "
         "FILE reads a file, and --weights none trains from scratch."
     )
 
 
-def _lite(size: Lite) -> Callable[[NetworkConfig, tuple[int, int, int]], keras.Model]:
+def _lite(name: str) -> Callable[[NetworkConfig, tuple[int, int, int]], keras.Model]:
     def build(config: NetworkConfig, shape: tuple[int, int, int]) -> keras.Model:
+        size = efficientnet_lite.SIZES[name]
         network = efficientnet_lite.build(size, shape)
         if config.weights == "imagenet":
             efficientnet_lite.load_imagenet(network, size)
@@ -234,19 +239,26 @@ def _caffe(image: Any) -> Any:
     return scaled
 
 
-ARCHITECTURES = {
-    kind.name: kind
-    for kind in (
-        Architecture("base_cnn", _symmetric, _base_cnn, pretrained=False, zoom=0.0),
-        Architecture("efficientnet_lite0", efficientnet_lite.scaled, _lite(LITE_0)),
-        Architecture("efficientnet_lite2", efficientnet_lite.scaled, _lite(LITE_2)),
-        Architecture("mobilenet", _symmetric, _application("MobileNet")),
-        Architecture("mobilenet_v2", _symmetric, _application("MobileNetV2")),
-        Architecture("resnet50", _caffe, _application("ResNet50")),
-        Architecture("inception_v3", _symmetric, _application("InceptionV3")),
-        Architecture("xception", _symmetric, _application("Xception")),
-    )
-}
+def _torch(image: Any) -> Any:
+    """Scale 0..255 to 0..1, then by ImageNet's mean and standard deviation of each channel."""
+    means, deviations = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    return layers.Rescaling(
+        [1 / (255 * each) for each in deviations],
+        offset=[-mean / each for mean, each in zip(means, deviations, strict=True)],
+        name="scaling",
+    )(image)
+
+
+SCALINGS = {"symmetric": _symmetric, "caffe": _caffe, "torch": _torch, "lite": efficientnet_lite.scaled}
+
+
+def _architecture(name: str, preset: Preset) -> Architecture:
+    if name == "base_cnn":
+        return Architecture(name, _symmetric, _base_cnn, pretrained=False, zoom=0.0)
+    return Architecture(name, SCALINGS[preset.scaling], _application(preset.builder) if preset.builder else _lite(name))
+
+
+ARCHITECTURES = {name: _architecture(name, preset) for name, preset in PRESETS.items()}
 
 
 def input_spec(config: NetworkConfig) -> InputSpec:

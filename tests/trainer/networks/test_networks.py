@@ -17,12 +17,16 @@ from trainer.networks.backbones import ARCHITECTURES, backbone_core, build_backb
 from trainer.networks.gradcam import gradient_tape_heatmaps, relative_error, serving_model
 from trainer.networks.heads import build_head, classifier
 from trainer.run.config import NetworkConfig
+from trainer.run.presets import PRESETS
 
 SMALL = {"inception_v3": 96, "xception": 96}
 """Sides of the input; 64 where an architecture takes it."""
+QUICK = ("base_cnn", "efficientnet_lite0", "mobilenet", "mobilenet_v2", "mobilenet_v3_small", "resnet50", "xception")
+"""One of each kind of layer and scaling; the others are as large, and are for `make test-long`."""
+EACH = [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in ARCHITECTURES]
 
 
-@pytest.fixture(scope="module", params=list(ARCHITECTURES))
+@pytest.fixture(scope="module", params=EACH)
 def backbone(request):
     keras.utils.set_random_seed(1)
     side = SMALL.get(request.param, 64)
@@ -50,6 +54,10 @@ def test_heatmaps_equal_those_of_gradient_tape(backbone, hidden):
         ("resnet50", keras.applications.resnet50.preprocess_input),
         ("inception_v3", keras.applications.inception_v3.preprocess_input),
         ("xception", keras.applications.xception.preprocess_input),
+        ("mobilenet_v3_small", keras.applications.mobilenet.preprocess_input),
+        ("resnet50v2", keras.applications.resnet_v2.preprocess_input),
+        ("densenet121", keras.applications.densenet.preprocess_input),
+        ("nasnet_mobile", keras.applications.nasnet.preprocess_input),
     ],
 )
 def test_pixels_are_scaled_as_keras_applications_do(name, preprocess):
@@ -58,6 +66,40 @@ def test_pixels_are_scaled_as_keras_applications_do(name, preprocess):
     scaled = keras.Model(image, ARCHITECTURES[name].scaling(image))(photo)
     expected = preprocess(photo.astype("float32"))
     np.testing.assert_allclose(keras.ops.convert_to_numpy(scaled), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "builder"),
+    [
+        pytest.param("mobilenet_v3_small", "MobileNetV3Small"),
+        pytest.param("mobilenet_v3_large", "MobileNetV3Large", marks=pytest.mark.long),
+        pytest.param("efficientnet_v2b0", "EfficientNetV2B0", marks=pytest.mark.long),
+        pytest.param("efficientnet_v2s", "EfficientNetV2S", marks=pytest.mark.long),
+        pytest.param("convnext_tiny", "ConvNeXtTiny", marks=pytest.mark.long),
+    ],
+)
+def test_networks_that_scale_by_themselves_are_scaled_once(name, builder):
+    """The features are those of Keras's own network with its own scaling inside."""
+    keras.utils.set_random_seed(5)
+    theirs = getattr(keras.applications, builder)(include_top=False, weights=None, input_shape=(64, 64, 3))
+    ours = build_backbone(NetworkConfig(name, "none", image_size=64))
+    backbone_core(ours).set_weights([w for w in theirs.get_weights() if not _is_of_the_scaling(w)])
+    photo = np.random.default_rng(4).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+    expected = keras.ops.convert_to_numpy(theirs(photo.astype("float32"), training=False))
+    found = keras.ops.convert_to_numpy(ours(photo, training=False))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+def _is_of_the_scaling(weight):
+    """Keras's Normalization keeps mean, variance and a counter as weights unless it is given them."""
+    return weight.ndim == 0
+
+
+def test_the_table_says_what_the_networks_are():
+    for name in QUICK:
+        built = build_backbone(NetworkConfig(name, "none"))
+        assert built.input_shape[1] == PRESETS[name].input_size
+        assert round(built.count_params() / 1e6, 1) == PRESETS[name].parameters, name
 
 
 def test_weights_come_from_a_file(tmp_path):
@@ -112,7 +154,7 @@ def test_fine_tuning_leaves_lower_layers_and_batch_normalisation_alone(tmp_path)
     assert changed == with_weights[-4:]
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("name", EACH)
 def test_so_many_layers_are_fine_tuned_as_are_asked_for_and_there_are(name):
     config = NetworkConfig(name, "none", image_size=96)
     backbone = build_backbone(config)
@@ -145,7 +187,7 @@ def test_imagenet_weights_that_cannot_be_downloaded_are_told_with_the_ways_to_do
     assert re.search(
         rf"Download https://\S+/{re.escape(name)} on another machine and put it at {tmp_path}/models/", told
     )
-    assert "--architecture efficientnet_lite0 and efficientnet_lite2" in told
+    assert "--architecture efficientnet_lite0, 1 and 2" in told
     assert told.endswith("--weights none trains from scratch.")
 
 
