@@ -39,7 +39,9 @@ def _evaluate(run: Path, capsys, *arguments: object) -> str:
 
 def test_every_command_and_option_has_help_and_an_example():
     group = typer.main.get_command(app)
-    assert set(group.commands) == {"train", "tune", "export", "evaluate", "report", "datasets", "download", "samples"}
+    assert set(group.commands) == {
+        "train", "tune", "export", "evaluate", "report", "architectures", "datasets", "download", "samples"
+    }  # fmt: skip
     for name, command in group.commands.items():
         assert "Example: trainer " in command.help, name
         for parameter in command.params:
