@@ -7,6 +7,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+from admin_cli.files import write_file
 from classifier.errors import InvalidRequest
 from classifier.registry.rules import Registry
 from classifier.traffic.feedback import Feedback
@@ -26,13 +27,14 @@ class Exported:
 def write_accepted(registry: Registry, folder: Path) -> Exported:
     """Write the photos of accepted corrections, and ``corrections.csv``: ``image_path``, ``label``, ``split``.
 
+    The table comes last: killed at any moment it is that of before or of now, and every photo that it names is whole.
+
     Raises:
         InvalidRequest: the folder cannot be written.
     """
     desk = Feedback(registry.store, registry.model)
     rows, ids, without = [], [], 0
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for case in desk.cases():
             if case.status != "accepted":
                 continue
@@ -42,16 +44,14 @@ def write_accepted(registry: Registry, folder: Path) -> Exported:
                 continue
             ending = next((each for start, each in ENDINGS.items() if photo.startswith(start)), ".photo")
             name = f"{case.correction.id}{ending}"
-            (folder / name).write_bytes(photo)
+            write_file(folder / name, photo)
             rows.append((name, case.label, "train"))
             ids.append(case.correction.id)
         table = io.StringIO()
         writer = csv.writer(table, lineterminator="\n")
         writer.writerow(("image_path", "label", "split"))
         writer.writerows(rows)
-        temporary = folder / "corrections.csv.partial"
-        temporary.write_text(table.getvalue(), encoding="utf-8")
-        temporary.replace(folder / "corrections.csv")
+        write_file(folder / "corrections.csv", table.getvalue().encode())
     except OSError as error:
         raise InvalidRequest(f"Expected a folder that can be written; {error.filename}: {error.strerror}.") from error
     return Exported(len(rows), without, tuple(sorted(ids)))

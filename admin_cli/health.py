@@ -32,6 +32,13 @@ CLOCK_MAY_DIFFER = 60.0
 """Seconds: tokens and signatures are refused beyond some minutes."""
 MICROSECONDS = 10**15
 """A generation of Cloud Storage is a time in microseconds; smaller numbers are an emulator's."""
+REMEDIES = {
+    "production": "admin_cli rollback",
+    "canary": "admin_cli canary abort",
+    "shadow": "admin_cli shadow stop",
+    "before": "Publish it again.",
+}
+"""Of a version that is damaged, by what it is."""
 Verdict = Literal["ok", "look", "wrong"]
 
 
@@ -133,8 +140,7 @@ def _pointer(registry: Registry) -> Iterator[Finding]:
         try:
             files = registry.verify(pointer.version, replay=replay)
         except PointerError as error:
-            remedy = "admin_cli rollback" if channel == "production" else f"admin_cli {channel} abort"
-            yield Finding(channel, "wrong", str(error), "Publish it again." if channel == "before" else remedy)
+            yield Finding(channel, "wrong", str(error), REMEDIES[channel])
         else:
             yield Finding(channel, "ok", f"{pointer.version}: {len(files)} files as published, golden cases repeat")
     if channels.canary:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from admin_cli.files import PARTIAL, write_file
 from admin_cli.options import (
     DEFAULT_MODEL,
     DEFAULT_STORE,
@@ -22,11 +25,11 @@ from admin_cli.options import (
 )
 from admin_cli.output import megabytes, print_json, print_table, print_text
 from admin_cli.production import ReasonOption
-from classifier.errors import InvalidRequest, NotFound
+from classifier.errors import Corrupt, InvalidRequest, NotFound
 from classifier.registry import pruning
 from classifier.registry.catalogue import models as models_of
 from classifier.registry.channels import PRODUCTION
-from classifier.registry.manifest import MANIFEST_FILE
+from classifier.registry.manifest import MANIFEST_FILE, Manifest
 from classifier.registry.rules import Registry
 from classifier.storage.opening import open_store
 
@@ -107,7 +110,9 @@ def open_report(
     if REPORT not in manifest.files:
         raise NotFound(f"Expected {REPORT} in {version}; it was published without one. `trainer report RUN` makes one.")
     path = (folder or Path(f"{model}-{version}")) / REPORT
-    _write(path, registry.read_file(manifest, REPORT))
+    content = registry.read_file(manifest, REPORT)
+    with _writing(path):
+        write_file(path, content)
     print_text(f"wrote {path}")
     typer.launch(str(path))
 
@@ -143,21 +148,44 @@ def prune(
 
 
 def _pull(registry: Registry, version: str, target: Path) -> int:
-    """Write all files of a version; the manifest last, without which it is no bundle."""
+    """Write all files of a version. The manifest is the last: until then the folder is no bundle, or a damaged one."""
     manifest, _ = registry.manifest(version)
-    if target.exists() and any(target.iterdir()) and not (target / MANIFEST_FILE).is_file():
-        raise InvalidRequest(f"Expected a folder for {version} that is new or empty; {target} holds something else.")
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        list(pool.map(lambda name: _write(target / name, registry.read_file(manifest, name)), manifest.files))
-    _write(target / MANIFEST_FILE, manifest.to_json())
+    with _writing(target):
+        for name in _leftovers(target, manifest):
+            (target / name).unlink()
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            list(pool.map(lambda name: write_file(target / name, registry.read_file(manifest, name)), manifest.files))
+        write_file(target / MANIFEST_FILE, manifest.to_json())
     return sum(entry.bytes for entry in manifest.files.values())
 
 
-def _write(path: Path, content: bytes) -> None:
+def _leftovers(target: Path, manifest: Manifest) -> list[str]:
+    """Return the files of a folder that are of another version that was pulled there, or not whole.
+
+    Raises:
+        InvalidRequest: it holds something else.
+    """
+    ours = {MANIFEST_FILE, *manifest.files}
+    known = set(ours)
+    if (target / MANIFEST_FILE).is_file():
+        with suppress(Corrupt):
+            known |= Manifest.from_json((target / MANIFEST_FILE).read_bytes()).files.keys()
+    found = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir())
+    others = [name for name in found if name.removesuffix(PARTIAL) not in known]
+    if others:
+        raise InvalidRequest(
+            f"Expected a folder for {manifest.version} that is new or empty; {target} holds something else: "
+            f"{others[0]}. Name another one with --out."
+        )
+    return [name for name in found if name not in ours]
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """Turn what the file system reports into `InvalidRequest`."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_bytes(content)
-        partial.replace(path)
+        yield
     except OSError as error:
-        raise InvalidRequest(f"Expected a folder that can be written; {path}: {error.strerror}.") from error
+        raise InvalidRequest(
+            f"Expected a folder that can be written; {error.filename or target}: {error.strerror or error}."
+        ) from error

@@ -18,6 +18,7 @@ import typer
 
 from admin_cli.compare import EvalSetOption, print_comparison, print_verdict
 from admin_cli.feedback_table import write_accepted
+from admin_cli.files import write_file
 from admin_cli.measuring import compare as measure
 from admin_cli.options import (
     DEFAULT_MODEL,
@@ -148,7 +149,7 @@ def retrain(
     _fetch(parent, inputs / "parent")
     config["network"]["start"] = None if afresh else str(inputs / "parent")
     config["data"]["corrections"] = _corrections(registry, inputs / "corrections") if feedback else None
-    inputs.joinpath("config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_file(inputs / "config.json", (json.dumps(config, indent=2) + "\n").encode())
     if (folder / "bundle").is_dir():
         print_text(f"{folder} is finished; --run names another folder to train once more")
     else:
@@ -164,11 +165,7 @@ def _fetch(parent: Subject, folder: Path) -> None:
         if name in parent.manifest.files and not (folder / name).is_file():
             wanted[name] = parent.read(name)
     for name, content in wanted.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_bytes(content)
-        partial.replace(path)
+        write_file(folder / name, content)
 
 
 def _corrections(registry: Registry, folder: Path) -> str:

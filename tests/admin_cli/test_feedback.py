@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from classifier.errors import Conflict
+from classifier.errors import Conflict, NotFound
 from classifier.storage.local import LocalStore
 from classifier.storage.protocol import ObjectStore
 from classifier.traffic.feedback import Correction, Decision, Feedback, Seen
@@ -137,6 +137,16 @@ def test_a_deletion_that_is_killed_never_leaves_the_photo_alone(
     assert calls[0].endswith(".photo")
     assert desk.photo(case) is None
     assert desk.forget(case.correction.id) == 1
+
+
+def test_what_a_killed_deletion_left_goes_with_the_next_one(desk: Feedback, tmp_path: Path) -> None:
+    green = next(each for each in desk.cases() if each.correction.label == "green")
+    desk.decide(green, Decision("accepted", "kim", "2026-01-01T00:00:00Z"))
+    (path,) = tmp_path.rglob(f"{green.correction.id}.json")
+    path.unlink()
+    with pytest.raises(NotFound):
+        desk.forget(green.correction.id)
+    assert not list(tmp_path.rglob(f"{green.correction.id}.decision"))
 
 
 def test_every_store_keeps_them_alike(store: ObjectStore) -> None:

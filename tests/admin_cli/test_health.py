@@ -47,6 +47,15 @@ def test_what_is_wrong_is_told_with_its_remedy(cli: Cli, store: Path) -> None:
     assert "Something is wrong: production, function" in done.err
 
 
+@pytest.mark.parametrize(("channel", "remedy"), [("canary", "canary abort"), ("shadow", "shadow stop")])
+def test_a_version_beside_production_that_is_damaged_is_ended(cli: Cli, store: Path, channel: str, remedy: str) -> None:
+    cli(channel, "start", "v2").well()
+    damage(store, "v2")
+    found = json.loads(cli("doctor", "--json").out)
+    wrong = {each["what"]: each["remedy"] for each in found if each["verdict"] == "wrong"}
+    assert wrong == {channel: f"admin_cli {remedy}"}
+
+
 def test_a_store_without_preconditions_is_found_out(cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = LocalStore.write
 

@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 import pytest
+import typer
 
 from classifier.errors import NotFound, Refused
 from classifier.registry import pruning
@@ -53,10 +54,28 @@ def test_a_version_is_pulled_whole_and_verified(cli: Cli, tiny_bundle: Path, tmp
     manifest = read_bundle(tmp_path / "pulled")
     assert manifest.version == "v1"
     assert cli("pull", "v1", "--out", tmp_path / "pulled", "--json").json()["version"] == "v1"
+    (tmp_path / "pulled/report/notes.md").write_text("mine")
+    assert "something else: report/notes.md" in cli("pull", "--out", tmp_path / "pulled").failed(2)
     (tmp_path / "other").mkdir()
     (tmp_path / "other/mine.txt").write_text("mine")
     assert "holds something else" in cli("pull", "--out", tmp_path / "other").failed(2)
     assert "published without one" in cli("open", "v1").failed(3)
+
+
+def test_a_version_is_pulled_where_its_report_was_opened_and_where_another_was_pulled(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = registry_of(tmp_path)
+    files = {"model.tflite": b"a model", "golden/0.png": b"dog"}
+    publish(registry, write_bundle(tmp_path / "a", files | {"report/report.html": b"<p>"}))
+    publish(registry, write_bundle(tmp_path / "b", files | {"report/notes.md": b"other"}))
+    promote(registry, "v1")
+    monkeypatch.setattr(typer, "launch", lambda path: 0)
+    cli("open", "v1", "--out", tmp_path / "here").well()
+    for version in ("v1", "v2"):
+        (tmp_path / "here/report/report.html.partial").write_text("as a killed one leaves it")
+        cli("pull", version, "--out", tmp_path / "here").well()
+        assert read_bundle(tmp_path / "here").version == version
 
 
 def test_what_serves_served_last_is_a_canary_new_or_a_parent_stays(cli: Cli, nine: Registry) -> None:
@@ -86,7 +105,10 @@ def test_a_version_that_is_being_deleted_can_no_longer_serve(
     assert len(nine.versions()) == 9  # everything is there still, and it will not serve
     with pytest.raises(NotFound, match="deleted by `admin_cli prune`"):
         promote(nine, "v1")
-    assert pruning.unfinished(nine) == ["v1"]
+    assert [each["version"] for each in cli("list", "--json").json()] == [f"v{number}" for number in range(2, 10)]
+    first = cli("list", "--all", "--json").json()[0]
+    assert (first["version"], first["complete"], "prune" in first["problem"]) == ("v1", False, True)
+    assert (pruning.unfinished(nine), pruning.prunable(nine, 4)) == (["v1"], [])
     assert cli("prune", "--keep", "9").well() == "deleted v1\n"
     assert [each["to"] for each in cli("history", "--json").json()].count("v1") == 1
 

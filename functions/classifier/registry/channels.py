@@ -122,6 +122,8 @@ class Channels:
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     older: int = 0
     """Entries before those of `history` that were not looked at; with any, it cannot be written."""
+    pruned_before: frozenset[str] = frozenset()
+    """The versions of which those entries say that they were deleted."""
 
     @classmethod
     def from_json(cls, data: bytes, generation: int, *, newest: int | None = None) -> Channels:
@@ -143,16 +145,22 @@ class Channels:
                 "A newer release wrote it: update this one.",
                 field="schema_version",
             )
-        older = 0 if newest is None else max(0, top.count("history") - newest)
+        entries = top.values("history")
+        older = 0 if newest is None else max(0, len(entries) - newest)
+        passed_over = (entry for entry in entries[:older] if isinstance(entry, Mapping))
+        production = _pointer(top.object_or_none("production"))
+        canary, shadow = _canary(top.object_or_none("canary")), _shadow(top.object_or_none("shadow"))
         return cls(
             generation,
-            _pointer(top.object_or_none("production")),
-            _canary(top.object_or_none("canary")),
-            _shadow(top.object_or_none("shadow")),
+            production,
+            # A release that knows of neither promotes such a version and leaves it here.
+            None if _is_of(canary, production) else canary,
+            None if _is_of(shadow, production) else shadow,
             Gate.read(top.object_or_none("gate")),
             tuple(_entry(entry) for entry in top.objects("history", start=older)),
             top.rest(),
             older,
+            frozenset(str(entry.get("to")) for entry in passed_over if entry.get("action") == PRUNE),
         )
 
     def to_json(self) -> bytes:
@@ -189,9 +197,9 @@ class Channels:
                 stack.append(entry.to_version)
         return stack
 
-    def pruned(self) -> set[str]:
+    def pruned(self) -> frozenset[str]:
         """Return the versions that were deleted, or are being deleted."""
-        return {entry.to_version for entry in self.history if entry.action == PRUNE}
+        return self.pruned_before | {entry.to_version for entry in self.history if entry.action == PRUNE}
 
     def expect_kept(self, version: str) -> None:
         """Do nothing where a version was not deleted.
@@ -214,6 +222,11 @@ class Channels:
         if self.production:
             versions.pop(self.production.version, None)
         return [Pointer(version, recorded.get(version, "")) for version in versions]
+
+
+def _is_of(other: Pointer | None, production: Pointer | None) -> bool:
+    """Say whether another channel has what production serves."""
+    return other is not None and production is not None and other.version == production.version
 
 
 def _pointer(entry: fields.Object | None) -> Pointer | None:

@@ -156,9 +156,9 @@ class Object:
         for index, value in enumerate(self._list(name, [])[start:], start):
             yield self._object(f"{name}.{index}", value)
 
-    def count(self, name: str) -> int:
-        """Return how many values a list has; 0 where it is missing."""
-        return len(self._list(name, []))
+    def values(self, name: str) -> list[Any]:
+        """Return a list of any content, which nobody has checked; empty where it is missing."""
+        return self._list(name, [])
 
     def _get(self, name: str, default: Any) -> Any:
         self._known.add(name)

@@ -19,7 +19,7 @@ def prunable(registry: Registry, keep: int) -> list[str]:
     """Return the versions that may be deleted, oldest first.
 
     Never what production serves or served last, a canary or a shadow, one of the newest `keep`, one that cannot be
-    read, or a parent of one that stays.
+    read, or a parent of one that stays. One whose deletion was begun is `unfinished` instead.
 
     Raises:
         InvalidRequest: `keep` is less than 1.
@@ -27,7 +27,8 @@ def prunable(registry: Registry, keep: int) -> list[str]:
     if keep < 1:
         raise InvalidRequest(f"Expected to keep at least one version; received {keep}.")
     channels = registry.channels()
-    summaries = registry.versions()
+    pruned = channels.pruned()
+    summaries = [each for each in registry.versions() if each.version not in pruned]
     stay = _pointed_at(channels) | {each.version for each in summaries[-keep:]}
     stay |= {each.version for each in summaries if each.manifest is None}
     parents = {each.version: each.manifest.parent_version for each in summaries if each.manifest}

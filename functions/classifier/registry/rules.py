@@ -22,7 +22,15 @@ from classifier.registry.changes import Change, ChannelsFile
 from classifier.registry.channels import ROLLBACK, Channels, HistoryEntry, Pointer
 from classifier.registry.gate import Gate
 from classifier.registry.manifest import MANIFEST_FILE, Manifest
-from classifier.registry.versions import ATTEMPTS, CheckedFile, Listing, Replay, Versions, VersionSummary
+from classifier.registry.versions import (
+    ATTEMPTS,
+    CheckedFile,
+    Listing,
+    Replay,
+    Versions,
+    VersionSummary,
+    half_deleted,
+)
 from classifier.storage.names import check_model_name
 from classifier.storage.protocol import ObjectStore
 
@@ -76,7 +84,8 @@ class Registry:
     def newest_versions(self, limit: int | None, *, include_incomplete: bool = False) -> tuple[Listing, Channels]:
         """Return the newest versions (all for None) and what serves, in few round trips; see `versions`.
 
-        The channels have no history.
+        The channels have no history. A version whose deletion has begun is none any more; what is left of it counts as
+        incomplete.
 
         Raises:
             NotFound: the store holds nothing of this model; says which models it holds.
@@ -86,7 +95,11 @@ class Registry:
             listing = self._versions.newest(limit, include_incomplete=include_incomplete)
         if not listing.claimed and not channels.result().generation:
             self.expect_model()
-        return listing, channels.result()
+        pruned = channels.result().pruned()
+        kept = [each for each in listing.versions if each.version not in pruned]
+        left = [half_deleted(each) for each in listing.versions if each.version in pruned and include_incomplete]
+        shown = sorted([*kept, *left], key=lambda each: int(each.version[1:]))
+        return replace(listing, versions=shown), channels.result()
 
     def expect_model(self) -> None:
         """Do nothing where the store holds anything of this model.

@@ -39,6 +39,11 @@ class VersionSummary:
     """What is wrong with it as far as a listing shows; contents are not compared."""
 
 
+def half_deleted(summary: VersionSummary) -> VersionSummary:
+    """Return the line of a version of which a deletion that did not end has left something."""
+    return VersionSummary(summary.version, False, None, "deleted, but not all of it: `admin_cli prune` finishes that")
+
+
 @dataclass(frozen=True)
 class Listing:
     """The newest versions, sorted by number."""

@@ -286,18 +286,29 @@ class Feedback:
         Raises:
             NotFound: there is none.
         """
+        self._forget_leftovers()
         if re.fullmatch(r"[0-9a-f]{64}", text):
             ids = {each.correction.id for each in self.cases() if each.correction.photo_sha256 == text}
             if not ids:
                 raise NotFound(f"Expected the SHA-256 of a photo with corrections; received {text}.")
         else:
             ids = {self.find(text).correction.id}
-        # The photo first: a deletion that is killed half way must not leave the photo alone.
-        for kind in ("photo", "decision", *SAID):
-            for date, identity, found in list(self._names()):
+        # Killed at any moment, a correction is there as before or is not. The photo goes first, so that it is never
+        # left alone; what was decided goes last, so that an accepted correction does not turn into a pending one; and
+        # of what was said on two days the second, for which nobody looks.
+        for kind in ("photo", *SAID, "decision"):
+            for date, identity, found in sorted(self._names(), reverse=True):
                 if identity in ids and found == kind:
                     self._store.delete(self._path(date, identity, kind))
         return len(ids)
+
+    def _forget_leftovers(self) -> None:
+        """Delete decisions about nothing: whoever forgot their corrections was killed before."""
+        names = list(self._names())
+        said = {(date, identity) for date, identity, kind in names if kind in SAID}
+        for date, identity, kind in names:
+            if kind == "decision" and (date, identity) not in said:
+                self._store.delete(self._path(date, identity, kind))
 
     def _case(self, date: str, identity: str, kind: str, *, decided: bool) -> Case | None:
         path = self._path(date, identity, kind)

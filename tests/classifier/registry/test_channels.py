@@ -85,10 +85,10 @@ class TestPromote:
         assert local.channels().production.manifest_sha256 == local.manifest("v1")[1]
 
     def test_other_channels_and_unknown_fields_survive(self, local: Registry, bundle: Path) -> None:
-        publish(local, bundle, 2)
+        publish(local, bundle, 3)
         promote(local, "v1")
         document = json.loads(local.store.read("food/channels.json").data)
-        document["canary"] = {**document["production"], "share": 0.1}
+        document["canary"] = {**document["production"], "version": "v3", "share": 0.1}
         document["future"] = [1]
         local.store.write("food/channels.json", json.dumps(document).encode())
         promote(local, "v2")
@@ -312,6 +312,21 @@ class TestChannels:
             local.channels(newest=3)
         with pytest.raises(ValueError, match="would be lost"):
             newest.to_json()
+        document["history"][:2] = ["broken", {**document["history"][1], "action": "prune", "to": "v7"}]
+        local.store.write("food/channels.json", json.dumps(document).encode())
+        assert local.channels(newest=1).pruned() == local.channels(newest=0).pruned() == {"v7"}
+
+    def test_a_canary_that_a_release_without_canaries_promoted_is_over(self, local: Registry, bundle: Path) -> None:
+        publish(local, bundle, 2)
+        promote(local, "v1")
+        local.start_canary("v2", 10, who="kim", reason="", replay=lambda *_: None)
+        document = json.loads(local.store.read("food/channels.json").data)
+        document["production"] = {name: document["canary"][name] for name in ("version", "manifest_sha256")}
+        local.store.write("food/channels.json", json.dumps(document).encode())
+        channels = local.channels()
+        assert (channels.production.version, channels.canary) == ("v2", None)
+        promote(local, "v1")
+        assert json.loads(local.store.read("food/channels.json").data)["canary"] is None
 
     def test_a_broken_pointer_is_refused_and_not_overwritten(self, local: Registry, bundle: Path) -> None:
         publish(local, bundle)
