@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 
-from classifier.errors import Conflict, InvalidRequest, NotFound, PointerError, Refused
+from classifier.errors import Conflict, InvalidRequest, NotFound, Refused
 from classifier.registry.channels import Channels
 from tests.support.bundles import replay_bytes
 from tests.support.registries import (  # noqa: F401  # fixtures
@@ -18,8 +16,6 @@ from tests.support.registries import (  # noqa: F401  # fixtures
     rollback,
     serving,
 )
-
-RIVALS = 8
 
 
 def start(registry, version="v2", percent=10.0):
@@ -83,46 +79,6 @@ def test_what_cannot_be_a_canary_is_refused(registry, bundle):
     with pytest.raises(Conflict, match="v2 is the canary, at 10 %"):
         start(registry, "v3")
     assert [each.action for each in registry.channels().history] == ["promote", "canary start"]
-
-
-def test_rivals_leave_one_consistent_state_and_a_line_for_each_that_took_effect(registry, bundle):
-    publish(registry, bundle, times=3)
-    promote(registry, "v1")
-    wishes = [
-        lambda who: registry.start_canary("v2", 10, who=who, reason="", replay=replay_bytes),
-        lambda who: registry.start_canary("v2", 50, who=who, reason="", replay=replay_bytes),
-        lambda who: registry.abort_canary(who=who, reason=""),
-        lambda who: promote(registry, "v3", who=who),
-        lambda who: promote(registry, "v2", who=who),
-        lambda who: rollback(registry, who=who),
-        lambda who: registry.set_gate(lambda gate: gate.changed("class_drop", "0.3"), who=who, reason=""),
-        lambda who: registry.start_canary("v3", 5, who=who, reason="", replay=replay_bytes),
-    ]
-
-    def wish(number):
-        try:
-            return wishes[number](f"rival {number}")
-        except (PointerError, AssertionError):
-            return None
-
-    with ThreadPoolExecutor(RIVALS) as pool:
-        entries = [entry for entry in pool.map(wish, range(RIVALS)) if entry]
-    channels = registry.channels()
-    assert {entry.id for entry in entries} == {entry.id for entry in channels.history[1:]}
-    production = canary = None
-    for entry in channels.history:
-        if entry.channel == "production":
-            assert entry.from_version == production
-            production = entry.to_version
-            canary = None if canary == production else canary
-        elif entry.action == "canary abort":
-            assert (entry.from_version, entry.to_version) == (canary, production)
-            canary = None
-        elif entry.channel == "canary":
-            assert entry.from_version == canary
-            canary = entry.to_version
-    assert production == channels.production.version
-    assert canary == (channels.canary and channels.canary.version)
 
 
 def test_a_canary_of_the_earlier_releases_fields_is_read():
