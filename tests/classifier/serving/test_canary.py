@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -178,12 +177,3 @@ def test_memory_is_what_the_export_measured_or_what_the_file_lets_expect(store: 
     assert lane.memory_needed(manifest, 1) == size + 1000
     assert lane.memory_needed(manifest, 3) == size + 3000
     assert Canary("v2", "0" * 64).pointer.version == "v2"
-
-
-def test_an_instance_of_the_earlier_release_goes_on_with_production(store: Path) -> None:
-    """It reads ``canary`` as a pointer with fields that it does not know."""
-    plain = json.loads((store / MODEL / "channels.json").read_text())
-    pointer = plain["canary"]
-    assert pointer["version"] == "v2" and len(pointer["manifest_sha256"]) == 64
-    assert plain["production"]["version"] == "v1"
-    assert plain["schema_version"] == 1

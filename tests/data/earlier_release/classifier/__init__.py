@@ -1,0 +1,1 @@
+"""The reader of ``channels.json`` of an earlier release; see NOTE.md."""

@@ -1,0 +1,7 @@
+"""What the reader raises."""
+
+
+class InvalidManifest(Exception):
+    def __init__(self, message: str, *, field: str, store: str = "") -> None:
+        super().__init__(message)
+        self.field = field
