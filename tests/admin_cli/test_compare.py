@@ -7,11 +7,13 @@ import dataclasses
 import io
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from classifier.registry.manifest import Manifest
+from classifier.storage.json_api import JsonApiStore
 from tests.support.bundles import TINY_LABELS, colour_photo, files_of
 from tests.support.commands import Cli, call, cli_fixture  # noqa: F401  # fixtures
 
@@ -108,6 +110,43 @@ def test_photos_are_taken_from_a_table_and_a_run_is_compared_before_it_is_publis
     assert "no-such" in two("compare", "v1", "v2", "--eval-set", "no-such").failed(3)
     (tmp_path / "empty").mkdir()
     assert "found none" in two("compare", "v1", "v2", "--eval-set", tmp_path / "empty").failed(3)
+
+
+@pytest.mark.parametrize("client", ["json-api", "google-cloud-storage"])
+def test_the_photos_of_a_bucket_are_compared_on_and_decide_about_a_promotion(
+    cli: Cli,
+    json_api_store: JsonApiStore,
+    tiny_bundle: Path,
+    confused_bundle: Path,
+    photos: Path,
+    tmp_path: Path,
+    client: str,
+) -> None:
+    """Over HTTP, with the versions in the bucket too."""
+    for photo in photos.glob("*/*.png"):
+        json_api_store.write(f"eval/{photo.parent.name}/{photo.name}", photo.read_bytes())
+    json_api_store.write("eval/notes.txt", b"no photo")
+    json_api_store.write("eval/red/notes.txt", b"no photo")
+    json_api_store.write("evaluation/red/other.png", b"of another set")
+    bucket = partial(cli, MODEL_STORE=f"{json_api_store.url}/models", STORAGE_CLIENT=client)
+    for bundle in (tiny_bundle, confused_bundle, tiny_bundle):
+        bucket("publish", bundle).well()
+    bucket("promote", "v1").well()
+    for place in (f"{json_api_store.url}/eval", f"{json_api_store.url}/eval/"):
+        compared = bucket("compare", "v1", "v2", "--eval-set", place, "--json").json()
+        assert compared["basis"] == f"40 photos of {place}"
+        assert (compared["top_1"]["photos"], compared["top_1"]["difference"]) == (40, -0.25)
+    refused = bucket("promote", "v2", "--eval-set", place)
+    assert refused.code == 5
+    assert "v2 is not promoted: top-1 falls from 100.0% to 75.0% on 40 photos" in refused.err
+    bucket("compare", "v1", "v2", "--eval-set", place, "--html", tmp_path / "changed.html").well()
+    assert (tmp_path / "changed.html").read_text().count("<img") == 20
+    bucket("gate", "set", "top_1_drop=1", "class_drop=1").well()
+    assert bucket("promote", "v2", "--eval-set", place).well() == "promoted v2 (before: v1)\n"
+    assert "found none" in bucket("compare", "v1", "v2", "--eval-set", f"{json_api_store.url}/empty").failed(3)
+    assert "no bucket 'no-such-bucket'" in bucket("compare", "v1", "v2", "--eval-set", "gs://no-such-bucket").failed(3)
+    json_api_store.write("eval/red/broken.png", b"broken")
+    assert "red/broken.png: " in bucket("compare", "v1", "v2", "--eval-set", place).failed(2)
 
 
 def test_what_publication_stored_is_compared_where_both_have_seen_the_same_photos(

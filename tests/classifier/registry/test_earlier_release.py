@@ -15,9 +15,10 @@ from classifier.registry import pruning
 from classifier.registry.channels import Channels
 from classifier.registry.gate import Gate
 from classifier.registry.rules import Registry
-from tests.support.bundles import replay_bytes
+from classifier.storage.local import LocalStore
+from tests.support.bundles import replay_bytes, write_bundle
 from tests.support.processes import ROOT
-from tests.support.registries import bundle_fixture, local_fixture, promote, publish, rollback  # noqa: F401  # fixtures
+from tests.support.registries import promote, publish, rollback
 
 RELEASE = ROOT / "tests/data/earlier_release"
 POINTER = "food/channels.json"
@@ -57,9 +58,15 @@ def earlier(content: bytes, *change: str) -> Any:
     return json.loads(done.stdout)
 
 
-@pytest.fixture(name="states")
-def states_fixture(local: Registry, bundle: Path) -> dict[str, bytes]:
+@pytest.fixture(name="local", scope="module")
+def local_fixture(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    return Registry(LocalStore(tmp_path_factory.mktemp("store")), "food")
+
+
+@pytest.fixture(name="states", scope="module")
+def states_fixture(local: Registry, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """Pointers that this release writes, each with a gate and with what the name says."""
+    bundle = write_bundle(tmp_path_factory.mktemp("bundle"))
 
     def pointer() -> bytes:
         return local.store.read(POINTER).data
