@@ -11,10 +11,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated
 
 import typer
 
+from admin_cli.findings import Finding
 from admin_cli.options import DEFAULT_MODEL, DEFAULT_STORE, JsonOption, ModelOption, StoreOption, open_registry
 from admin_cli.output import print_json, print_table
 from admin_cli.replay import replay
@@ -30,8 +31,8 @@ from classifier.traffic.writer import STATS_FOLDER
 OLDEST_PYTHON = (3, 11)
 CLOCK_MAY_DIFFER = 60.0
 """Seconds: tokens and signatures are refused beyond some minutes."""
-MICROSECONDS = 10**15
-"""A generation of Cloud Storage is a time in microseconds; smaller numbers are an emulator's."""
+MICROSECONDS = range(10**15, 10**16)
+"""A generation of Cloud Storage is a time in microseconds; other numbers are an emulator's."""
 REMEDIES = {
     "production": "admin_cli rollback",
     "canary": "admin_cli canary abort",
@@ -39,20 +40,14 @@ REMEDIES = {
     "before": "Publish it again.",
 }
 """Of a version that is damaged, by what it is."""
-Verdict = Literal["ok", "look", "wrong"]
-
-
-class Finding(NamedTuple):
-    """What was looked at, and what to do."""
-
-    what: str
-    verdict: Verdict
-    found: str
-    remedy: str = ""
 
 
 def doctor(
     url: Annotated[str | None, typer.Option("--url", help="Also look at this function.")] = None,
+    account: Annotated[
+        str | None,
+        typer.Option("--as", metavar="ACCOUNT", help="Also try what the function's service account may do."),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     model: ModelOption = DEFAULT_MODEL,
     as_json: JsonOption = False,
@@ -61,6 +56,10 @@ def doctor(
 
     A finding a line, with what to do about it. It ends with exit code 5 where something is wrong. In the store it tries
     a compare-and-swap on an object of its own, which it deletes; run it as operators are allowed to.
+
+    With --as it acts as the function's account besides, for which you need roles/iam.serviceAccountTokenCreator on it:
+    that may read, and create statistics and corrections; it may neither move the pointer nor touch versions. Nothing
+    that is tried changes anything, whatever is allowed.
 
     Example: admin_cli doctor --url https://REGION-PROJECT.cloudfunctions.net/predict
     """
@@ -75,6 +74,11 @@ def doctor(
     if url is not None:
         looks.append(("function", lambda: _function(registry, url)))
     findings: list[Finding] = []
+    if account is not None:
+        from admin_cli.permissions import expect_account
+
+        expect_account(registry, account)
+        looks.append(("account", lambda: _account(registry, account, findings)))
     for what, look in looks:
         try:
             findings += look()
@@ -114,7 +118,7 @@ def _store(registry: Registry) -> Iterator[Finding]:
                 f"{store.url} lets both of two rivals win",
                 "Use Cloud Storage, or a disk of one machine.",
             )
-        if bucket_of(store.url) and second > MICROSECONDS:
+        if bucket_of(store.url) and second in MICROSECONDS:
             ahead = before - second / 1e6
             fine = abs(ahead) <= CLOCK_MAY_DIFFER
             yield Finding(
@@ -125,6 +129,16 @@ def _store(registry: Registry) -> Iterator[Finding]:
             )
     finally:
         store.delete(name)
+
+
+def _account(registry: Registry, account: str, findings: list[Finding]) -> Iterator[Finding]:
+    """Try the function's account, if the store keeps the preconditions with which nothing is changed."""
+    from admin_cli.permissions import function_may
+
+    if ("store", "ok") in {(each.what, each.verdict) for each in findings}:
+        yield from function_may(registry, account)
+    else:
+        yield Finding("account", "look", f"{account} was not tried", "Mend what is wrong with the store first.")
 
 
 def _pointer(registry: Registry) -> Iterator[Finding]:

@@ -18,6 +18,7 @@
     ├── RateLimited           this caller asked too often: try again in ``retry_after`` seconds
     ├── Unavailable           the store cannot be reached: try again later
     │   ├── MissingStore        there is no such bucket: an operator has to act
+    │   ├── Denied              the store does not let this account do that: an operator has to act
     │   └── AccessUnavailable   what tokens are checked against cannot be reached: try again later
     ├── Overloaded            too many requests at once: try again in ``retry_after`` seconds
     └── InvalidSetting        an environment variable or option has a value that cannot be used
@@ -121,6 +122,10 @@ class Unavailable(PointerError):
 
 class MissingStore(Unavailable):
     """The bucket that a store is in does not exist; whoever asks a function can only try again later."""
+
+
+class Denied(Unavailable):
+    """The store does not let the account do that; whoever asks a function can only try again later."""
 
 
 class AccessUnavailable(Unavailable):

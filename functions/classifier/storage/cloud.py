@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from classifier.errors import NotFound, PreconditionFailed, Unavailable
 from classifier.storage.names import check_name, check_prefix
 from classifier.storage.protocol import Content, StoredObject, open_source
-from classifier.storage.unreachable import no_bucket, unreachable
+from classifier.storage.unreachable import denied, no_bucket, unreachable
 
 UPLOAD_CHUNK = 8 << 20
 """Bytes sent in one request; a multiple of 256 KiB, as resumable uploads need."""
@@ -220,6 +220,8 @@ class CloudStore:
             if name is None or writing or "The specified bucket does not exist" in str(error):
                 raise no_bucket(self.url, self._bucket_name) from error
             raise NotFound(f"Expected an object {name!r} in {self.url}; there is none.") from error
+        except api.Forbidden as error:
+            raise denied(self.url, error) from error
         except (
             api.GoogleAPIError,
             GoogleAuthError,

@@ -65,10 +65,12 @@ class Connection:
 
     Args:
         timeout: seconds to wait for a connection, and for each part of an answer.
+        credentials: of google-auth; by default those of wherever this runs.
     """
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, credentials: Any = None) -> None:
         self._timeout = timeout
+        self._credentials = credentials
         self._lock = threading.RLock()
         self._pools: dict[str | None, Any] = {}
         self._authorize: Authorize | None = None
@@ -127,6 +129,8 @@ class Connection:
             return self._authorize
 
     def _found_credentials(self) -> Authorize:
+        if self._credentials is not None:
+            return _GoogleAuth(self._pool, self._credentials)
         if os.environ.get("STORAGE_EMULATOR_HOST"):
             return lambda method, address, refused: {}
         deployed = os.environ.get("K_SERVICE") and os.environ.get("FUNCTIONS_EMULATOR") != "true"
@@ -181,14 +185,13 @@ class _MetadataToken:
 
 
 class _GoogleAuth:
-    """The default credentials: a key file, `gcloud auth application-default login`, workload identity and more."""
+    """Given credentials, or the default ones: a key file, `gcloud auth application-default login` and more."""
 
-    def __init__(self, pool: Callable[[str], Any]) -> None:
+    def __init__(self, pool: Callable[[str], Any], credentials: Any = None) -> None:
         import google.auth
         from google.auth.transport.urllib3 import Request
 
-        credentials, _ = google.auth.default(scopes=SCOPES)
-        self._credentials: Any = credentials
+        self._credentials: Any = credentials or google.auth.default(scopes=SCOPES)[0]
         self._request: Any = Request(pool("https://oauth2.googleapis.com"))  # type: ignore[no-untyped-call]
         self._lock = threading.Lock()
 

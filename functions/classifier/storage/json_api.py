@@ -23,7 +23,7 @@ from classifier.storage.connection import Answer, Connection
 from classifier.storage.names import check_name, check_prefix
 from classifier.storage.protocol import Content, StoredObject, open_source
 from classifier.storage.transfer import Transfer, checksum
-from classifier.storage.unreachable import no_bucket, unreachable
+from classifier.storage.unreachable import denied, no_bucket, unreachable
 
 PUBLIC = "https://storage.googleapis.com"
 TRANSIENT = {408, 429, 500, 502, 503, 504}
@@ -47,15 +47,18 @@ class JsonApiStore:
         prefix: put before every object's name, without slashes at its ends; "" for none.
         patience: seconds after which an operation that makes no progress is given up.
         timeout: seconds to wait for a connection, and for each part of an answer.
+        credentials: of google-auth, to act as somebody else than whoever this runs as.
     """
 
-    def __init__(self, bucket: str, prefix: str = "", *, patience: float = 8.0, timeout: float = 8.0) -> None:
+    def __init__(
+        self, bucket: str, prefix: str = "", *, patience: float = 8.0, timeout: float = 8.0, credentials: Any = None
+    ) -> None:
         self.url = f"gs://{bucket}/{prefix}" if prefix else f"gs://{bucket}"
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._patience = patience
         self._timeout = timeout
-        self._connection = Connection(timeout)
+        self._connection = Connection(timeout, credentials)
 
     def close(self) -> None:
         """Close the connections; the next use opens new ones."""
@@ -224,7 +227,7 @@ class JsonApiStore:
             if name is None or writing or "The specified bucket does not exist" in reason:
                 raise no_bucket(self.url, self._bucket)
             raise NotFound(f"Expected an object {name!r} in {self.url}; there is none.")
-        raise unreachable(self.url, reason)
+        raise denied(self.url, reason) if status == HTTPStatus.FORBIDDEN else unreachable(self.url, reason)
 
     def _persist(self, attempt: Callable[[], Found], since_progress: Callable[[], float] | None = None) -> Found:
         """Repeat what fails for a moment, for `patience` seconds, or for as long as a transfer moves on.

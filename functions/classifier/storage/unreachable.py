@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 
-from classifier.errors import MissingStore, Unavailable
+from classifier.errors import Denied, MissingStore, Unavailable
 
 LONGEST_REASON = 300
 
@@ -14,6 +14,14 @@ def no_bucket(url: str, bucket: str) -> MissingStore:
     """Return the error of a store whose bucket does not exist."""
     return MissingStore(
         f"The store {url} cannot be used: there is no bucket {bucket!r}. Create it, or mend the store's name."
+    )
+
+
+def denied(url: str, reason: str | BaseException) -> Denied:
+    """Return the error of a store that does not let the account do what it wants."""
+    return Denied(
+        f"The store {url} does not allow that: {sentence(reason)} Check the account's roles (docs/deploy.md, step 3), "
+        "and whose credentials these are."
     )
 
 

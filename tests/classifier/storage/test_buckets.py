@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from classifier.errors import PreconditionFailed, Unavailable
+from classifier.errors import Denied, PreconditionFailed, Unavailable
 from classifier.storage.cloud import CloudStore
 from classifier.storage.json_api import JsonApiStore
 from classifier.storage.protocol import Content
@@ -227,14 +227,18 @@ def test_an_object_that_is_replaced_meanwhile_is_not_missing(scripted: type[Scri
         json_api.read("x")
 
 
-@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    ("status", "error", "remedy"),
+    [(401, Unavailable, "Check the network"), (403, Denied, "Check the account's roles")],
+)
 def test_a_refusal_is_told_at_once_in_its_own_words(
-    scripted: type[Scripted], json_api: JsonApiStore, status: int
+    scripted: type[Scripted], json_api: JsonApiStore, status: int, error: type[Exception], remedy: str
 ) -> None:
     body = b'{"error": {"code": 403, "message": "kim@example.com does not have storage.objects.get access."}}'
     scripted.answers[:] = [(status, {}, body, len(body))]
-    with pytest.raises(Unavailable, match=rf"{status} .*: kim@example.com does not have .*access\. Check the network"):
+    with pytest.raises(error, match=rf"{status} .*: kim@example.com does not have .*access\. {remedy}") as caught:
         json_api.read("x")
+    assert type(caught.value) is error
     assert len(scripted.seen) == 1
 
 
