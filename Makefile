@@ -109,6 +109,7 @@ bench: $(INSTALLED) ## Measure serving, swaps and preprocessing
 	$(BIN)/python bench/serving.py
 	$(BIN)/python bench/buckets.py
 	$(BIN)/python bench/swaps.py
+	$(BIN)/python bench/status.py
 
 clean: ## Remove the virtual environment and caches; runs, samples and the model store stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info functions/*.egg-info

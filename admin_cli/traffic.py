@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -32,6 +33,8 @@ SPANS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 LONGEST = timedelta(days=3660)
 TIMEOUT_SECONDS = 10
 WATCH_EVERY = 5.0
+PARALLEL = 16
+"""Versions whose test photos are looked up at once."""
 
 
 def duration(text: str) -> timedelta:
@@ -96,12 +99,12 @@ class _Status:
         self.channels: Channels = registry.channels(newest=1)
         if not self.channels.generation:
             registry.expect_model()
-        now = datetime.now(UTC)
+        self.now = now = datetime.now(UTC)
         self.statistics: Statistics = read(registry.store, registry.model, now - stretch, now)
-        self.now = now
-        self.profiles = {
-            version: _profile(registry, version) for version in {kind.version for kind in self.rows} if version
-        }
+        versions = sorted({kind.version for kind in self.rows if kind.version})
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            profiles = pool.map(lambda version: _profile(registry, version), versions)
+            self.profiles = dict(zip(versions, profiles, strict=True))
         self.url = url
         self.serving = ask_model(url, named) if url else None
 

@@ -255,7 +255,7 @@ def test_status_says_what_does_not_answer_and_folds(two: Cli, tmp_path: Path) ->
 
 
 def test_a_year_of_ten_busy_instances_is_read_from_a_few_objects(two: Cli, tmp_path: Path) -> None:
-    """The time that this takes is bench/statistics.py's to print; here only how much is read."""
+    """The time that this takes is bench/status.py's to print; here only how much is read."""
     for days in range(3, 60):
         when = datetime.now(UTC) - timedelta(days=days)
         for hour in (1, 2):

@@ -73,12 +73,15 @@ class Connection:
         self._credentials = credentials
         self._lock = threading.RLock()
         self._pools: dict[str | None, Any] = {}
+        """By proxy."""
+        self._pool_of: dict[tuple[str, str | None], Any] = {}
+        """By scheme and host: looking through the environment for proxies takes longer than a small read."""
         self._authorize: Authorize | None = None
 
     def close(self) -> None:
         """Close the connections; the next use opens new ones."""
         with self._lock:
-            pools, self._pools, self._authorize = self._pools, {}, None
+            pools, self._pools, self._pool_of, self._authorize = self._pools, {}, {}, None
         for pool in pools.values():
             pool.clear()
 
@@ -144,15 +147,19 @@ class Connection:
         import urllib3
 
         parts = urlsplit(address)
-        proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+        host = parts.scheme, parts.hostname
         with self._lock:
+            if host in self._pool_of:
+                return self._pool_of[host]
+            proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
             if proxy not in self._pools:
                 authorities = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
                 options: dict[str, Any] = {"maxsize": CONNECTIONS, "ca_certs": authorities or certifi.where()}
                 self._pools[proxy] = (
                     urllib3.PoolManager(**options) if proxy is None else urllib3.ProxyManager(proxy, **options)
                 )
-            return self._pools[proxy]
+            self._pool_of[host] = self._pools[proxy]
+            return self._pool_of[host]
 
 
 class _MetadataToken:

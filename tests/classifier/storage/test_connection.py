@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from classifier.errors import Unavailable
-from classifier.storage import json_api
+from classifier.storage import connection, json_api
 from classifier.storage.json_api import JsonApiStore
 
 
@@ -100,6 +100,18 @@ def test_one_token_serves_every_read(google, store):
         found = list(pool.map(lambda _: store.read("name"), range(24)))
     assert {(each.data, each.generation) for each in found} == {(b"content", 7)}
     assert (google.tokens, google.reads) == (1, 24)
+
+
+def test_proxies_are_looked_for_once_until_it_is_closed(google, store, monkeypatch):
+    """Looking through the environment takes longer than a small read; whoever reads a year of counts reads 1,200."""
+    looks = []
+    monkeypatch.setattr(connection, "getproxies", lambda: looks.append(1) or {})
+    for _ in range(3):
+        store.read("name")
+    assert len(looks) == 1  # the bucket and the metadata server are one host here
+    store.close()
+    store.read("name")
+    assert len(looks) == 2
 
 
 def test_a_token_that_is_refused_is_renewed_once(google, store):
