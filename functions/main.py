@@ -30,10 +30,12 @@ SETTINGS = Settings.from_env(os.environ)
 SERVES_HTTP = os.environ.get("FUNCTION_TARGET") in ("predict", "classify") and "firebase_functions" not in sys.modules
 
 if os.environ.get("FUNCTION_TARGET") in ("predict", "classify"):
-    # The framework starts gunicorn, has no option for its worker, and leaves it at gunicorn's default.
-    from gunicorn.config import WorkerClass
+    # The framework starts gunicorn, has no option for its worker, and leaves it at gunicorn's default. The socket by
+    # which gunicorn may be controlled is in the user's home folder, which a container's user has none of.
+    from gunicorn.config import ControlSocketDisable, WorkerClass
 
     WorkerClass.default = "classifier.endpoints.connections.Worker"
+    ControlSocketDisable.default = True
 
 INSTANCES: dict[str, Any] = {
     "region": SETTINGS.function_location,

@@ -11,56 +11,12 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from admin_cli import vertex
+from tests.support.dockerfiles import all_of, copied, environment_of, ignored, stages
 from tests.support.processes import ROOT
 from trainer.data.mirror import MIRROR_VARIABLE
 
 DOCKERFILE = ROOT / "trainer" / "Dockerfile"
 TARGETS = {"cpu": "requirements.txt", "gpu": "requirements-gpu.txt"}
-KNOWN = {"FROM", "ENV", "RUN", "WORKDIR", "VOLUME", "ENTRYPOINT", "COPY", "USER"}
-
-
-def _stages() -> dict[str, tuple[str, list[tuple[str, str]]]]:
-    """Each stage by its name: what it is from, and its instructions with their arguments."""
-    stages: dict[str, tuple[str, list[tuple[str, str]]]] = {}
-    text = re.sub(r"\\\n", " ", DOCKERFILE.read_text())
-    for line in text.splitlines():
-        if not line.strip() or line.startswith("#"):
-            continue
-        instruction, rest = line.split(maxsplit=1)
-        assert instruction in KNOWN, line
-        if instruction == "FROM":
-            origin, _, name = rest.partition(" AS ")
-            assert name and name not in stages, line
-            stages[name] = (origin, [])
-            current = name
-        else:
-            stages[current][1].append((instruction, rest))
-    return stages
-
-
-def _all(name: str) -> list[tuple[str, str]]:
-    """The instructions of a stage behind those of the stages that it is from."""
-    stages = _stages()
-    origin, own = stages[name]
-    return (_all(origin) if origin in stages else []) + own
-
-
-def _ignored(path: str) -> bool:
-    """Whether .dockerignore keeps a path out of the context: its last pattern that matches it or a parent decides."""
-    ignored = False
-    for line in (ROOT / ".dockerignore").read_text().splitlines():
-        if not line or line.startswith("#"):
-            continue
-        pattern = line.removeprefix("!")
-        regex = "".join({"**/": "(?:.*/)?", "*": "[^/]*"}.get(part, re.escape(part)) for part in _parts(pattern))
-        parents = [path, *(str(parent) for parent in PurePosixPath(path).parents)]
-        if any(re.fullmatch(regex, parent) for parent in parents):
-            ignored = not line.startswith("!")
-    return ignored
-
-
-def _parts(pattern: str) -> list[str]:
-    return re.findall(r"\*\*/|\*|[^*]+", pattern)
 
 
 def _pins(name: str) -> dict[str, str]:
@@ -79,28 +35,12 @@ def _pins(name: str) -> dict[str, str]:
 
 
 def test_every_path_that_is_copied_is_there_and_in_the_context():
-    copied = 0
-    for name, (_, instructions) in _stages().items():
-        for instruction, rest in instructions:
-            words = shlex.split(rest)
-            if instruction != "COPY":
-                continue
-            if words[0].startswith("--from="):
-                stage = words[0].removeprefix("--from=")
-                assert stage in _stages(), (name, rest)
-                folder = next(rest for instruction, rest in _all(stage) if instruction == "WORKDIR")
-                assert words[1] == folder
-                continue
-            for source in words[:-1]:
-                assert (ROOT / source).exists(), source
-                assert not _ignored(source), source
-                copied += 1
-    assert copied >= 8
+    assert len(copied(DOCKERFILE)) >= 8
 
 
 def test_the_context_is_small():
     files = [path for top in ROOT.iterdir() if top.name not in (".venv", ".git") for path in (top, *top.rglob("*"))]
-    kept = [name for path in files if path.is_file() and not _ignored(name := path.relative_to(ROOT).as_posix())]
+    kept = [name for path in files if path.is_file() and not ignored(name := path.relative_to(ROOT).as_posix())]
     assert {"trainer/main.py", "functions/classifier/serving/model.py", "requirements.txt"} <= set(kept)
     assert sum((ROOT / name).stat().st_size for name in kept) < 2_000_000
     for name in (
@@ -108,18 +48,19 @@ def test_the_context_is_small():
         ".git/config",
         "runs/x/config.json",
         "functions/.secret.local",
-        "functions/main.py",
+        "functions/.env",
         "tests/conftest.py",
         "trainer/__pycache__/main.pyc",
         ".model-store/food/channels.json",
     ):
-        assert _ignored(name), name
+        assert ignored(name), name
 
 
 def test_everything_that_is_imported_or_read_is_copied():
     """What an installation reads: the packages' folders, readme, licence, setup.py and the requirements it reads."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    sources = {word for instruction, rest in _all("code") if instruction == "COPY" for word in shlex.split(rest)[:-1]}
+    code = all_of(DOCKERFILE, "code")
+    sources = {word for instruction, rest in code if instruction == "COPY" for word in shlex.split(rest)[:-1]}
     packages = project["tool"]["setuptools"]["packages"]["find"]["include"]
     assert {package.rstrip("*") for package in packages} == {
         Path(source).name for source in sources if (ROOT / source).is_dir()
@@ -132,7 +73,7 @@ def test_everything_that_is_imported_or_read_is_copied():
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_target_installs_the_pinned_requirements_and_starts_the_trainer_without_rights(target):
-    instructions = _all(target)
+    instructions = all_of(DOCKERFILE, target)
     runs = [rest for instruction, rest in instructions if instruction == "RUN"]
     assert f"pip install -r {TARGETS[target]}" in runs
     assert "pip install --no-deps --editable ." in runs
@@ -153,13 +94,12 @@ def test_a_target_installs_the_pinned_requirements_and_starts_the_trainer_withou
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_what_a_job_of_vertex_ai_starts_and_writes_is_there(target):
-    instructions = _all(target)
+    instructions = all_of(DOCKERFILE, target)
     job = vertex.custom_job("food", [], vertex.JobOptions(image="x"))
     (command,) = job["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]["command"]
     assert command in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert any("admin_cli" in shlex.split(rest)[:-1] for instruction, rest in _all("code") if instruction == "COPY")
-    settings = " ".join(rest for instruction, rest in instructions if instruction == "ENV")
-    environment = dict(each.split("=", 1) for each in shlex.split(settings))
+    assert "admin_cli" in [source for source, _ in copied(DOCKERFILE)]
+    environment = environment_of(instructions)
     volumes = json.loads(next(rest for instruction, rest in instructions if instruction == "VOLUME"))
     # The user may write nowhere else; the mirror would be under the working directory, which is root's.
     for place in (vertex.RUN_THERE, environment[MIRROR_VARIABLE], environment["KERAS_HOME"]):
@@ -168,7 +108,7 @@ def test_what_a_job_of_vertex_ai_starts_and_writes_is_there(target):
 
 
 def test_the_image_s_python_is_the_project_s():
-    origin = _stages()["base"][0]
+    origin = stages(DOCKERFILE)["base"][0]
     python = re.fullmatch(r"python:(\d+\.\d+)-slim", origin).group(1)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["project"]["requires-python"] == f">={python}"
