@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -27,6 +27,7 @@ from admin_cli.options import (
     version_of,
 )
 from admin_cli.output import percent, print_json, print_table, print_text
+from admin_cli.submission import open_quietly, submission
 from classifier.errors import (
     Corrupt,
     InvalidImage,
@@ -58,6 +59,7 @@ TOKENS = {
     "POINTER_APP_CHECK_TOKEN": ("X-Firebase-AppCheck", "{}"),
 }
 """From the environment, not the command line, which every user of a machine can read; with the headers they fill."""
+TableFormat = Literal["csv", "kaggle-dog-breed"]
 Ask = Callable[[bytes, Query], dict[str, Any]]
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -82,13 +84,22 @@ def predict(
     version: Annotated[
         str, typer.Option("--version", help="Try this version, such as v8 or canary, before it serves.")
     ] = PRODUCTION,
+    form: Annotated[
+        TableFormat | None,
+        typer.Option(
+            "--format",
+            help="csv: a table also of one photo. kaggle-dog-breed: the submission of that competition, every label's "
+            "probability by the photo's name.",
+        ),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     model: ModelOption = DEFAULT_MODEL,
     as_json: JsonOption = False,
 ) -> None:
     """Classify photos, here or by a running function.
 
-    Of several photos, or a folder, it prints a table in CSV, in which one that cannot be read has its problem.
+    Of several photos, or a folder, it prints a table in CSV, in which one that cannot be read has its problem. A
+    submission (--format kaggle-dog-breed) has every photo or is none.
 
     Example: admin_cli predict photo.jpg --gradcam out.jpg
     """
@@ -96,8 +107,15 @@ def predict(
         raise InvalidRequest("Expected --gradcam FILE with --label; received none.")
     if url is not None and version != PRODUCTION:
         raise InvalidRequest("Expected --version or --url; received both.")
+    if form is not None and (as_json or gradcam is not None):
+        raise InvalidRequest(f"Expected --format without --json and --gradcam; received {form} with one of them.")
     files = _files(photos)
-    if files != photos or len(files) > 1:
+    if form == "kaggle-dog-breed":
+        if url is not None:
+            raise InvalidRequest(f"Expected --store with --format {form}: a function tells 100 labels; received --url.")
+        typer.echo(submission(open_quietly(store, model, version), files, tta=tta), nl=False)
+        return
+    if files != photos or len(files) > 1 or form is not None:
         if gradcam is not None:
             raise InvalidRequest(f"Expected one photo with --gradcam; received {len(files)}.")
         ask = _asker(url, version, store, model, model_for_url(context, model))

@@ -1,4 +1,7 @@
-"""One prediction: the bytes of a photo to a label, confidences and the overlay that was asked for."""
+"""One prediction: the bytes of a photo to a label, confidences and the overlay that was asked for.
+
+`look` is what every caller shares: the function by `predict`, Python programs by `classifier.api`.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,14 @@ from typing import TYPE_CHECKING
 from classifier.serving.query import MEDIA_TYPES, Query, label_index
 
 if TYPE_CHECKING:  # numpy and Pillow come with the first prediction, beside the model
+    from PIL import Image
+
     from classifier.photo.limits import Limits
+    from classifier.photo.preprocessing import Photo
+    from classifier.registry.manifest import Manifest
     from classifier.serving.instance import Loaded
+    from classifier.serving.model import Output
+    from classifier.serving.pool import Pool
 
 DIGITS = 6
 UNKNOWN = "unknown"
@@ -48,28 +57,69 @@ class Prediction:
     encode_ms: float
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What one forward pass gave, with the photo that it was of."""
+
+    photo: Photo
+    output: Output
+    decode_ms: float
+    queue_ms: float
+    infer_ms: float
+
+
+def look(manifest: Manifest, pool: Pool, content: bytes, *, tta: bool, limits: Limits) -> Seen:
+    """Decode a photo as the manifest says, and run the model on it.
+
+    Raises:
+        InvalidImage, TooLarge: the photo cannot be read.
+        Overloaded: no interpreter, or no memory, became free in time.
+    """
+    from classifier.photo import preprocessing
+
+    spec = manifest.input
+    started = time.perf_counter()
+    photo = preprocessing.decode(content, width=spec.width, height=spec.height, limits=limits)
+    array = photo.array(spec.width, spec.height, spec.resize)
+    decoded = time.perf_counter()
+    with pool.model() as model:
+        lent = time.perf_counter()
+        output = model.run(array, tta=tta)
+        inferred = time.perf_counter()
+    return Seen(
+        photo, output, _milliseconds(started, decoded), _milliseconds(decoded, lent), _milliseconds(lent, inferred)
+    )
+
+
+def overlay_of(manifest: Manifest, seen: Seen, index: int, shown: Image.Image) -> Image.Image:
+    """Lay the Grad-CAM of a class over what `Photo.display` shows; an RGB image of its size."""
+    from classifier.photo import heatmap
+
+    spec = manifest.input
+    region = seen.photo.region(spec.width, spec.height, spec.resize)
+    return heatmap.overlay(shown, seen.output.heatmaps[index], region=region)
+
+
+def status_of(manifest: Manifest, score: float) -> str:
+    """Return "ok", or "unknown" where a photo is not like those that the model was trained on."""
+    return "ok" if score >= manifest.thresholds.get(UNKNOWN, 0.0) else UNKNOWN
+
+
 def predict(loaded: Loaded, content: bytes, query: Query, limits: Limits) -> Prediction:
     """Classify a photo and explain it as the query asks.
 
     Raises:
         InvalidRequest: the query names a label that the model does not know.
-        InvalidImage, TooLarge: the photo cannot be read.
-        Overloaded: no interpreter, or no memory, became free in time.
+        Also what `look` raises.
     """
     import numpy as np
 
-    from classifier.photo import heatmap, preprocessing
+    from classifier.photo import heatmap
 
-    manifest, spec = loaded.manifest, loaded.manifest.input
+    manifest = loaded.manifest
     explained = label_index(manifest.labels, query.gradcam) if query.gradcam else None
-    started = time.perf_counter()
-    photo = preprocessing.decode(content, width=spec.width, height=spec.height, limits=limits)
-    array = photo.array(spec.width, spec.height, spec.resize)
-    decoded = time.perf_counter()
-    with loaded.pool.model() as model:
-        lent = time.perf_counter()
-        output = model.run(array, tta=query.tta)
-        inferred = time.perf_counter()
+    seen = look(manifest, loaded.pool, content, tta=query.tta, limits=limits)
+    output = seen.output
     order = np.argsort(-output.probabilities, kind="stable")
     top = int(order[0])
     confidences = [round(float(value), DIGITS) for value in output.probabilities]
@@ -81,23 +131,21 @@ def predict(loaded: Loaded, content: bytes, query: Query, limits: Limits) -> Pre
         if query.gradcam_format == "heatmap":
             encoded = heatmap.encode(heatmap.bare(output.heatmaps[index]), media_type)
         else:
-            shown = photo.display(query.gradcam_size)
+            shown = seen.photo.display(query.gradcam_size)
             with limits.lend(heatmap.OVERLAY_BYTES * shown.width * shown.height):
-                region = photo.region(spec.width, spec.height, spec.resize)
-                encoded = heatmap.encode(heatmap.overlay(shown, output.heatmaps[index], region=region), media_type)
+                encoded = heatmap.encode(overlay_of(manifest, seen, index, shown), media_type)
         overlay = Overlay(manifest.labels[index], confidences[index], media_type, encoded)
     finished = time.perf_counter()
-    known = output.score >= manifest.thresholds.get(UNKNOWN, 0.0)
     return Prediction(
         ranked=tuple((manifest.labels[int(i)], confidences[int(i)]) for i in order[: query.top_k]),
         label_idx=top,
-        status="ok" if known else UNKNOWN,
+        status=status_of(manifest, output.score),
         score=round(output.score, DIGITS),
         tta=query.tta,
         overlay=overlay,
-        decode_ms=_milliseconds(started, decoded),
-        queue_ms=_milliseconds(decoded, lent),
-        infer_ms=_milliseconds(lent, inferred),
+        decode_ms=seen.decode_ms,
+        queue_ms=seen.queue_ms,
+        infer_ms=seen.infer_ms,
         encode_ms=_milliseconds(encoding, finished),
     )
 
