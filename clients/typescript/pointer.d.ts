@@ -331,8 +331,14 @@ export interface components {
             name: string;
             version: string;
             channel: string;
+            task: components["schemas"]["Task"];
             fallback?: components["schemas"]["Fallback"];
         };
+        /**
+         * @description What a prediction is. `single-label`: each photo has one of the labels, and the probabilities sum to 1. Others may
+         *     come; whoever reads a reply with one that it does not know should not read `predictions` as if they did.
+         */
+        Task: string;
         /**
          * @description Only where the version that answers is not the one that the pointer names: that one cannot be served, and the
          *     last good one goes on. It is tried again at growing intervals, and at once when the pointer moves.
@@ -356,6 +362,7 @@ export interface components {
             name: string;
             version: string;
             channel: string;
+            task: components["schemas"]["Task"];
             fallback?: components["schemas"]["Fallback"];
             labels: string[];
             input: components["schemas"]["Input"];
@@ -1260,6 +1267,7 @@ export interface operations {
                      *       "name": "food",
                      *       "version": "v7",
                      *       "channel": "production",
+                     *       "task": "single-label",
                      *       "labels": [
                      *         "bibimbap",
                      *         "paella",

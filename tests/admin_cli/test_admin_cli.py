@@ -98,7 +98,7 @@ def test_a_function_is_asked_and_answers_as_the_model_does_here(
             assert replies[-1]["gradcam"].pop("file") == str(out)
         assert replies[1].pop("request_id")
         assert replies[0] == replies[1]
-        assert replies[0]["model"] == {"name": "food", "version": "v1", "channel": "production"}
+        assert replies[0]["model"] == {"name": "food", "version": "v1", "channel": "production", "task": "single-label"}
         assert replies[0]["gradcam"] == {"label": "grey", "media_type": "image/png"}
         assert (replies[0]["label"], replies[0]["status"], len(replies[0]["predictions"])) == ("red", "ok", 3)
         assert (tmp_path / "0.png").read_bytes() == (tmp_path / "1.png").read_bytes()

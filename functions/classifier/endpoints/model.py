@@ -151,6 +151,7 @@ def model_body(chosen: Chosen, settings: Settings, *, default: bool = True) -> d
         "name": settings.model_name,
         "version": chosen.pointer.version,
         "channel": chosen.channel,
+        "task": manifest.task,
         **fallback_of(chosen),
         "labels": list(manifest.labels),
         "input": {

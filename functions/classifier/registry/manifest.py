@@ -21,6 +21,10 @@ MAX_SIDE = 4096
 Resize = Literal["stretch", "crop"]
 RESIZE_RULES: tuple[Resize, ...] = ("stretch", "crop")
 
+Task = Literal["single-label"]
+SINGLE_LABEL: Task = "single-label"
+"""Each photo has one of the labels; the probabilities sum to 1. It is the task of manifests that name none."""
+
 Extra = Mapping[str, Any]
 """Fields that this release does not know, kept when a manifest is written again."""
 
@@ -66,6 +70,8 @@ class Manifest:
     model: str | None = None
     version: str | None = None
     """Such as "v7"; None in a bundle that is not published."""
+    task: Task = SINGLE_LABEL
+    """What a prediction is. A reader refuses one that it does not know, instead of misreading the probabilities."""
     labels: tuple[str, ...]
     """In the order of the model's outputs."""
     input: InputSpec
@@ -118,6 +124,7 @@ class Manifest:
             schema_version=schema_version,
             model=top.text_or_none("model"),
             version=top.text_or_none("version"),
+            task=_task(top),
             labels=labels,
             input=_input(top.object("input")),
             files=files,
@@ -163,6 +170,7 @@ class Manifest:
                 "schema_version": self.schema_version,
                 "model": self.model,
                 "version": self.version,
+                "task": self.task,
                 "labels": list(self.labels),
                 "input": {
                     "width": self.input.width,
@@ -200,6 +208,17 @@ class Manifest:
             },
             MANIFEST_FILE,
         )
+
+
+def _task(top: fields.Object) -> Task:
+    task = top.text("task", default=SINGLE_LABEL)
+    if task != SINGLE_LABEL:
+        raise InvalidManifest(
+            f"Expected task to be {SINGLE_LABEL}, the only one that this release knows; received {task!r}. "
+            "A newer release wrote it: update this one.",
+            field="task",
+        )
+    return SINGLE_LABEL
 
 
 def _labels(top: fields.Object) -> tuple[str, ...]:

@@ -39,7 +39,13 @@ def members_of(prediction: Prediction) -> dict[str, Any]:
 
 def model_of(chosen: Chosen, model_name: str) -> dict[str, Any]:
     """Return the member that names the version that answers."""
-    return {"name": model_name, "version": chosen.pointer.version, "channel": chosen.channel, **fallback_of(chosen)}
+    return {
+        "name": model_name,
+        "version": chosen.pointer.version,
+        "channel": chosen.channel,
+        "task": chosen.manifest.task,
+        **fallback_of(chosen),
+    }
 
 
 def fallback_of(chosen: Chosen) -> dict[str, Any]:

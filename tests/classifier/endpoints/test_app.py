@@ -33,7 +33,7 @@ def test_a_prediction_is_complete(client: FlaskClient, published: Path) -> None:
     assert confidences == sorted(confidences, reverse=True)
     assert sum(confidences) == pytest.approx(1, abs=1e-4)
     assert {one["label"] for one in body["predictions"]} == set(manifest["labels"])
-    assert body["model"] == {"name": MODEL, "version": "v1", "channel": "production"}
+    assert body["model"] == {"name": MODEL, "version": "v1", "channel": "production", "task": "single-label"}
     assert body["request_id"] == reply.headers["X-Request-Id"] == "upload-42"
     # The tiny model's file has no score of its own.
     assert (body["score"], body["tta"]) == (body["confidence"], False)

@@ -20,6 +20,7 @@ WHOLE: dict[str, Any] = {
     "schema_version": 1,
     "model": "food",
     "version": "v7",
+    "task": "single-label",
     "labels": ["bibimbap", "김치", "crème brûlée"],
     "input": {"width": 224, "height": 192, "resize": "crop"},
     "files": {
@@ -65,6 +66,16 @@ def test_every_field_is_read() -> None:
 
 def test_writing_gives_the_bytes_that_were_read() -> None:
     assert Manifest.from_json(encoded(WHOLE)).to_json() == encoded(WHOLE)
+
+
+def test_the_task_of_an_older_manifest_is_a_single_label_and_another_one_is_refused() -> None:
+    older = Manifest.from_json(changed(lambda document: document.pop("task")))
+    assert older.task == "single-label"
+    with pytest.raises(
+        InvalidManifest, match=r"received 'multi-label'\. A newer release wrote it: update this one\.$"
+    ) as told:
+        Manifest.from_json(changed(lambda document: document.update(task="multi-label")))
+    assert told.value.field == "task"
 
 
 def test_unknown_fields_are_kept_wherever_they_are() -> None:

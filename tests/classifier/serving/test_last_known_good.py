@@ -290,7 +290,7 @@ def test_a_fallback_is_told_in_every_reply(store: Path, tiny_bundle: Path, warm:
     told = {"pointed": "v2", "reason": "corrupt"}
     replies = [send(), client.get("/model"), send("?gradcam=1", Accept="image/*")]
     assert replies[0].get_json()["model"] == {
-        "name": MODEL, "version": "v1", "channel": "production", "fallback": told
+        "name": MODEL, "version": "v1", "channel": "production", "task": "single-label", "fallback": told
     }  # fmt: skip
     assert (replies[1].get_json()["version"], replies[1].get_json()["fallback"]) == ("v1", told)
     assert replies[2].headers["X-Pointer-Version"] == "v1"
