@@ -19,6 +19,7 @@ from classifier.release import release
 from trainer.commands.architectures import architectures
 from trainer.commands.data import datasets, download, samples
 from trainer.commands.grouping import GroupedCommand
+from trainer.commands.looking import explain, network
 from trainer.commands.measuring import evaluate
 from trainer.commands.reporting import report
 from trainer.commands.training import export, train
@@ -47,7 +48,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (train, tune, export, evaluate, report, architectures, datasets, download, samples):
+for command in (train, tune, export, evaluate, report, architectures, explain, network, datasets, download, samples):
     app.command(cls=GroupedCommand)(command)
 
 

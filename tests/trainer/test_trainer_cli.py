@@ -14,7 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from classifier.errors import NotFound
+from classifier.errors import InvalidRequest, NotFound
 from classifier.registry.bundle import read_bundle
 from tests.support import photo_sets
 from tests.support.processes import environment
@@ -40,7 +40,8 @@ def _evaluate(run: Path, capsys, *arguments: object) -> str:
 def test_every_command_and_option_has_help_and_an_example():
     group = typer.main.get_command(app)
     assert set(group.commands) == {
-        "train", "tune", "export", "evaluate", "report", "architectures", "datasets", "download", "samples"
+        "train", "tune", "export", "evaluate", "report", "architectures", "explain", "network", "datasets", "download",
+        "samples",
     }  # fmt: skip
     for name, command in group.commands.items():
         assert "Example: trainer " in command.help, name
@@ -62,6 +63,7 @@ def test_help_does_not_import_keras():
         (("evaluate", "nowhere"), "trainer: Expected a run folder with a config.json; nowhere has none.", 3),
         (("export", "nowhere"), "trainer: Expected a run folder with a config.json; nowhere has none.", 3),
         (("datasets", "--dataset", "food-101"), "trainer: Expected --data-dir with --dataset; received none.", 2),
+        (("datasets", "--look"), "trainer: Expected --dataset with --look, the photos to draw; received none.", 2),
         (("datasets", "--dataset", "mnist", "--data-dir", "."), "trainer: Expected one of food-101, dog-breed", 2),
         # Before anything is trained or measured.
         (
@@ -179,10 +181,26 @@ def test_datasets_shows_the_layouts_and_checks_one(tmp_path):
     assert max(map(len, listed.stdout.splitlines())) <= 80
     root = photo_sets.folder(tmp_path)
     (root / "apple" / "0.png").write_bytes(b"broken")
-    looked = _run("datasets", "--dataset", "folder", "--data-dir", root)
+    sheet = tmp_path / "sheets/look.png"
+    looked = _run("datasets", "--dataset", "folder", "--data-dir", root, "--look", "--photos", 4, "--out", sheet)
     assert looked.returncode == 0, looked.stderr
+    assert f"wrote {sheet}" in looked.stdout and sheet.is_file()
     assert "rejected: apple/0.png (" in looked.stdout
     assert "3 classes, 29 photos, 1 rejected" in looked.stdout
+
+
+def test_network_lists_the_layers_whole_and_how_deep_fine_tuning_has_to_reach(capsys, tmp_path):
+    app(["network", "--architecture", "mobilenet_v2", "--image-size", "96", "--labels", "7", "--hidden", "24"],
+        standalone_mode=False)  # fmt: skip
+    lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    rows = {words[0]: [word.strip() for word in words if word.strip()] for words in lines}
+    assert rows["Conv_1"][1:] == ["Conv2D", "3 x 3 x 1280", "409,600", "1"]
+    assert rows["expanded_conv_depthwise_relu"][1:] == ["ReLU", "48 x 48 x 32", "0"]
+    assert rows["hidden_1"][1:] == ["Dense", "24", f"{1280 * 24 + 24:,}"]
+    assert rows["logits"][1:] == ["Dense", "7", f"{24 * 7 + 7:,}"]
+    assert list(rows)[-1] == f"{len(rows) - 2} layers, {2_257_984 + 30_744 + 175:,} weights"
+    with pytest.raises(InvalidRequest, match="Expected --run alone"):
+        app(["network", "--architecture", "mobilenet", "--run", str(tmp_path)], standalone_mode=False)
 
 
 @pytest.mark.long

@@ -26,6 +26,8 @@ from trainer.commands.options import (
 from trainer.commands.screen import console
 from trainer.run.config import LARGEST_SEED
 
+SHEET = Path("contact_sheet.jpg")
+
 
 def datasets(
     dataset: Annotated[str | None, typer.Option(help="Look at one data set; with --data-dir.")] = None,
@@ -41,13 +43,16 @@ def datasets(
     random_classes: RandomClassesOption = None,
     max_per_class: MaxPerClassOption = None,
     seed: Annotated[int, typer.Option(help="Of splits and draws.", min=0, max=LARGEST_SEED)] = 7,
+    look: Annotated[bool, typer.Option("--look", help="Draw a contact sheet: random photos of each class.")] = False,
+    photos: Annotated[int, typer.Option(help="Photos of a class on the sheet.", min=1, max=12)] = 6,
+    out: Annotated[Path, typer.Option(help="The sheet, a .jpg or .png; many classes take several.")] = SHEET,
 ) -> None:
-    """List the data-set layouts, or check one data set.
+    """List the data-set layouts, or check one data set and look at its photos.
 
     Photos a class and split are counted, and the unusable ones listed. Subsets are taken as `trainer train` takes
     them: first the classes, then the splits, then at most --max-per-class photos of each class in each split.
 
-    Example: trainer datasets --dataset dog-breed --data-dir data/dog-breed
+    Example: trainer datasets --dataset dog-breed --data-dir data/dog-breed --look
     """
     from rich.table import Table
 
@@ -75,8 +80,15 @@ def datasets(
             max_per_class=max_per_class,
             seed=seed,
         )
-        describe_dataset(config, console())
+        checked = describe_dataset(config, console())
+        if look:
+            from trainer.report.contact_sheet import draw_contact_sheet
+
+            for file in draw_contact_sheet(checked, out, photos, seed):
+                typer.echo(f"wrote {file}")
         return
+    if look:
+        raise InvalidRequest("Expected --dataset with --look, the photos to draw; received none.")
     table = Table(box=None, pad_edge=False)
     for column in ("dataset", "layout", "source"):
         table.add_column(column, overflow="fold")

@@ -18,7 +18,7 @@ import typer
 
 from classifier.errors import InvalidSetting, NotFound
 from trainer.commands.grouping import OWN
-from trainer.run.config import LARGEST_HEAD, SECTIONS, DataConfig, ExportOptions, TrainingConfig
+from trainer.run.config import LARGEST_HEAD, SECTIONS, DataConfig, ExportOptions, NetworkConfig, TrainingConfig
 from trainer.run.declarations import Declared, declared
 
 EXPORT, HARDWARE, SEARCH = "Export", "Hardware", "Search"
@@ -82,7 +82,9 @@ def declared_options(command: Callable[..., None]) -> Callable[..., None]:
     """
     signature = inspect.signature(command, eval_str=True).parameters
     objects = {
-        name: each.annotation for name, each in signature.items() if each.annotation in (TrainingConfig, ExportOptions)
+        name: each.annotation
+        for name, each in signature.items()
+        if each.annotation in (TrainingConfig, NetworkConfig, ExportOptions)
     }
     own = {name: each for name, each in signature.items() if name not in objects}
     shared = {each: _parameter(each) for kind in objects.values() for each in _names(kind)}
@@ -99,7 +101,7 @@ def declared_options(command: Callable[..., None]) -> Callable[..., None]:
         made = {
             name: read_config(values["config"], given)
             if kind is TrainingConfig
-            else kind(**{each: values[each] for each in _names(kind)})
+            else _made(kind, {each: values[each] for each in _names(kind)})
             for name, kind in objects.items()
         }
         command(**{name: values[name] for name in own}, **made)
@@ -199,6 +201,12 @@ def _widths(text: str) -> tuple[int, ...]:
     if any(width < 1 for width in widths) or (text.strip() and not widths) or len(widths) > LARGEST_HEAD:
         raise typer.BadParameter(f"Expected --hidden to be up to two widths such as 256,128; received {text!r}.")
     return widths
+
+
+def _made(kind: type[Any], values: dict[str, Any]) -> Any:
+    """Return an object of options from those of the command line; a configuration's are plain values."""
+    plain = kind in SECTIONS.values()
+    return kind(**{name: _plain(name, value) if plain else value for name, value in values.items()})
 
 
 def _names(kind: type[Any]) -> list[str]:

@@ -14,7 +14,7 @@ from classifier.errors import InvalidRequest
 from classifier.quiet import quiet
 from classifier.registry.manifest import InputSpec
 from classifier.serving.model import Model
-from trainer.data.checks import require_unchanged
+from trainer.data.checks import CheckedPhotos, require_unchanged
 from trainer.data.layouts import SPLITS
 from trainer.data.loaders import class_targets
 from trainer.data.preparation import check_dataset, load_photos
@@ -98,8 +98,8 @@ def evaluate_run(
     return evaluation
 
 
-def describe_dataset(config: DataConfig, console: Console) -> None:
-    """Check a data set and print its photos a class and split, and how many cannot be used for which reason."""
+def describe_dataset(config: DataConfig, console: Console) -> CheckedPhotos:
+    """Check a data set, print its photos a class and split, and how many cannot be used for which reason; return it."""
     photos, not_listed = check_dataset(config, InputSpec(width=64, height=64, resize="stretch"), console)
     table = Table(box=None, pad_edge=False)
     table.add_column("class")
@@ -110,6 +110,7 @@ def describe_dataset(config: DataConfig, console: Console) -> None:
         table.add_row(str(label), *(str(row.get(split, 0)) for split in SPLITS))
     console.print(table)
     _say_counts(console, len(photos.frame), photos.rejected, not_listed, f"{len(counts)} classes, ")
+    return photos
 
 
 def _say_counts(console: Console, photos: int, rejected: pd.DataFrame, not_listed: int, first: str = "") -> None:

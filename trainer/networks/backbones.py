@@ -124,16 +124,21 @@ def set_trainable_layers(backbone: keras.Model, last: int, *, scratch: bool) -> 
     """
     core = backbone_core(backbone)
     backbone.trainable = True
-    chosen = [
+    found = tunable_layers(core, scratch=scratch)
+    found = found if last < 0 else found[max(0, len(found) - last) :]
+    wanted = set(map(id, found))
+    for layer in core.layers:
+        layer.trainable = id(layer) in wanted
+    return len(found)
+
+
+def tunable_layers(core: keras.Model, *, scratch: bool) -> list[layers.Layer]:
+    """Return the layers that `set_trainable_layers` counts, first to last."""
+    return [
         layer
         for layer in core.layers
         if layer.weights and (scratch or not isinstance(layer, layers.BatchNormalization))
     ]
-    chosen = chosen if last < 0 else chosen[max(0, len(chosen) - last) :]
-    wanted = set(map(id, chosen))
-    for layer in core.layers:
-        layer.trainable = id(layer) in wanted
-    return len(chosen)
 
 
 def _cut(core: keras.Model, name: str) -> keras.Model:

@@ -9,7 +9,7 @@ from keras import layers
 
 from classifier.errors import InvalidRequest
 
-HEAD, LOGITS = "head", "logits"
+HEAD, POOLING, LOGITS = "head", "pooling", "logits"
 
 
 def build_head(
@@ -46,5 +46,5 @@ def classifier(backbone: keras.Model, head: keras.Model, augmentation: keras.Mod
     """Return the whole network: uint8 photos [n, H, W, 3] -> logits [n, classes]."""
     image = keras.Input(backbone.input_shape[1:], dtype="uint8", name="image")
     seen = augmentation(image) if augmentation is not None else image
-    pooled = layers.GlobalAveragePooling2D(name="pooling", dtype="float32")(backbone(seen))
+    pooled = layers.GlobalAveragePooling2D(name=POOLING, dtype="float32")(backbone(seen))
     return keras.Model(image, head(pooled), name="classifier")

@@ -9,10 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
 from rich.console import Console
 
-from classifier.photo.heatmap import bare, colour_map, overlay
 from classifier.photo.preprocessing import Photo, decode
 from classifier.quiet import quiet
 from classifier.registry.manifest import Manifest
@@ -25,14 +23,13 @@ from trainer.data.source import TRAINING_LIMITS
 from trainer.evaluation.kept import keep_evaluations, kept_evaluations
 from trainer.evaluation.served import Evaluation, evaluate
 from trainer.evaluation.served_bundle import ServedBundle, open_bundle
+from trainer.report.triptych import SHOWN_SIDE, Pictures, triptych
 from trainer.run.config import TrainingConfig
 from trainer.run.folder import RunFolder, open_run
 from trainer.run.progress import counting
 
 TRAIN_PHOTOS = 5000
 """Of more training photos than these, evenly spread ones are measured: their figures are shown for comparison only."""
-SHOWN_SIDE = 288
-"""Pixels of the longer side of a photo in the report."""
 
 
 @dataclass(frozen=True)
@@ -88,18 +85,11 @@ class Material:
         """Return a photo of the frame for people to look at: [H, W, 3], in its own shape."""
         return np.asarray(self.photo(row).display(SHOWN_SIDE))
 
-    def explain(self, model: Model, row: int, label: int) -> tuple[NDArray[np.uint8], ...]:
+    def explain(self, model: Model, row: int, label: int) -> Pictures:
         """Return photo, heatmap of a label and overlay, each [H, W, 3], by the code that serves."""
         photo, spec = self.photo(row), self.manifest.input
         heatmap = model.run(photo.array(spec.width, spec.height, spec.resize)).heatmaps[label]
-        image = photo.display(SHOWN_SIDE)
-        region = photo.region(spec.width, spec.height, spec.resize)
-        left, top, right, bottom = (round(part * side) for part, side in zip(region, image.size * 2, strict=True))
-        heat = np.zeros((image.height, image.width), np.uint8)
-        grown = bare(heatmap).resize((max(1, right - left), max(1, bottom - top)), Image.Resampling.BICUBIC)
-        heat[top : top + grown.height, left : left + grown.width] = np.asarray(grown)[: image.height, : image.width]
-        laid = overlay(image, heatmap, region=region)
-        return np.asarray(image), colour_map()[heat], np.asarray(laid)
+        return triptych(photo, spec, heatmap)
 
 
 def gather(path: Path) -> Material:

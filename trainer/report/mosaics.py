@@ -38,7 +38,8 @@ class Triptych:
     images: tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
     """Photo, heatmap, overlay: each [H, W, 3]."""
     lines: tuple[str, ...]
-    right: bool
+    right: bool | None
+    """None where the true label is not known."""
 
 
 @styled

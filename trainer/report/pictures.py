@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
-import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +13,7 @@ from classifier.serving.model import Model
 from trainer.evaluation.served import Evaluation
 from trainer.networks import backbones
 from trainer.networks.augmentation import build_augmentation
-from trainer.report import choices, insides, mosaics
+from trainer.report import choices, insides, layer_pictures, mosaics
 from trainer.report.document import Block, Paragraph, Section
 from trainer.report.material import Material
 from trainer.report.mosaics import Tile, Triptych
@@ -125,7 +123,7 @@ def explanations(material: Material, output: Output) -> Section:
         label = int(evaluation.predicted[position])
         images = material.explain(model, int(material.rows[split][position]), label)
         lines = _lines(evaluation, position, names)
-        shown.append(Triptych((images[0], images[1], images[2]), lines, label == evaluation.truth[position]))
+        shown.append(Triptych(images, lines, label == evaluation.truth[position]))
     return Section(
         title,
         (
@@ -153,32 +151,19 @@ def inside(material: Material, output: Output, backbone: keras.Model, names: Seq
     found = insides.activations(backbone, kind, names, photo)
     blocks: list[Block] = []
     if photos:
-        heat = mpl.colormaps["viridis"]
         blocks.append(
             output.photos(
                 "activations",
-                mosaics.photo_rows(
-                    [
-                        (_layer_title(layer), [photo, *(_coloured(heat, layer.picture(k)) for k in layer.strongest())])
-                        for layer in found
-                    ]
-                ),
+                layer_pictures.activations(photo, found),
                 "A photo and what channels of some layers make of it: those that differ most over the photo.",
                 f"Activations of the layers {', '.join(names)} as heatmaps.",
             )
         )
     if keras.backend.backend() == "tensorflow":
-        seed = material.config.schedule.seed
-        rows: list[tuple[str, list[NDArray[np.uint8]]]] = []
-        for layer in found:
-            channels = layer.strongest(insides.PATTERNS)
-            with quiet(tell_on_error=True):  # TensorFlow remarks on every function that is traced anew
-                sought = insides.patterns(backbone, kind, layer.name, channels, seed)
-            rows.append((f"{layer.name}, channels {', '.join(map(str, channels))}", list(sought)))
         blocks.append(
             output.photos(
                 "filter_patterns",
-                mosaics.photo_rows(rows),
+                layer_pictures.filter_patterns(backbone, kind, found, material.config.schedule.seed),
                 "What some of these channels answer to most: pictures found by gradient ascent from noise.",
                 f"Patterns of filters of the layers {', '.join(names)}: edges and colours first, then textures.",
             )
@@ -217,13 +202,3 @@ def _lines(evaluation: Evaluation, position: int, names: Sequence[str]) -> tuple
     label, truth = int(evaluation.predicted[position]), int(evaluation.truth[position])
     given = f"{names[label]} {evaluation.probabilities[position, label]:.0%}"
     return (given, f"true: {names[truth]}" if label != truth else "")
-
-
-def _layer_title(layer: insides.Layer) -> str:
-    rows, columns, channels = layer.maps.shape
-    return f"{layer.name}: {rows} x {columns} cells, {channels} channels"
-
-
-def _coloured(heat: Any, plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    colours: NDArray[np.uint8] = heat(plane, bytes=True)[..., :3]
-    return colours

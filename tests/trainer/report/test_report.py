@@ -361,6 +361,35 @@ def test_the_layers_that_are_shown_are_spread_over_the_backbone(reported):
     assert insides.choose_layers(backbone, ["block1_1"]) == ["block1_1"]
 
 
+def test_explain_shows_photos_of_ones_own_and_counts_dead_filters(reported, tmp_path, capsys):
+    photo_sets.write_photo(tmp_path / "red.png", (255, 40, 40), 1, side=60)
+    photo_sets.write_photo(tmp_path / "flat.jpg", (9, 9, 9), 2)
+    Image.new("RGB", (30, 60), (20, 20, 20)).save(tmp_path / "flat.jpg")
+    out = tmp_path / "out"
+    arguments = [*map(str, (tmp_path / "flat.jpg", tmp_path / "red.png")), "--run", str(reported), "--out", str(out)]
+    app(["explain", *arguments], standalone_mode=False)
+    said = capsys.readouterr().out
+    assert {path.name for path in out.iterdir()} == {
+        "flat_grad_cam.jpg", "flat_activations.jpg", "red_grad_cam.jpg", "red_activations.jpg", "filter_patterns.jpg",
+        "filters.csv",
+    }  # fmt: skip
+    with Image.open(out / "red_grad_cam.jpg") as image:
+        assert image.width > 2 * image.height
+    table = pd.read_csv(out / "filters.csv")
+    assert table["layer"].tolist()[0] == "block1_1_relu" and len(table) == 7
+    assert (table["dead"] <= table["silent"]).all()
+    held_out = int((pd.read_csv(reported / "data.csv")["split"] == "validation").sum())
+    assert f"{table['dead'].sum()} dead on all {2 + held_out} photos ({held_out} of the run)" in said
+    assert f"{table['silent'].sum()} silent on flat.jpg" in said
+    app(["explain", str(tmp_path / "red.png"), "--run", str(reported), "--out", str(out), "--label", MARKUP,
+         "--layers", "block2_1"], standalone_mode=False)  # fmt: skip
+    assert f"why {MARKUP}: " in capsys.readouterr().out
+    with pytest.raises(InvalidRequest, match=r"Expected --label to be one of .*; received 'pear'"):
+        app(["explain", *arguments, "--label", "pear"], standalone_mode=False)
+    with pytest.raises(NotFound, match=r"Expected a photo at .*none\.jpg; there is none"):
+        app(["explain", str(tmp_path / "none.jpg"), *arguments[2:]], standalone_mode=False)
+
+
 def test_the_page_escapes_all_that_it_is_given(tmp_path):
     evil = '"><script>alert(1)</script>'
     Image.new("RGB", (8, 8)).save(tmp_path / "x.png")

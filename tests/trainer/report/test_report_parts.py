@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
+import keras
 import matplotlib
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 
+from classifier.errors import InvalidRequest
+from classifier.registry.manifest import InputSpec
+from tests.support import photo_sets
+from trainer.data.checks import CheckedPhotos
+from trainer.data.source import PhotoSource
 from trainer.evaluation.served import Evaluation
 from trainer.metrics.intervals import f1_interval
-from trainer.report import charts, choices, mosaics, style
+from trainer.networks import backbones
+from trainer.report import charts, choices, contact_sheet, filters, mosaics, style
+from trainer.report.contact_sheet import draw_contact_sheet
 
 MARKUP, LONG = "<b>apple & $pie$", "a_label_that_is_as_long_as_labels_get_" * 3
 
@@ -35,6 +45,48 @@ def test_every_label_of_101_classes_can_be_read(tmp_path):
     with Image.open(tmp_path / "matrix.png") as image:
         assert min(image.size) > 2000
     assert (tmp_path / "matrix.png").stat().st_size < 1.5e6
+
+
+def test_a_contact_sheet_has_a_row_a_class_and_the_same_photos_for_a_seed(tmp_path, monkeypatch):
+    root = photo_sets.folder(tmp_path / "photos", photos=5)
+    paths = sorted(root.rglob("*.png"))
+    frame = pd.DataFrame({"label": [path.parent.name for path in paths]})
+    photos = CheckedPhotos(frame, pd.DataFrame(), PhotoSource(paths, InputSpec(64, 64, "stretch")), "")
+    (sheet,) = draw_contact_sheet(photos, tmp_path / "sheet.png", 3, seed=1)
+    again, other = (draw_contact_sheet(photos, tmp_path / f"{seed}.png", 3, seed)[0] for seed in (1, 2))
+    assert sheet.read_bytes() == again.read_bytes() != other.read_bytes()
+    with Image.open(sheet) as image:
+        pixels = np.asarray(image.convert("RGB"), np.int32)
+    thirds = np.array_split(pixels, 3)
+    # Apples are red, leaves green, the sky is blue; and the rows stand in this order.
+    assert [int(third.mean(axis=(0, 1)).argmax()) for third in thirds] == [0, 1, 2]
+    monkeypatch.setattr(contact_sheet, "PAGE_CLASSES", 2)
+    pages = draw_contact_sheet(photos, tmp_path / "few.jpg", 1, 0)
+    assert [page.name for page in pages] == ["few-1.jpg", "few-2.jpg"]
+    with pytest.raises(InvalidRequest, match=r"Expected --out to end in \.jpg or \.png; received .*sheet\.gif"):
+        draw_contact_sheet(photos, tmp_path / "sheet.gif", 3, 0)
+
+
+def test_a_filter_is_dead_that_answers_the_same_to_every_photo():
+    core = keras.Sequential([
+        keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 1, name="taught"), keras.layers.ReLU(6.0, name="relu"),
+    ], name="core")  # fmt: skip
+    kernel = np.zeros((1, 1, 3, 4), np.float32)
+    kernel[0, 0, 0] = 1, 1, 0, 1
+    # Follows red; is closed always; is open always; is closed where red is below a half.
+    core.get_layer("taught").set_weights([kernel, np.array([0, -2, 1, -0.5], np.float32)])
+    image = keras.Input((8, 8, 3), dtype="uint8")
+    backbone = keras.Model(image, keras.Model(core.inputs, core.outputs, name="core")(image))
+    kind = replace(backbones.architecture("base_cnn"), scaling=lambda pixels: pixels / 255)
+    dark, light = (np.zeros((8, 8, 3), np.uint8) for _ in range(2))
+    dark[::2], light[::2] = 100, 200
+    (found,) = filters.count_dead(backbone, kind, [dark, light])
+    assert found == filters.Filters("relu", 4, silent=3, dead=(1, 2))
+    assert filters.table([found]).to_dict("records") == [
+        {"layer": "relu", "filters": 4, "silent": 3, "dead": 2, "dead_filters": "1 2"}
+    ]
+    with pytest.raises(ValueError, match="at least one photo"):
+        filters.count_dead(backbone, kind, [])
 
 
 def test_labels_that_no_font_has_become_numbers():
