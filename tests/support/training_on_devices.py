@@ -43,7 +43,7 @@ if "WITHOUT_DROPOUT" in os.environ:
 for plain, run in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
     config = TrainingConfig.from_json(json.loads(plain))
     trained = train.train(config, start_run(Path(run), config), Console(file=io.StringIO()))
-    for layer in (*trained.backbone.layers, *trained.backbone.layers[-1].layers, *trained.head.layers):
+    for layer in (*trained.backbone.layers, *backbones.backbone_core(trained.backbone).layers, *trained.head.layers):
         assert layer.dtype_policy.name == "float32", layer.name
     assert {variable.dtype for variable in trained.backbone.variables} <= {"float32", "uint32", "int64"}
     trained.backbone.save_weights(Path(run) / "backbone.weights.h5")

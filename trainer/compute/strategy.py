@@ -62,11 +62,14 @@ class Strategy:
         """Return batches that can be shared out evenly; a prediction on them has to be cut to the photos' number."""
         return batches if self.distribution is None else EvenBatches(batches, self.devices, self.workers)
 
-    def gathered(self, model: keras.Model) -> keras.Model:
-        """Return a model with outputs [batch, values] of which each process gets all, not its own share alone."""
+    def gathered(self, model: keras.Model, rank: int = 2) -> keras.Model:
+        """Return a model with outputs [batch, values] of which each process gets all, not its own share alone.
+
+        `rank` is how many axes they have.
+        """
         if self.workers.processes == 1:
             return model
-        everywhere = keras.distribution.TensorLayout((None, None), self.distribution.device_mesh)
+        everywhere = keras.distribution.TensorLayout((None,) * rank, self.distribution.device_mesh)
         gather = keras.layers.Lambda(lambda shared: keras.distribution.distribute_tensor(shared, everywhere))
         return keras.Sequential([model, gather])
 

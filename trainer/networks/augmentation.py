@@ -3,41 +3,87 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 from keras import layers, ops
 
-TURN, SHIFT, CONTRAST = 0.15, 0.1, 0.1
-"""Of strength 1: the largest turn either way as a share of a full one, the largest shift as a share of a side, and the
-largest change of contrast."""
+from trainer.run.config import Flip, ScheduleConfig
+
 LARGEST_ZOOM = 0.7
 """Share of a side that zooming may cut off, however strong the augmentation."""
+LARGEST_SHEAR = 60.0
+"""Degrees that verticals may lean, however strong it is."""
 
 
-def build_augmentation(seed: int, strength: float = 1.0, zoom: float = 0.0) -> keras.Model:
-    """Return layers that flip, turn, shift and change the contrast of photos in 0..255, while training only.
+@dataclass(frozen=True)
+class Amounts:
+    """How much each change does at most, at strength 1; the change is drawn anew for each photo."""
+
+    flip: Flip = "horizontal"
+    """Which mirror images there are; "both" draws either way, independently."""
+    rotation: float = 54.0
+    """Degrees, either way."""
+    shift: float = 0.1
+    """Share of height and, independently, width, either way."""
+    shear: float = 0.0
+    """Degrees that verticals lean, either way."""
+    zoom: float = 0.0
+    """Share of height and, independently, width that a crop cuts off."""
+    contrast: float = 0.1
+    """Share of the contrast that is added: Keras's layer, given one number, only raises it."""
+
+    @classmethod
+    def of(cls, schedule: ScheduleConfig, zoom: float) -> Amounts:
+        """Return those of a schedule; `zoom` is the architecture's own, where the schedule names none."""
+        return cls(
+            schedule.flip,
+            schedule.rotation,
+            schedule.shift,
+            schedule.shear,
+            zoom if schedule.zoom is None else schedule.zoom,
+            schedule.contrast,
+        )
+
+
+def scheduled_augmentation(schedule: ScheduleConfig, zoom: float) -> keras.Model:
+    """Return the augmentation that a schedule asks for; `zoom` is the architecture's own."""
+    return build_augmentation(schedule.seed, schedule.augmentation_strength, Amounts.of(schedule, zoom))
+
+
+def build_augmentation(seed: int, strength: float = 1.0, amounts: Amounts = Amounts()) -> keras.Model:
+    """Return layers that flip, turn, shift, shear, crop and change the contrast of photos in 0..255, in training only.
 
     Args:
         seed: of all of them.
-        strength: multiplies the angles, distances, zoom and contrasts; 0 leaves the flips.
-        zoom: share of height and, independently, width that a crop may cut off; 0 is none.
+        strength: multiplies the amounts; 0 leaves the flips.
+        amounts: of each change; what is 0 changes nothing.
     """
-    changes: list[Any] = [layers.RandomFlip("horizontal", seed=seed)]
-    if strength > 0:
-        changes += [
-            RandomAffine(TURN * strength, SHIFT * strength, min(zoom * strength, LARGEST_ZOOM), seed=seed + 1),
-            layers.RandomContrast(CONTRAST * strength, value_range=(0, 255), seed=seed + 2),
-        ]
+    changes: list[Any] = []
+    # Two layers for both: Keras's "horizontal_and_vertical" draws once, and turns by half a circle or not at all.
+    if amounts.flip in ("horizontal", "both"):
+        changes.append(layers.RandomFlip("horizontal", seed=seed))
+    if amounts.flip in ("vertical", "both"):
+        changes.append(layers.RandomFlip("vertical", seed=seed + 3))
+    turn, shift, shear, zoom = (
+        amount * strength for amount in (amounts.rotation / 360, amounts.shift, amounts.shear, amounts.zoom)
+    )
+    if turn or shift or shear or zoom:
+        zoom, shear = min(zoom, LARGEST_ZOOM), min(shear, LARGEST_SHEAR) / 360
+        changes.append(RandomAffine(turn, shift, zoom, seed + 1, shear=shear))
+    if contrast := min(amounts.contrast * strength, 1.0):
+        changes.append(layers.RandomContrast(contrast, value_range=(0, 255), seed=seed + 2))
     if keras.backend.backend() == "jax":
         # Keras marks its own as impossible to compile because one operation of TensorFlow's is.
         for layer in changes:
             layer.supports_jit = True
-    return keras.Sequential(changes, name="augmentation")
+    # Without any change it still is a model.
+    return keras.Sequential(changes or [layers.Identity()], name="augmentation")
 
 
 class RandomAffine(layers.Layer):  # type: ignore[misc]
-    """Turns, shifts and crops photos [n, H, W, C] while training, all in one interpolation.
+    """Turns, shears, shifts and crops photos [n, H, W, C] while training, all in one interpolation.
 
     Keras's layers, one for each, interpolate one behind the other, and every one blurs the photo: the network would be
     trained on photos that are less sharp than those it is asked about. What lies beyond the borders is mirrored.
@@ -47,11 +93,13 @@ class RandomAffine(layers.Layer):  # type: ignore[misc]
         shift: the largest distance either way, as a share of height and, independently, width.
         zoom: the largest share of height and, independently, width that is cut off.
         seed: of the draws.
+        shear: the largest angle by which verticals lean either way, as a share of a full turn. The photo is sheared
+            after it is turned.
     """
 
-    def __init__(self, turn: float, shift: float, zoom: float, seed: int) -> None:
+    def __init__(self, turn: float, shift: float, zoom: float, seed: int, *, shear: float = 0.0) -> None:
         super().__init__()
-        self.turn, self.shift, self.zoom = turn, shift, zoom
+        self.turn, self.shift, self.zoom, self.shear = turn, shift, zoom, shear
         self.seed_generator = keras.random.SeedGenerator(seed)
         # One operation of TensorFlow's cannot be compiled by XLA.
         self.supports_jit = keras.backend.backend() != "tensorflow"
@@ -67,6 +115,9 @@ class RandomAffine(layers.Layer):  # type: ignore[misc]
         # Where each pixel comes from, with the photo's middle as the origin: x = a u + b v + c, y = d u + e v + f.
         a, b = across * ops.cos(turn), -across * ops.sin(turn)
         d, e = down * ops.sin(turn), down * ops.cos(turn)
+        if self.shear:  # drawn last, and only then: without it the draws are those of before there was any
+            lean = ops.tan(self._draw(photos, -self.shear, self.shear) * 2 * math.pi)
+            b, e = b + a * lean, e + d * lean
         middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
         c = middle_x + right * width - a * middle_x - b * middle_y
         f = middle_y + below * height - d * middle_x - e * middle_y

@@ -25,7 +25,7 @@ from trainer.networks import efficientnet_lite
 from trainer.run.config import NetworkConfig, Precision
 from trainer.run.presets import PRESETS, Preset
 
-BACKBONE = "backbone"
+BACKBONE, HEAD_CONVOLUTION = "backbone", "head_convolution"
 ALPHA = ("MobileNet", "MobileNetV2")
 SCALE_THEMSELVES = ("MobileNetV3", "EfficientNetV2", "ConvNeXt")
 """Unless they are told not to: how pixels are scaled is told once, for all."""
@@ -101,7 +101,29 @@ def build_backbone(
     image = keras.Input((side, side, 3), dtype="uint8", name="image")
     scaled = kind.scaling(image)
     features = core(scaled)
+    if config.head_convolution:
+        features = head_convolution(config.head_convolution, config.head_convolution_size)(features)
     return keras.Model(image, features, name=BACKBONE)
+
+
+def head_convolution(channels: int, size: int) -> layers.Conv2D:
+    """Return the convolution with ReLU that the features go through before they are pooled.
+
+    It is trained with the head, in float32 as the head is, and belongs to the backbone: what is pooled, and what
+    Grad-CAM is about, are its outputs.
+    """
+    return layers.Conv2D(channels, size, padding="same", activation="relu", name=HEAD_CONVOLUTION, dtype="float32")
+
+
+def convolution_of(backbone: keras.Model) -> layers.Conv2D | None:
+    """Return the backbone's head convolution; None if it has none."""
+    return next((layer for layer in backbone.layers if layer.name == HEAD_CONVOLUTION), None)
+
+
+def without_convolution(backbone: keras.Model) -> keras.Model:
+    """Return the backbone up to its head convolution, sharing its weights; the backbone itself if it has none."""
+    convolution = convolution_of(backbone)
+    return backbone if convolution is None else keras.Model(backbone.input, convolution.input)
 
 
 def from_scratch(config: NetworkConfig) -> bool:

@@ -42,6 +42,22 @@ def build_head(
     return keras.Model(pooled, logits, name=HEAD)
 
 
+def convolved(convolution: layers.Conv2D, head: keras.Model, shape: Sequence[int]) -> keras.Model:
+    """Return what is trained on the features of a frozen backbone where a convolution stands before the pooling.
+
+    Args:
+        convolution: shared with the backbone.
+        head: pooled outputs of the convolution -> logits.
+        shape: of the features of one photo, (rows, columns, channels).
+
+    Returns:
+        Features [n, rows, columns, channels] -> logits [n, classes].
+    """
+    features = keras.Input(shape, name="features")
+    pooled = layers.GlobalAveragePooling2D(name=POOLING, dtype="float32")(convolution(features))
+    return keras.Model(features, head(pooled), name="convolved_head")
+
+
 def classifier(backbone: keras.Model, head: keras.Model, augmentation: keras.Model | None = None) -> keras.Model:
     """Return the whole network: uint8 photos [n, H, W, 3] -> logits [n, classes]."""
     image = keras.Input(backbone.input_shape[1:], dtype="uint8", name="image")

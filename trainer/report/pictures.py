@@ -12,7 +12,7 @@ from classifier.quiet import quiet
 from classifier.serving.model import Model
 from trainer.evaluation.served import Evaluation
 from trainer.networks import backbones
-from trainer.networks.augmentation import build_augmentation
+from trainer.networks.augmentation import scheduled_augmentation
 from trainer.report import choices, insides, layer_pictures, mosaics
 from trainer.report.document import Block, Paragraph, Section
 from trainer.report.material import Material
@@ -178,7 +178,7 @@ def _views(
 ) -> list[tuple[str, list[NDArray[np.uint8]]]]:
     """Return for each photo its label, the photo as the network gets it, and views through the augmentation."""
     schedule, kind = material.config.schedule, backbones.architecture(material.config.network.architecture)
-    augmentation = build_augmentation(schedule.seed, schedule.augmentation_strength, kind.zoom)
+    augmentation = scheduled_augmentation(schedule, kind.zoom)
     shown = []
     for row in rows.tolist():
         photo = material.photos.source.array(row)

@@ -21,6 +21,7 @@ from trainer.run.declarations import Option, declared
 from trainer.run.presets import PRESETS, by_architecture
 
 Optimizer = Literal["adam", "adamw", "sgd"]
+Flip = Literal["none", "horizontal", "vertical", "both"]
 LearningRateSchedule = Literal["cosine", "constant"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 Distribution = Literal["none", "data-parallel", "mirrored", "multi-worker"]
@@ -90,6 +91,10 @@ class NetworkConfig:
         tuple[int, ...], Option("Widths of up to two hidden dense layers, such as 256,128.", 1, most=LARGEST_HEAD)
     ] = ()
     dropout: Annotated[float, Option("Before each dense layer.", 0, 0.95)] = 0.2
+    head_convolution: Annotated[
+        int, Option("Channels of a convolution with ReLU between features and pooling; 0: none.", 0, 4096)
+    ] = 0
+    head_convolution_size: Annotated[int, Option("Side of its kernel.", 1, 5)] = 1
     start: Annotated[
         str | None,
         Option(
@@ -140,10 +145,19 @@ class ScheduleConfig:
     ] = 0.0
     batch_size: Annotated[int, Option("Photos a batch.", 1)] = 32
     patience: Annotated[int, Option("Epochs without gain before a phase stops.", 1)] = 10
-    augment: Annotated[bool, Option("Flip, rotate, shift and change contrast while training.")] = True
+    augment: Annotated[bool, Option("Flip, rotate, shift, crop and change contrast while training.")] = True
     augmentation_strength: Annotated[
-        float, Option("Multiplies angles, distances, zoom and contrasts; 0 leaves the flips.", 0, 3)
+        float, Option("Multiplies rotation, shift, shear, zoom and contrast; 0 leaves the flips.", 0, 3)
     ] = 1.0
+    flip: Annotated[Flip, Option("Mirror images: none, horizontal, vertical or both.")] = "horizontal"
+    rotation: Annotated[float, Option("Largest turn either way, in degrees.", 0, 180)] = 54.0
+    shift: Annotated[float, Option("Largest shift either way, as a share of a side.", 0, 0.5)] = 0.1
+    shear: Annotated[float, Option("Largest lean of verticals either way, in degrees.", 0, 45)] = 0.0
+    zoom: Annotated[
+        float | None,
+        Option("Largest share of a side that a crop cuts off.", 0, 0.7, default="0.3, 0 for base_cnn"),
+    ] = None
+    contrast: Annotated[float, Option("Largest gain of contrast, as a share of it.", 0, 1)] = 0.1
     seed: Annotated[int, SEED] = 7
 
 

@@ -33,6 +33,8 @@ class Parameter:
     """For which networks."""
     needs: tuple[str, tuple[Value, ...]] | None = None
     """Another parameter, and the values of it for which this one means anything."""
+    usual: bool = True
+    """Whether it is searched unless others are named."""
     rate: bool = False
     """Whether it is a learning rate: of Adam, and multiplied by `optimizers.RATE_FACTORS` for another."""
 
@@ -65,7 +67,22 @@ SPACE = (
         "augmentation_strength", "augment", "range", (0.0, 2.0), "linear", "schedule.augmentation_strength",
         backbone=True,
     ),
+    Parameter(
+        "flip", "flip", "choice", ("none", "horizontal", "vertical", "both"), "list", "schedule.flip",
+        backbone=True, usual=False,
+    ),
+    Parameter("rotation", "turn", "range", (0.0, 90.0), "linear", "schedule.rotation", backbone=True, usual=False),
+    Parameter("shift", "shift", "range", (0.0, 0.3), "linear", "schedule.shift", backbone=True, usual=False),
+    Parameter("shear", "shear", "range", (0.0, 30.0), "linear", "schedule.shear", backbone=True, usual=False),
+    Parameter("zoom", "zoom", "range", (0.0, 0.5), "linear", "schedule.zoom", backbone=True, usual=False),
+    Parameter("contrast", "contrast", "range", (0.0, 0.5), "linear", "schedule.contrast", backbone=True, usual=False),
+    Parameter(
+        "head_convolution", "convolve", "choice", (64, 128, 256, 512), "list", "network.head_convolution",
+        backbone=True, usual=False,
+    ),
 )  # fmt: skip
+AMOUNTS = ("rotation", "shift", "shear", "zoom", "contrast")
+AUGMENTATION = ("augmentation_strength", "flip", *AMOUNTS)
 
 
 def choose_parameters(config: TrainingConfig, names: Sequence[str] = (), *, fine_tune: bool = False) -> Space:
@@ -73,8 +90,8 @@ def choose_parameters(config: TrainingConfig, names: Sequence[str] = (), *, fine
 
     Args:
         config: what stays as it is asked for.
-        names: the parameters; none means all that a head on cached features can tell, and with `fine_tune` or for a
-            network from scratch simply all.
+        names: the parameters; none means all usual ones that a head on cached features can tell, and with `fine_tune`
+            or for a network from scratch simply all usual ones.
         fine_tune: whether each trial trains the backbone too.
 
     Raises:
@@ -92,7 +109,7 @@ def choose_parameters(config: TrainingConfig, names: Sequence[str] = (), *, fine
     if names:
         rows = [row for row in fitting if row.name in names]
     else:
-        rows = [row for row in fitting if fine_tune or scratch or not row.backbone]
+        rows = [row for row in fitting if row.usual and (fine_tune or scratch or not row.backbone)]
         rows = [row for row in rows if _without_effect(row, config) is None]
     for row in rows:
         reason = _without_effect(row, config)
@@ -134,7 +151,12 @@ class Space:
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the rows as plain JSON values."""
-        return [{**asdict(row), "values": list(row.values), "needs": _plain_needs(row)} for row in self.rows]
+        # Not whether they are usual, which makes a search no other one.
+        return [
+            {name: value for name, value in asdict(row).items() if name != "usual"}
+            | {"values": list(row.values), "needs": _plain_needs(row)}
+            for row in self.rows
+        ]
 
     def describe(self, values: Mapping[str, Value]) -> str:
         """Return a trial's values in one line."""
@@ -148,10 +170,12 @@ def shown(value: Value) -> str:
 
 def _without_effect(row: Parameter, config: TrainingConfig) -> str | None:
     """Return the option that leaves a parameter without effect, if one does."""
-    if row.name == "augmentation_strength" and not config.schedule.augment:
+    if row.name in AUGMENTATION and not config.schedule.augment:
         return "--no-augment"
+    if row.name in AMOUNTS and config.schedule.augmentation_strength == 0:
+        return "--augmentation-strength 0"
     only_fine_tuning = row.name in ("fine_tune_layers", "fine_tune_rate") or (
-        row.name == "augmentation_strength" and config.schedule.head_views == 1
+        row.name in AUGMENTATION and config.schedule.head_views == 1
     )
     if only_fine_tuning and config.schedule.fine_tune_epochs == 0:
         return "--fine-tune-epochs 0"

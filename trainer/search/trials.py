@@ -21,7 +21,7 @@ from trainer.data.checks import CheckedPhotos
 from trainer.data.source import PhotoSource
 from trainer.metrics.calibration import calibrated_log_loss, log_loss
 from trainer.networks import backbones, heads
-from trainer.networks.augmentation import build_augmentation
+from trainer.networks.augmentation import scheduled_augmentation
 from trainer.networks.backbones import input_spec
 from trainer.run.config import TrainingConfig
 from trainer.run.files import write_file
@@ -94,11 +94,10 @@ class HeadRunner:
         schedule, strategy = config.schedule, configure(config.compute)
         self.classes = tuple(sorted(photos.frame["label"].unique()))
         data = Batches(photos, self.classes, schedule, workers, strategy)
+        kind = backbones.architecture(config.network.architecture)
         with strategy.scope():
             backbone = backbones.build_backbone(config.network, precision=config.compute.precision)
-        augmentation = build_augmentation(
-            schedule.seed, schedule.augmentation_strength, backbones.architecture(config.network.architecture).zoom
-        )
+            augmentation = scheduled_augmentation(schedule, kind.zoom)
         self.features = cached_features(
             folder.photos, backbone, data, console, views=schedule.head_views, augmentation=augmentation
         )
@@ -111,10 +110,7 @@ class HeadRunner:
         schedule = config.schedule
         keras.utils.clear_session(free_memory=False)
         keras.utils.set_random_seed(schedule.seed)
-        head = heads.build_head(
-            self.features["train"].shape[1], len(self.classes), config.network.hidden, config.network.dropout,
-            chosen(schedule.head_decay, self.usual_decay),
-        )  # fmt: skip
+        head = self._head(config)
         train = FeatureSequence(
             self.features["train"], self.targets, batch_size=schedule.batch_size, seed=schedule.seed
         )
@@ -133,6 +129,18 @@ class HeadRunner:
 
     def clear(self, number: int) -> None:
         """Remove nothing: a head trial leaves no folder."""
+
+    def _head(self, config: TrainingConfig) -> keras.Model:
+        """Return a new head for the features, with its convolution if it has one."""
+        network, shape = config.network, self.features["train"].shape[1:]
+        head = heads.build_head(
+            network.head_convolution or shape[-1], len(self.classes), network.hidden, network.dropout,
+            chosen(config.schedule.head_decay, self.usual_decay),
+        )  # fmt: skip
+        if not network.head_convolution:
+            return head
+        convolution = backbones.head_convolution(network.head_convolution, network.head_convolution_size)
+        return heads.convolved(convolution, head, shape)
 
 
 class TrainingRunner:

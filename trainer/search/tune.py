@@ -20,7 +20,7 @@ from trainer.search.folder import SearchFolder, Trial, join_search, leading, sta
 from trainer.search.oracle import COMPLETED, FAILED, IDLE, STOPPED, LastingOracle, build_oracle, epoch_share, number
 from trainer.search.processes import Role, connect, heartbeats, serve
 from trainer.search.results import TrialLines, write_results
-from trainer.search.space import Space
+from trainer.search.space import AUGMENTATION, Space
 from trainer.search.trials import HeadRunner, Runner, TrainingRunner, save_weights
 from trainer.training.train import require_effect
 
@@ -177,7 +177,7 @@ def _runner(search: Search, photos: CheckedPhotos, role: Role, console: Console)
     if search.space.heads_only:
         return HeadRunner(config, folder, photos, console, workers=options.workers)
     # Features depend on these; and several workers would write the one file at the same time.
-    own = {"image_size", "augmentation_strength"} & {row.name for row in search.space.rows} or role.kind != "alone"
+    own = {"image_size", *AUGMENTATION} & {row.name for row in search.space.rows} or role.kind != "alone"
     return TrainingRunner(
         config, folder, photos,
         worker=role.name, cache_bytes=options.cache_bytes, workers=options.workers, share_features=not own,

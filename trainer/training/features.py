@@ -1,4 +1,7 @@
-"""Pooled features of the frozen backbone: computed once a run, of photos and of augmented views of them, and kept."""
+"""Features of the frozen backbone: computed once a run, of photos and of augmented views of them, and kept.
+
+They are pooled, unless a convolution is trained before the pooling.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from classifier.errors import InvalidRequest
 from trainer.compute.strategy import Strategy
 from trainer.data.checks import CheckedPhotos
 from trainer.data.source import usable_memory
+from trainer.networks import backbones
 from trainer.networks.augmentation import Always
 from trainer.run.config import TrainingConfig
 from trainer.run.files import write_file
@@ -46,6 +50,8 @@ def cached_features(
 ) -> Features:
     """Return features of the training and validation photos, from the run's folder if they are there already.
 
+    Of a backbone with a head convolution they are what that takes.
+
     Args:
         run: the run's folder.
         backbone: the frozen backbone.
@@ -56,28 +62,30 @@ def cached_features(
 
     Returns:
         ``train`` [views * photos, channels], view by view, float32, or float16 where there are many; and ``validation``
-        [photos, channels], of the photos themselves.
+        [photos, channels], of the photos themselves. With a head convolution [.., rows, columns, channels].
 
     Raises:
         InvalidRequest: they would take too much memory.
     """
-    shape = (views, len(data.rows["train"]), backbone.output_shape[-1])
+    whole = backbones.without_convolution(backbone)
+    pooled = whole is backbone
+    shape = (views, len(data.rows["train"]), *whole.output_shape[-1 if pooled else 1 :])
     kind = training_dtype(shape, usable_memory())
     if run.features.is_file():
         with np.load(run.features) as saved:
             made = {name: str(saved[name]) for name in ("fingerprint", "views") if name in saved}
             if made == {"fingerprint": data.photos.fingerprint, "views": str(views)}:
                 return {split: saved[split] for split in data.rows}
-    plain = pooling_model(backbone, data.strategy)
-    augmented = pooling_model(backbone, data.strategy, augmentation) if views > 1 else None
+    plain = feature_model(whole, data.strategy, pooled=pooled)
+    augmented = feature_model(whole, data.strategy, augmentation, pooled=pooled) if views > 1 else None
     train = np.empty(shape, kind)
     for view in range(views):
         what = "features of train photos" + (f", view {view + 1} of {views}" if views > 1 else "")
         with _shown(console, what, data, "train") as (batches, step):
-            train[view] = pooled_features(augmented if view else plain, batches, step)[: shape[1]]
+            train[view] = computed_features(augmented if view else plain, batches, step)[: shape[1]]
     with _shown(console, "features of validation photos", data, "validation") as (batches, step):
-        validation = pooled_features(plain, batches, step)[: len(data.rows["validation"])]
-    features: Features = {"train": train.reshape(-1, shape[2]), "validation": validation}
+        validation = computed_features(plain, batches, step)[: len(data.rows["validation"])]
+    features: Features = {"train": train.reshape(-1, *shape[2:]), "validation": validation}
     arrays: dict[str, Any] = {"fingerprint": np.array(data.photos.fingerprint), "views": np.array(views), **features}
     if data.strategy.workers.chief:
         write_file(run.features, lambda path: np.savez(path, **arrays))
@@ -89,9 +97,10 @@ def features_of_backbone(
 ) -> tuple[NDArray[np.intp], NDArray[np.floating[Any]]] | None:
     """Return what a run has kept of its trained backbone: rows of the photos, and their features [rows, channels].
 
-    None where there is nothing, or where the backbone was trained or computed otherwise than it is exported.
+    None where there is nothing, or where the backbone was trained or computed otherwise than it is exported, its head
+    convolution included.
     """
-    frozen = config.network.weights != "none" and config.fine_tune_epochs() == 0
+    frozen = config.network.weights != "none" and config.fine_tune_epochs() == 0 and not config.network.head_convolution
     if not frozen or config.compute.precision != "float32" or not run.features.is_file():
         return None
     with np.load(run.features) as saved:
@@ -102,19 +111,23 @@ def features_of_backbone(
         return np.concatenate(rows), np.concatenate([saved["train"][: len(rows[0])], saved["validation"]])
 
 
-def pooling_model(backbone: keras.Model, strategy: Strategy, augmentation: keras.Model | None = None) -> keras.Model:
-    """Return photos [n, H, W, 3] -> pooled features [n, channels]; with `augmentation`, of changed photos each time."""
+def feature_model(
+    backbone: keras.Model, strategy: Strategy, augmentation: keras.Model | None = None, *, pooled: bool = True
+) -> keras.Model:
+    """Return photos [n, H, W, 3] -> features [n, channels], or [n, rows, columns, channels] where not `pooled`.
+
+    With `augmentation` they are of changed photos each time.
+    """
     changes = [] if augmentation is None else [Always(augmentation)]
+    pooling = [keras.layers.GlobalAveragePooling2D(dtype="float32")] if pooled else []
     with strategy.scope():
-        return strategy.gathered(
-            keras.Sequential([*changes, backbone, keras.layers.GlobalAveragePooling2D(dtype="float32")])
-        )
+        return strategy.gathered(keras.Sequential([*changes, backbone, *pooling]), rank=2 if pooled else 4)
 
 
-def pooled_features(
+def computed_features(
     model: keras.Model, batches: keras.utils.PyDataset, on_batch: Callable[[], None] = lambda: None
 ) -> NDArray[np.float32]:
-    """Return the features [photos, channels] that `pooling_model` gives batches of photos, in their order."""
+    """Return the features [photos, ...] that `feature_model` gives batches of photos, in their order."""
     callback = keras.callbacks.LambdaCallback(on_predict_batch_end=lambda batch, logs: on_batch())
     return np.asarray(model.predict(batches, verbose=0, callbacks=[callback]), np.float32)
 
@@ -122,11 +135,16 @@ def pooled_features(
 def usual_head_decay(features: NDArray[np.floating[Any]], photos: int) -> float:
     """Return the L2 of a head's kernels that suits features [n, channels] of so many photos.
 
+    Of features before a convolution, [n, rows, columns, channels], it is that of their means: what the convolution will
+    make of them is not known yet.
+
     It grows with the features' mean variance, so that a network whose features are small is not penalised more than one
     whose features are large: the same as features scaled to a common size under one penalty.
     """
     # From all over: the photos are sorted by path, which often means by class.
     sample = features[:: -(-len(features) // LARGE_SAMPLE)]
+    if sample.ndim == 4:
+        sample = sample.mean(axis=(1, 2), dtype=np.float32)
     variance = sample.astype(np.float32).var(axis=0).mean()
     return RELATIVE_PENALTY * float(variance) / photos
 
@@ -145,15 +163,17 @@ def training_dtype(shape: tuple[int, ...], memory: int) -> type[np.floating[Any]
     if values * 4 <= FULL_PRECISION_BYTES:
         return np.float32
     if values * 2 > memory // MEMORY_SHARE:
+        convolution = " with --head-convolution" if len(shape) > 3 else ""
         raise InvalidRequest(
             f"Expected the features of the training photos to fit into {memory // MEMORY_SHARE / 1e9:.1f} GB of "
-            f"memory; --head-views {shape[0]} takes {values * 2 / 1e9:.1f} GB. Ask for fewer views or photos."
+            f"memory; --head-views {shape[0]}{convolution} takes {values * 2 / 1e9:.1f} GB. Ask for fewer views or "
+            f"photos{', or leave --head-convolution out' if convolution else ''}."
         )
     return np.float16
 
 
 class FeatureSequence(keras.utils.PyDataset):  # type: ignore[misc]
-    """Batches of features [batch, channels] as float32 with their targets, in an order of each epoch's own.
+    """Batches of features [batch, ...] as float32 with their targets, in an order of each epoch's own.
 
     It follows from the seed and the epoch's number alone, as that of `PhotoSequence`.
 

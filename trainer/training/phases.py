@@ -10,7 +10,7 @@ from rich.console import Console
 
 from trainer.compute.strategy import Strategy
 from trainer.networks import backbones, heads
-from trainer.networks.augmentation import build_augmentation
+from trainer.networks.augmentation import scheduled_augmentation
 from trainer.run.config import ScheduleConfig, TrainingConfig
 from trainer.training import optimizers
 from trainer.training.batches import Batches, soft_targets
@@ -29,6 +29,8 @@ class Networks:
 
     backbone: keras.Model
     head: keras.Model
+    top: keras.Model
+    """What is trained on cached features: the head, with the convolution before it if there is one."""
     plain: keras.Model
     """Both together: from photos to logits, without augmentation."""
 
@@ -42,9 +44,9 @@ def train_head(
     console: Console,
 ) -> None:
     """Train the head on cached features, and give it the weights of its best epoch on the validation photos."""
-    head, strategy = networks.head, data.strategy
-    state.resume(HEAD_PHASE, head)
-    alone = strategy.on_one_device(head)
+    top, strategy = networks.top, data.strategy
+    state.resume(HEAD_PHASE, top)
+    alone = strategy.on_one_device(top)
     soft = soft_targets(schedule)
     training = FeatureSequence(
         features["train"], data.targets(soft=soft), batch_size=schedule.batch_size, seed=schedule.seed
@@ -73,7 +75,7 @@ def train_head(
 
 def finish_head(schedule: ScheduleConfig, state: TrainingState, networks: Networks) -> None:
     """Give the head its best weights and record that its phase is complete."""
-    state.load_best(networks.head)
+    state.load_best(networks.top)
     state.keep_whole(networks.plain)
     state.finish(HEAD_PHASE, schedule.head_epochs, schedule.patience)
 
@@ -98,7 +100,7 @@ def train_backbone(
     training = data.shuffled()
     augmentation = None
     if schedule.augment:
-        augmentation = build_augmentation(schedule.seed, schedule.augmentation_strength, kind.zoom)
+        augmentation = scheduled_augmentation(schedule, kind.zoom)
     whole = heads.classifier(networks.backbone, networks.head, augmentation)
     optimizer = _fine_tuning_optimizer(config, whole, networks.backbone, epochs * len(training), epochs)
     _compile(

@@ -24,7 +24,7 @@ from trainer.data.loaders import list_photos
 from trainer.data.preparation import load_photos, prepare_photos
 from trainer.data.subsets import has_subset
 from trainer.networks import backbones, heads
-from trainer.networks.augmentation import build_augmentation
+from trainer.networks.augmentation import scheduled_augmentation
 from trainer.networks.backbones import input_spec
 from trainer.run.config import NetworkConfig, ScheduleConfig, TrainingConfig
 from trainer.run.folder import RunFolder
@@ -43,6 +43,7 @@ from trainer.training.phases import (
 from trainer.training.start import load_backbone, load_head
 
 SCRATCH_HEAD_DECAY = 1e-4
+USUAL = ScheduleConfig()
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def _train(
             console.print(
                 f"going on from {start}" + (f"; new: {', '.join(new)}" if new else ""), highlight=False, markup=False
             )
-        networks = Networks(backbone, head, heads.classifier(backbone, head))
+        networks = Networks(backbone, head, _top(backbone, head), heads.classifier(backbone, head))
     phase = TRAINING_PHASE if scratch else FINE_TUNING_PHASE
     epochs, patience = config.fine_tune_epochs(), config.schedule.patience
     state.reopen(phase, epochs, patience)
@@ -221,11 +222,19 @@ def require_effect(config: TrainingConfig) -> None:
     augmentation = {
         "--head-views": schedule.head_views > 1,
         "--augmentation-strength": schedule.augmentation_strength != 1,
+        "--flip": schedule.flip != USUAL.flip,
     }
+    amounts = {
+        f"--{name}": getattr(schedule, name) != getattr(USUAL, name)
+        for name in ("rotation", "shift", "shear", "zoom", "contrast")
+    }
+    convolution = {"--head-convolution-size": config.network.head_convolution_size != 1}
     for reason, holds, options in (
         ("--weights none", backbones.from_scratch(config.network), head),
         ("--fine-tune-epochs 0", schedule.fine_tune_epochs == 0, fine_tuning),
-        ("--no-augment", not schedule.augment, augmentation),
+        ("--no-augment", not schedule.augment, augmentation | amounts),
+        ("--augmentation-strength 0", schedule.augmentation_strength == 0, amounts),
+        ("--head-convolution 0", config.network.head_convolution == 0, convolution),
     ):
         useless = [option for option, given in options.items() if given]
         if holds and useless:
@@ -259,6 +268,14 @@ def _best(state: TrainingState, config: NetworkConfig, classes: int) -> tuple[ke
     return backbone, head
 
 
+def _top(backbone: keras.Model, head: keras.Model) -> keras.Model:
+    """Return what is trained on the frozen backbone's features."""
+    convolution = backbones.convolution_of(backbone)
+    if convolution is None:
+        return head
+    return heads.convolved(convolution, head, convolution.input.shape[1:])
+
+
 def _require_epochs(config: TrainingConfig) -> None:
     if backbones.from_scratch(config.network) and config.schedule.fine_tune_epochs == 0:
         raise InvalidRequest(
@@ -290,7 +307,8 @@ def _features(
     config: TrainingConfig, run: RunFolder, backbone: keras.Model, data: Batches, console: Console
 ) -> Features:
     schedule, kind = config.schedule, backbones.architecture(config.network.architecture)
-    augmentation = build_augmentation(schedule.seed, schedule.augmentation_strength, kind.zoom)
+    with data.strategy.scope():  # its random states are variables too
+        augmentation = scheduled_augmentation(schedule, kind.zoom)
     return cached_features(run, backbone, data, console, views=schedule.head_views, augmentation=augmentation)
 
 

@@ -165,6 +165,28 @@ def test_jax_resumes_as_if_undisturbed_and_tensorflow_exports(photos, weights, e
     assert manifest.labels == tuple(sorted(photo_sets.COLOURS))
 
 
+@pytest.mark.long
+def test_jax_trains_all_augmentation_and_a_head_convolution(photos, weights, environments, tmp_path):
+    parts = {"flip": "both", "shear": 10.0, "rotation": 20.0, "head_views": 2}
+    alone = _config(photos, weights, **parts)
+    alone = replace(alone, network=replace(alone.network, head_convolution=6, head_convolution_size=3))
+    shared = replace(alone, compute=ComputeConfig(distribution=SHARED["jax"]))
+    runs = {name: tmp_path / name for name in ("alone", "killed", "shared")}
+    done = _train(environments["jax"], (alone, runs["alone"]), (shared, runs["shared"]))
+    assert done.returncode == 0, done.stderr
+    killed = _train({**environments["jax"], "KILL_AFTER": "1"}, (alone, runs["killed"]))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    done = _train(environments["jax"], (alone, runs["killed"]))
+    assert done.returncode == 0, done.stderr
+    for part in ("backbone", "head"):
+        one, again, two = (_arrays(run / f"{part}.weights.h5") for run in runs.values())
+        assert one and all(np.array_equal(again[name], array) for name, array in one.items())
+        for name, array in one.items():
+            np.testing.assert_allclose(two[name], array, atol=2e-3, err_msg=name)
+    logs = [pd.read_csv(runs[name] / "log.csv")["val_log_loss"] for name in ("alone", "shared")]
+    np.testing.assert_allclose(*logs, rtol=1e-2)
+
+
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_trains_the_network_that_float32_serves(photos, weights, tmp_path, precision):
     config = _config(photos, weights, ComputeConfig(precision=precision), fine_tune_epochs=1)

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from trainer.networks.augmentation import Always, RandomAffine, build_augmentation
+from trainer.networks.augmentation import Always, Amounts, RandomAffine, build_augmentation, scheduled_augmentation
+from trainer.run.config import ScheduleConfig
 
 
 @pytest.fixture
@@ -41,12 +42,12 @@ def test_strength_and_zoom_say_how_much(photos):
     assert changes[0] == 0
     assert changes == sorted(changes)
     assert len(set(changes)) == 4
-    assert _change(build_augmentation(1, 0.0, zoom=0.5), photos) == 0
+    assert _change(build_augmentation(1, 0.0, Amounts(zoom=0.5)), photos) == 0
     flat = np.zeros((1, 32, 32, 3), np.float32)
     flat[:, 12:20, 12:20] = 255
     # A crop makes what is in the middle larger.
     sums = [
-        np.mean([np.sum(build_augmentation(seed, 0.1, zoom=zoom)(flat, training=True)) for seed in range(8)])
+        np.mean([np.sum(build_augmentation(seed, 0.1, Amounts(zoom=zoom))(flat, training=True)) for seed in range(8)])
         for zoom in (0.0, 7.0)
     ]
     assert sums[1] > 1.3 * sums[0]
@@ -94,3 +95,62 @@ def test_an_affine_change_draws_anew_for_each_photo_and_repeats_with_its_seed(ph
     assert np.array_equal(first, second)
     assert not np.allclose(first[0], first[1])
     assert np.allclose(RandomAffine(0.0, 0.0, 0.0, 5)(photos, training=True), photos, atol=1e-3)
+
+
+NOTHING = Amounts("none", 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+def _mapping(seen: np.ndarray) -> np.ndarray:
+    """Return the affine mapping [3, 2] of a view of a photo of coordinates: where its pixels come from."""
+    side = len(seen)
+    down, across = np.mgrid[:side, :side].astype(np.float32)
+    middle, centre = slice(side // 2 - 8, side // 2 + 8), (side - 1) / 2
+    asked = np.stack([across - centre, down - centre, 1 + 0 * down], axis=-1)[middle, middle].reshape(-1, 3)
+    came_from = seen[middle, middle, :2].reshape(-1, 2) - centre
+    mapping, *_ = np.linalg.lstsq(asked, came_from, rcond=None)
+    assert np.abs(asked @ mapping - came_from).max() < 1e-3
+    return mapping
+
+
+def test_the_usual_changes_are_drawn_as_before_there_were_others(photos):
+    """Trainings of earlier releases are repeated and resumed bit for bit."""
+    before = keras.Sequential([
+        keras.layers.RandomFlip("horizontal", seed=4),
+        RandomAffine(0.15 * 1.7, 0.1 * 1.7, 0.3 * 1.7, seed=5),
+        keras.layers.RandomContrast(0.1 * 1.7, value_range=(0, 255), seed=6),
+    ])  # fmt: skip
+    now = scheduled_augmentation(ScheduleConfig(seed=4, augmentation_strength=1.7), zoom=0.3)
+    for _ in range(2):
+        assert np.array_equal(now(photos, training=True), before(photos, training=True))
+
+
+def test_each_part_acts_alone_and_in_the_one_interpolation():
+    side, views = 64, 100
+    down, across = np.mgrid[:side, :side].astype(np.float32)
+    photo = np.stack([across, down, 0 * down], axis=-1)
+
+    def seen(strength=1.0, **amounts):
+        augmentation = build_augmentation(2, strength, Amounts(**{**vars(NOTHING), **amounts}))
+        assert sum(isinstance(layer, RandomAffine) for layer in augmentation.layers) <= 1
+        return keras.ops.convert_to_numpy(augmentation(np.stack([photo] * views), training=True))
+
+    assert np.array_equal(seen()[0], photo)
+    for flip, kinds in (("horizontal", 2), ("vertical", 2), ("both", 4)):
+        found = {view.tobytes() for view in seen(flip=flip)}
+        mirrored = {"horizontal": photo[:, ::-1], "vertical": photo[::-1], "both": photo[::-1, ::-1]}[flip]
+        assert len(found) == kinds and {photo.tobytes(), mirrored.tobytes()} <= found
+    leans = []
+    for view in seen(strength=2.0, shear=10.0):
+        (a, d), (b, e), shift = _mapping(view)
+        np.testing.assert_allclose((a, d, e, *shift), (1, 0, 1, 0, 0), atol=1e-3)
+        leans.append(np.degrees(np.arctan(b)))
+    assert -20.1 < min(leans) < -16 and 16 < max(leans) < 20.1
+    shifts = [_mapping(view) for view in seen(shift=0.2)]
+    np.testing.assert_allclose([mapping[:2] for mapping in shifts], [np.eye(2)] * views, atol=1e-3)
+    assert 0.15 < np.abs([mapping[2] for mapping in shifts]).max() / side < 0.2001
+    turned = [_mapping(view)[:2] for view in seen(rotation=30.0, shear=10.0)]
+    np.testing.assert_allclose(np.linalg.det(turned), 1, atol=1e-3)  # neither changes an area
+    scales = [np.diag(_mapping(view)[:2]) for view in seen(zoom=0.4)]
+    assert 0.6 - 1e-3 < np.min(scales) < 0.65 and np.max(scales) <= 1 + 1e-3
+    gains = np.array([np.ptp(view[side // 2 :, side // 2 :, 0]) for view in seen(contrast=0.5)]) / (side / 2 - 1)
+    assert 1 - 1e-3 < gains.min() < 1.1 and 1.4 < gains.max() < 1.5 + 1e-3

@@ -13,9 +13,17 @@ import pytest
 
 from classifier.errors import InvalidRequest, NotFound
 from trainer.networks.augmentation import build_augmentation
-from trainer.networks.backbones import ARCHITECTURES, backbone_core, build_backbone, set_trainable_layers
+from trainer.networks.backbones import (
+    ARCHITECTURES,
+    backbone_core,
+    build_backbone,
+    convolution_of,
+    set_trainable_layers,
+    without_convolution,
+)
+from trainer.networks.description import describe
 from trainer.networks.gradcam import gradient_tape_heatmaps, relative_error, serving_model
-from trainer.networks.heads import build_head, classifier
+from trainer.networks.heads import build_head, classifier, convolved
 from trainer.run.config import NetworkConfig
 from trainer.run.presets import PRESETS
 
@@ -44,6 +52,30 @@ def test_heatmaps_equal_those_of_gradient_tape(backbone, hidden):
     assert heatmaps.max() > 0
     assert relative_error(heatmaps, gradient_tape_heatmaps(backbone, head, photo)) < 1e-4
     assert keras.ops.convert_to_numpy(served["probabilities"]).sum() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_behind_a_head_convolution_heatmaps_are_those_of_its_outputs(size):
+    keras.utils.set_random_seed(1)
+    options = {"alpha": 0.25, "image_size": 64, "head_convolution": 12, "head_convolution_size": size}
+    network = NetworkConfig("mobilenet", "none", **options)
+    backbone = build_backbone(network)
+    assert backbone.output_shape[1:] == (2, 2, 12)
+    assert convolution_of(backbone).kernel.shape == (size, size, 256, 12)
+    assert without_convolution(backbone).output_shape[1:] == (2, 2, 256)
+    head = build_head(12, 5, (16,))
+    photo = np.random.default_rng(3).integers(0, 256, backbone.input_shape[1:], dtype=np.uint8)
+    heatmaps = keras.ops.convert_to_numpy(serving_model(backbone, head)(photo[None])["heatmaps"])[0]
+    assert heatmaps.max() > 0
+    assert relative_error(heatmaps, gradient_tape_heatmaps(backbone, head, photo)) < 1e-4
+    # What is trained on features is the same network, with the same weights.
+    features = without_convolution(backbone)(photo[None])
+    top = convolved(convolution_of(backbone), head, features.shape[1:])
+    np.testing.assert_allclose(top(features), classifier(backbone, head)(photo[None]), atol=1e-6)
+    assert set_trainable_layers(backbone, 1, scratch=False) == 1
+    assert len(backbone.trainable_variables) == 1 + 2  # the last kernel, and the head convolution
+    rows = {row.name: row for row in describe(network, 5)}
+    assert (rows["head_convolution"].shape, rows["pooling"].shape) == ((2, 2, 12), (12,))
 
 
 @pytest.mark.parametrize(

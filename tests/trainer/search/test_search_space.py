@@ -39,6 +39,18 @@ def test_the_space_is_this_table():
         ("fine_tune_rate", "range", (5e-6, 5e-4), "log", fine_rate, True, "pretrained", None, True),
         ("augmentation_strength", "range", (0.0, 2.0), "linear", "schedule.augmentation_strength", True, "any", None,
          False),
+        ("flip", "choice", ("none", "horizontal", "vertical", "both"), "list", "schedule.flip", True, "any", None,
+         False),
+        ("rotation", "range", (0.0, 90.0), "linear", "schedule.rotation", True, "any", None, False),
+        ("shift", "range", (0.0, 0.3), "linear", "schedule.shift", True, "any", None, False),
+        ("shear", "range", (0.0, 30.0), "linear", "schedule.shear", True, "any", None, False),
+        ("zoom", "range", (0.0, 0.5), "linear", "schedule.zoom", True, "any", None, False),
+        ("contrast", "range", (0.0, 0.5), "linear", "schedule.contrast", True, "any", None, False),
+        ("head_convolution", "choice", (64, 128, 256, 512), "list", "network.head_convolution", True, "any", None,
+         False),
+    ]  # fmt: skip
+    assert [row.name for row in space.SPACE if not row.usual] == [
+        "flip", "rotation", "shift", "shear", "zoom", "contrast", "head_convolution"
     ]  # fmt: skip
 
 
@@ -61,6 +73,7 @@ def test_the_space_is_shown_in_80_columns():
             False,
         ),
         (CONFIG, ("dropout",), False, "dropout", True),
+        (CONFIG, ("shear", "flip", "head_convolution"), False, "flip shear head_convolution", False),
         (CONFIG, ("dropout",), True, "dropout", False),
         (CONFIG, ("image_size", "dropout"), False, "dropout image_size", False),
         (

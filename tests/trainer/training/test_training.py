@@ -30,6 +30,7 @@ from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, Traini
 from trainer.run.folder import open_run, start_run
 from trainer.training import phases, train
 from trainer.training.checkpoints import Checkpointing, TrainingDivergedError, TrainingState, merit
+from trainer.training.features import features_of_backbone
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +120,47 @@ def test_fine_tuning_can_never_make_the_result_worse(photos, pretrained, tmp_pat
     assert state.best["phase"] == "head"
     original = backbones.build_backbone(config.network)
     assert _same(trained.backbone.get_weights(), original.get_weights())
+
+
+PARTS = {"flip": "both", "rotation": 20.0, "shift": 0.2, "shear": 15.0, "zoom": 0.1, "contrast": 0.3, "head_views": 2}
+
+
+def _convolved(photos: Path, weights: Path, **schedule) -> TrainingConfig:
+    config = _two_phases(photos, weights, **PARTS, **schedule)
+    return replace(config, network=replace(config.network, head_convolution=6, head_convolution_size=3))
+
+
+def test_a_head_convolution_is_trained_on_features_that_are_not_pooled(photos, pretrained, tmp_path):
+    config = _convolved(photos, pretrained, fine_tune_epochs=0, fine_tune_layers=None)
+    keras.utils.set_random_seed(config.schedule.seed)
+    before = backbones.build_backbone(config.network)
+    trained = _train(config, tmp_path / "run")
+    run, _ = open_run(tmp_path / "run")
+    with np.load(run.features) as saved:
+        assert saved["train"].shape == (2 * 27, 1, 1, 256)
+        assert saved["validation"].shape == (9, 1, 1, 256)
+    cores = [backbones.without_convolution(each).get_weights() for each in (before, trained.backbone)]
+    assert _same(*cores), "the rest of the backbone is frozen"
+    assert not _same(*(backbones.convolution_of(each).get_weights() for each in (before, trained.backbone)))
+    assert features_of_backbone(run, config, trained.photos) is None
+    # What was kept are the weights of the whole: they give the validation loss again.
+    rows = np.flatnonzero(trained.photos.frame["split"] == "validation")
+    pixels = np.stack([trained.photos.source.array(int(row)) for row in rows])
+    logits = heads.classifier(trained.backbone, trained.head).predict(pixels, verbose=0)
+    truth = class_targets(trained.photos.frame["label"].iloc[rows], trained.labels, one_hot=False)
+    loss = keras.losses.sparse_categorical_crossentropy(truth, logits, from_logits=True)
+    assert float(np.mean(loss)) == pytest.approx(TrainingState(run).best["val_log_loss"], abs=1e-3)
+    assert _same(_weights(train.load_trained(run, config)), _weights(trained))
+
+
+@pytest.mark.long
+def test_a_killed_run_with_a_head_convolution_and_every_part_of_the_augmentation_resumes(photos, pretrained, tmp_path):
+    config = _convolved(photos, pretrained, fine_tune_epochs=3)
+    undisturbed = _train(config, tmp_path / "undisturbed")
+    with trainings(config.to_json(), tmp_path / "killed") as interrupted:
+        for epoch, phase in ((2, "head"), (1, "fine-tuning"), (2, "fine-tuning")):
+            interrupted.killed_after(epoch, phase)
+    assert _same(_weights(_train(config, tmp_path / "killed")), _weights(undisturbed))
 
 
 def test_a_finished_run_is_trained_on_with_more_epochs(photos, tmp_path):
