@@ -41,7 +41,7 @@ from classifier.errors import (
 from classifier.quiet import quiet
 from classifier.registry.canary import expect as expect_canary
 from classifier.registry.channels import CANARY, PRODUCTION, Pointer
-from classifier.serving.query import LABEL_PREFIX, TOP_LABEL, Query
+from classifier.serving.query import LABEL_PREFIX, TOP_LABEL, Query, Tta
 from classifier.storage.protocol import open_source
 
 FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
@@ -60,6 +60,7 @@ TOKENS = {
 }
 """From the environment, not the command line, which every user of a machine can read; with the headers they fill."""
 TableFormat = Literal["csv", "kaggle-dog-breed"]
+Views = Literal["mirror", "crops", "all"]
 Ask = Callable[[bytes, Query], dict[str, Any]]
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -73,6 +74,10 @@ def predict(
     label: Annotated[str | None, typer.Option("--label", help="Explain this label instead of the top one.")] = None,
     top_k: Annotated[int, typer.Option("--top-k", help="How many labels.", min=1, max=100)] = 5,
     tta: Annotated[bool, typer.Option("--tta", help="Average over the photo and its mirror image.")] = False,
+    views: Annotated[
+        Views | None,
+        typer.Option("--views", help="mirror (as --tta), crops (five), or all (these and their mirror images)."),
+    ] = None,
     url: Annotated[
         str | None,
         typer.Option(
@@ -109,6 +114,7 @@ def predict(
         raise InvalidRequest("Expected --version or --url; received both.")
     if form is not None and (as_json or gradcam is not None):
         raise InvalidRequest(f"Expected --format without --json and --gradcam; received {form} with one of them.")
+    choice: Tta = views or ("mirror" if tta else "")
     files = _files(photos)
     if form == "kaggle-dog-breed":
         if url is not None:
@@ -119,10 +125,10 @@ def predict(
         if gradcam is not None:
             raise InvalidRequest(f"Expected one photo with --gradcam; received {len(files)}.")
         ask = _asker(url, version, store, model, model_for_url(context, model))
-        _print_all(files, ask, Query(top_k=top_k, tta=tta), as_json)
+        _print_all(files, ask, Query(top_k=top_k, tta=choice), as_json)
         return
     (photo,) = photos
-    query = Query(top_k=top_k, tta=tta)
+    query = Query(top_k=top_k, tta=choice)
     if gradcam is not None:
         query = replace(query, gradcam=label or TOP_LABEL, gradcam_format=_format(gradcam))
     with open_source(photo) as file:
@@ -258,7 +264,9 @@ def _ask(url: str, model: str | None, content: bytes, query: Query) -> dict[str,
     import urllib.request
 
     tokens = token_headers(url)
-    parameters = {"top_k": str(query.top_k)} | ({"tta": "1"} if query.tta else {})
+    parameters = {"top_k": str(query.top_k)} | (
+        {"tta": "1" if query.tta == "mirror" else query.tta} if query.tta else {}
+    )
     if model is not None:
         parameters["model"] = model
     if query.gradcam is not None:

@@ -179,7 +179,7 @@ export interface components {
             gradcam?: string;
             gradcam_format?: components["schemas"]["OverlayFormat"];
             gradcam_size?: components["schemas"]["OverlaySize"];
-            tta?: components["schemas"]["Switch"];
+            tta?: components["schemas"]["Views"];
             consent?: components["schemas"]["Switch"];
             model?: string;
         };
@@ -195,7 +195,7 @@ export interface components {
             gradcam?: boolean | string | number | null;
             gradcam_format?: components["schemas"]["OverlayFormat"] | null;
             gradcam_size?: number | null;
-            tta?: boolean | number | null;
+            tta?: components["schemas"]["ViewsInJson"];
             consent?: boolean | number | null;
             model?: string | null;
         };
@@ -208,7 +208,7 @@ export interface components {
             gradcam?: boolean | string | number | null;
             gradcam_format?: components["schemas"]["OverlayFormat"] | null;
             gradcam_size?: number | null;
-            tta?: boolean | number | null;
+            tta?: components["schemas"]["ViewsInJson"];
             consent?: boolean | number | null;
             model?: string | null;
         };
@@ -216,6 +216,9 @@ export interface components {
         /** @enum {string} */
         OverlayFormat: "jpeg" | "png" | "webp" | "heatmap";
         OverlaySize: number;
+        Views: string;
+        /** @description True for the photo and its mirror image, or the name of a choice. */
+        ViewsInJson: (boolean | number | null) | ("mirror" | "crops" | "all");
         Switch: string;
         /** @description What a photo shows. One of `request_id`, `photo_sha256` and `image` says which photo is meant. */
         Correction: {
@@ -281,8 +284,13 @@ export interface components {
              *     the model's file, so that a phone gets the same number. Of a version whose file has none, the confidence.
              */
             score: number;
-            /** @description Whether the photo's mirror image was classified too. */
+            /** @description Whether all of it is the mean over several views of the photo. */
             tta: boolean;
+            /**
+             * @description How many views, where it is.
+             * @enum {integer}
+             */
+            views?: 2 | 5 | 10;
             predictions: components["schemas"]["Labelled"][];
             gradcam?: components["schemas"]["Gradcam"];
         };
@@ -375,8 +383,9 @@ export interface components {
                 [key: string]: number;
             };
             /**
-             * @description The `views` that the parameter `tta` averages, their `top_1` on test photos and its `gain` over one view;
-             *     empty where that was not measured.
+             * @description The `views` that `tta=mirror` averages, their `top_1` on test photos and its `gain` over one view. For each
+             *     of the `choices` (`none`, `mirror`, `crops`, `all`) its forward `passes`, and on so many `photos` top-1,
+             *     log-loss, gain and milliseconds on the machine that exported. Empty where that was not measured.
              */
             tta: Record<string, never>;
             variant: string;
@@ -1040,12 +1049,13 @@ export interface operations {
                  */
                 gradcam_size?: components["schemas"]["OverlaySize"];
                 /**
-                 * @description Test-time augmentation: `1` or `true`, in any letter case, averages probabilities, heatmaps and score over
-                 *     the photo and its mirror image; not by default. It costs a second forward pass, which `infer` in
-                 *     `Server-Timing` includes; `GET /model` says under `tta` what it gains.
+                 * @description Test-time augmentation averages probabilities, heatmaps and score over several views of the photo; not by
+                 *     default. `mirror`, or `1` or `true` in any letter case: the photo and its mirror image, two forward passes;
+                 *     `crops`: the four corners and the centre, each 7/8 of the sides, five passes; `all`: these and their mirror
+                 *     images, ten. `infer` in `Server-Timing` includes them; `GET /model` says under `tta` what each gains.
                  * @example 1
                  */
-                tta?: components["schemas"]["Switch"];
+                tta?: components["schemas"]["Views"];
                 /**
                  * @description `1` or `true` where the user agrees that the photo may be kept, to learn from; not by default. It changes
                  *     nothing of the reply. A photo is kept only where a version that is on trial disagrees with the one that
@@ -1337,7 +1347,25 @@ export interface operations {
                      *           "mirrored"
                      *         ],
                      *         "top_1": 0.92,
-                     *         "gain": 0.01
+                     *         "gain": 0.01,
+                     *         "choices": {
+                     *           "none": {
+                     *             "passes": 1,
+                     *             "photos": 500,
+                     *             "top_1": 0.91,
+                     *             "log_loss": 0.31,
+                     *             "gain": 0,
+                     *             "ms": 3.1
+                     *           },
+                     *           "mirror": {
+                     *             "passes": 2,
+                     *             "photos": 500,
+                     *             "top_1": 0.92,
+                     *             "log_loss": 0.29,
+                     *             "gain": 0.01,
+                     *             "ms": 6.1
+                     *           }
+                     *         }
                      *       },
                      *       "variant": "int8",
                      *       "created_at": "2025-06-01T12:00:00Z"

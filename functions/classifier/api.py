@@ -23,7 +23,7 @@ from classifier.registry.manifest import MODEL_FILE, Manifest
 from classifier.registry.rules import Registry
 from classifier.serving.pool import Pool
 from classifier.serving.prediction import look, overlay_of, status_of
-from classifier.serving.query import label_index
+from classifier.serving.query import PASSES, Tta, label_index
 from classifier.settings import available_cpus
 from classifier.storage.opening import open_store
 from classifier.storage.protocol import open_source
@@ -86,7 +86,13 @@ class Classifier:
 
     @overload
     def predict(  # type: ignore[overload-overlap] # a str is an iterable of str too, and is meant as a path
-        self, photos: Photo, *, top_k: int = ..., gradcam: bool | str = ..., tta: bool = ..., overlay_size: int = ...
+        self,
+        photos: Photo,
+        *,
+        top_k: int = ...,
+        gradcam: bool | str = ...,
+        tta: Tta | bool = ...,
+        overlay_size: int = ...,
     ) -> Result: ...
 
     @overload
@@ -96,7 +102,7 @@ class Classifier:
         *,
         top_k: int = ...,
         gradcam: bool | str = ...,
-        tta: bool = ...,
+        tta: Tta | bool = ...,
         overlay_size: int = ...,
     ) -> list[Result]: ...
 
@@ -106,7 +112,7 @@ class Classifier:
         *,
         top_k: int = 5,
         gradcam: bool | str = False,
-        tta: bool = False,
+        tta: Tta | bool = False,
         overlay_size: int = 512,
     ) -> Result | list[Result]:
         """Classify one photo, or several at a time on all CPUs.
@@ -116,7 +122,8 @@ class Classifier:
                 Pillow images, which are turned as their EXIF says.
             top_k: how many labels `Result.predictions` has, at least 1.
             gradcam: True explains the most probable label, a label that one: "why not pizza?"
-            tta: test-time augmentation: averages over the photo and its mirror image.
+            tta: test-time augmentation: averages over "mirror" (or True: the photo and its mirror image), "crops" (five
+                of them) or "all" (the crops and their mirror images).
             overlay_size: the overlay's longest side in pixels; no photo is enlarged.
 
         Returns:
@@ -130,10 +137,15 @@ class Classifier:
         for name, value in (("top_k", top_k), ("overlay_size", overlay_size)):
             if value < 1:
                 raise InvalidRequest(f"Expected {name} to be at least 1; received {value}.")
+        if tta not in (True, False, *PASSES):
+            raise InvalidRequest(
+                f"Expected tta to be True, False, {', '.join(filter(None, PASSES))}; received {tta!r}."
+            )
+        views: Tta = tta if isinstance(tta, str) else "mirror" if tta else ""
         explained = label_index(self.labels, gradcam) if isinstance(gradcam, str) else None
 
         def one(photo: Photo) -> Result:
-            return self._one(photo, top_k, bool(gradcam) or explained is not None, explained, tta, overlay_size)
+            return self._one(photo, top_k, bool(gradcam) or explained is not None, explained, views, overlay_size)
 
         if isinstance(photos, (str, PathLike, bytes, Image.Image)):
             return one(photos)
@@ -141,7 +153,7 @@ class Classifier:
             return list(threads.map(lambda item: _naming(one, *item), enumerate(photos)))
 
     def _one(
-        self, photo: Photo, top_k: int, explain: bool, explained: int | None, tta: bool, overlay_size: int
+        self, photo: Photo, top_k: int, explain: bool, explained: int | None, tta: Tta, overlay_size: int
     ) -> Result:
         seen = look(self.manifest, self._pool, _bytes_of(photo), tta=tta, limits=self._limits)
         probabilities = tuple(float(each) for each in seen.output.probabilities)

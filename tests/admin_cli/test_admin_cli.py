@@ -119,6 +119,11 @@ def test_a_label_that_looks_like_a_switch_is_explained(
     cli("publish", tiny_bundle).well()
     cli("promote", "v1").well()
     with serve(tmp_path / "store", tmp_path / "server") as server:
+        for options, count in ((("--tta",), 2), (("--views", "crops"), 5), (("--views", "all"), 10), ((), None)):
+            here, there = (
+                cli("predict", photo, *options, "--json", *where).json() for where in ((), ("--url", server.url))
+            )
+            assert (here.get("views"), here["predictions"]) == (count, there["predictions"])
         for where in ((), ("--url", server.url)):
             reply = cli("predict", photo, "--gradcam", tmp_path / "0.png", "--label", "0", "--json", *where).json()
             assert reply["gradcam"]["label"] == "0"

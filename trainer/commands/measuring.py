@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from trainer.commands.options import CsvOption, DataDirOption, RunArgument
-from trainer.commands.screen import console, print_figures
+from trainer.commands.screen import console, print_figures, print_views
 
 
 def evaluate(
@@ -25,6 +25,9 @@ def evaluate(
             "--ood", "--strangers", help="Folder of photos of something else: how many are accepted as known?"
         ),
     ] = None,
+    views: Annotated[
+        bool, typer.Option("--views", help="Measure the gain and cost of each `tta`, on up to 500 of the photos.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Measure a run's served file on photos.
@@ -42,13 +45,16 @@ def evaluate(
     if ood is not None:
         require_folder(ood)
     evaluation = evaluate_run(
-        run, split, dataset=dataset, data_dir=data_dir, csv=csv, out=out, console=console(err=as_json)
+        run, split, dataset=dataset, data_dir=data_dir, csv=csv, out=out, console=console(err=as_json), views=views
     )
     told = measure_ood(RunFolder(run), evaluation, ood, console(err=as_json)) if ood else None
     if as_json:
-        typer.echo(json.dumps(evaluation.figures() | ({"ood": told} if told else {}), indent=2))
+        more = ({"ood": told} if told else {}) | ({"views": evaluation.views} if evaluation.views else {})
+        typer.echo(json.dumps(evaluation.figures() | more, indent=2))
         return
     print_figures({split: evaluation.figures()})
+    if evaluation.views:
+        print_views(evaluation.views)
     if told:
         typer.echo(
             f"{told['photos']} OOD photos: AUROC {told['auroc']:.3f}, {told['rejected']:.1%} rejected as unknown; "

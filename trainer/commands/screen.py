@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -44,6 +45,22 @@ def print_result(manifest: Any, bundle: Path) -> None:
         console().print(f"warning: {doubtful}", style="yellow", highlight=False)
     run = quote(str(bundle.parent))
     typer.echo(f"bundle of the {manifest.variant} model in {bundle}; next: admin_cli publish {run}")
+
+
+def print_views(views: Mapping[str, Mapping[str, float | int]]) -> None:
+    """Print a line a choice of test-time augmentation: what it costs and gains."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("tta")
+    for column in ("photos", "passes", "ms", "top-1", "gain", "log-loss"):
+        table.add_column(column, justify="right")
+    for name, row in views.items():
+        table.add_row(
+            name, str(row["photos"]), str(row["passes"]), f"{row['ms']:.1f}", f"{row['top_1']:.1%}",
+            f"{row['gain'] * 100:+.1f}", f"{row['log_loss']:.3f}",
+        )  # fmt: skip
+    console().print(table)
 
 
 def print_figures(figures: dict[str, dict[str, float]]) -> None:

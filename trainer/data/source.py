@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifier.photo.limits import Limits
-from classifier.photo.preprocessing import load_array
+from classifier.photo.preprocessing import Photo, decode, load_array
 from classifier.registry.manifest import InputSpec
 
 TRAINING_LIMITS = Limits(max_bytes=100 * 2**20, max_pixels=200_000_000)
@@ -48,6 +48,14 @@ class PhotoSource:
         if pixels is None:
             pixels = self.decode(row, self.paths[row].read_bytes())
         return pixels
+
+    def photo(self, row: int) -> Photo:
+        """Decode one photo to be looked at in parts; it is not kept.
+
+        Raises what `array` raises.
+        """
+        data = self.paths[row].read_bytes()
+        return decode(data, width=self.spec.width, height=self.spec.height, limits=TRAINING_LIMITS)
 
     def decode(self, row: int, data: bytes) -> NDArray[np.uint8]:
         """Decode a photo whose bytes are at hand, and keep its pixels if there is room."""

@@ -21,6 +21,7 @@ from trainer.data.preparation import check_dataset, load_photos
 from trainer.data.subsets import has_subset, without_subset
 from trainer.evaluation.served import Evaluation, evaluate
 from trainer.evaluation.served_bundle import open_bundle
+from trainer.evaluation.views import PHOTOS, measure_views
 from trainer.run.config import DataConfig
 from trainer.run.files import write_file
 from trainer.run.folder import open_run
@@ -39,6 +40,7 @@ def evaluate_run(
     csv: Path | None,
     out: Path | None,
     console: Console,
+    views: bool = False,
 ) -> Evaluation:
     """Measure the file in a run's bundle on a split of the run's photos, or of another data set with the same labels.
 
@@ -53,6 +55,7 @@ def evaluate_run(
         csv: its table.
         out: folder for the tables; None writes none.
         console: where progress and rejected photos are shown.
+        views: whether each choice of test-time augmentation is measured too.
 
     Raises:
         NotFound: the run has no bundle yet, or photos are missing.
@@ -93,6 +96,10 @@ def evaluate_run(
         Model(bundle.content)  # LiteRT says what it does once a process
     with counting(console, f"evaluating {split} photos", len(rows)) as step:
         evaluation = evaluate(bundle.content, manifest.labels, photos.source, rows, truth, step)
+    if views:
+        with counting(console, f"measuring views of {split} photos", min(len(rows), PHOTOS)) as step:
+            found = measure_views(bundle.content, photos.source, rows, truth, step)
+        evaluation = replace(evaluation, views=found)
     if out is not None:
         evaluation.write(out, split, photos.frame.iloc[rows])
     return evaluation

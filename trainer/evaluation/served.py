@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,8 @@ class Evaluation:
     """Means of those of the photo and of its mirror image, [photos, classes]: test-time augmentation."""
     scores: NDArray[np.float32] | None = None
     """How familiar each photo is to the model, 0..1, [photos]; see `classifier.serving.model.Output`."""
+    views: Mapping[str, Mapping[str, float | int]] | None = None
+    """What each choice of views gains and costs; see `trainer.evaluation.views`."""
 
     @property
     def predicted(self) -> NDArray[np.intp]:
@@ -51,7 +53,7 @@ class Evaluation:
         """
         table = self.per_class()
         known = table[table["photos"] > 0]
-        one = _of_probabilities(self.probabilities, self.truth)
+        one = of_probabilities(self.probabilities, self.truth)
         low, high = share_interval(int((self.predicted == self.truth).sum()), len(self.truth))
         figures: dict[str, float | int] = {
             "photos": len(self.truth),
@@ -66,7 +68,7 @@ class Evaluation:
             "ece": _rounded(expected_calibration_error(self.probabilities, self.truth)),
         }
         if self.tta_probabilities is not None:
-            both = _of_probabilities(self.tta_probabilities, self.truth)
+            both = of_probabilities(self.tta_probabilities, self.truth)
             figures |= {f"tta_{name}": value for name, value in both.items()}
         return figures
 
@@ -155,11 +157,14 @@ def evaluate(
         on_photo: called after each photo, from any thread.
     """
 
-    def look(model: Model, photo: NDArray[np.uint8]) -> _Seen:
-        output = model.run(photo)
-        return _Seen(output.probabilities, model.with_mirror_image(photo, output).probabilities, output.score)
+    def look(model: Model, row: int) -> _Seen:
+        photo = source.array(row)
+        output, mirrored = model.run(photo), model.run(np.ascontiguousarray(photo[:, ::-1]))
+        # The mean of `classifier.serving.views`, without that of the heatmaps.
+        both = (output.probabilities + mirrored.probabilities) / np.float32(2)
+        return _Seen(output.probabilities, both, output.score)
 
-    seen = _each_photo(content, source, rows, look, on_photo)
+    seen = each_photo(content, rows, look, on_photo)
     return Evaluation(
         labels,
         truth,
@@ -174,27 +179,24 @@ def run_model(
 ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Return probabilities [classes] and the top class's heatmap [h, w] of each photo."""
 
-    def look(model: Model, photo: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        output = model.run(photo)
+    def look(model: Model, row: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        output = model.run(source.array(row))
         # A copy: a view would keep the heatmaps of all classes alive.
         return output.probabilities, output.heatmaps[int(output.probabilities.argmax())].copy()
 
-    return _each_photo(content, source, rows, look, lambda: None)
+    return each_photo(content, rows, look, lambda: None)
 
 
-def _each_photo(
-    content: bytes,
-    source: PhotoSource,
-    rows: NDArray[np.intp],
-    look: Callable[[Model, NDArray[np.uint8]], T],
-    on_photo: Callable[[], None],
+def each_photo(
+    content: bytes, rows: NDArray[np.intp], look: Callable[[Model, int], T], on_photo: Callable[[], None]
 ) -> list[T]:
+    """Return what `look` says of each row, with as many interpreters of a LiteRT file as there are CPUs."""
     own = threading.local()
 
     def one(row: int) -> T:
         if not hasattr(own, "model"):
             own.model = Model(content)
-        seen = look(own.model, source.array(row))
+        seen = look(own.model, row)
         on_photo()
         return seen
 
@@ -203,7 +205,7 @@ def _each_photo(
         return list(pool.map(one, rows.tolist()))
 
 
-def _of_probabilities(probabilities: NDArray[np.float32], truth: NDArray[np.int32]) -> dict[str, float]:
+def of_probabilities(probabilities: NDArray[np.float32], truth: NDArray[np.int32]) -> dict[str, float]:
     """Return top-1, top-5 and log-loss in nats."""
     order = np.argsort(-probabilities, axis=1, kind="stable")
     of_truth = probabilities[np.arange(len(truth)), truth]

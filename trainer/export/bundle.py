@@ -28,6 +28,8 @@ from trainer.data.source import PhotoSource
 from trainer.evaluation.kept import keep_evaluations
 from trainer.evaluation.ood import UNKNOWN, familiarity, ood_scores
 from trainer.evaluation.served import Evaluation, evaluate
+from trainer.evaluation.views import PHOTOS as VIEWED
+from trainer.evaluation.views import measure_views
 from trainer.export.choice import Choice, check_heatmaps, choose, measure_variants
 from trainer.export.fitted import write_fitted
 from trainer.export.golden import write_golden
@@ -112,7 +114,7 @@ def make_bundle(
         variant=exported.choice.served.name,
         variants=exported.choice.table(),
         thresholds={UNKNOWN: limit},
-        tta=_tta(evaluations["test"].figures()),
+        tta=_tta(evaluations["test"].figures(), _views(trained, photos, content, console)),
         training=_training(config, TrainingState(run)) | {"temperature": round(fitted.temperature, 6)},
         data=read_json(run.summary),
         parent_version=options.parent,
@@ -270,10 +272,20 @@ def _write_report(
         shutil.copyfile(path, folder / path.name)
 
 
-def _tta(figures: Mapping[str, float | int]) -> dict[str, Any]:
-    """Return the manifest's account of test-time augmentation, measured on the test photos."""
+def _tta(figures: Mapping[str, float | int], choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the manifest's account of test-time augmentation, measured on the test photos.
+
+    What is beside ``choices`` is about the mirror image alone, on all of them: readers of earlier releases know it.
+    """
     gain = figures["tta_top_1"] - figures["top_1"]
-    return {"views": ["original", "mirrored"], "top_1": figures["tta_top_1"], "gain": round(gain, 6)}
+    mirrored = {"views": ["original", "mirrored"], "top_1": figures["tta_top_1"], "gain": round(gain, 6)}
+    return mirrored | {"choices": dict(choices)}
+
+
+def _views(trained: Trained, photos: _HeldOut, content: bytes, console: Console) -> dict[str, Any]:
+    rows = photos.rows["test"]
+    with counting(console, "measuring views of test photos", min(len(rows), VIEWED)) as step:
+        return measure_views(content, trained.photos.source, rows, photos.truth[rows], step)
 
 
 def _share(found: NDArray[np.bool_]) -> float:

@@ -27,6 +27,7 @@ FIGURES = (
     ("tta_log_loss", "log-loss with the mirrored photo too", ".3f"),
 )
 """Key, name and format of each figure."""
+NAMES = {"mirror": "mirror image", "crops": "five crops", "all": "five crops and their mirror images"}
 
 
 def split_figures(material: Material) -> dict[str, dict[str, float | None]]:
@@ -46,6 +47,32 @@ def figures_table(figures: Mapping[str, Mapping[str, float | None]]) -> Table:
     for key, name, form in FIGURES:
         rows.append((name, *(_with_interval(each, key, form) for each in figures.values())))
     return Table("The served file on each split, 95 % intervals in brackets", ("figure", *figures), tuple(rows))
+
+
+def views_table(choices: Mapping[str, Mapping[str, float]]) -> list[Block]:
+    """Return what each choice of ``tta`` costs and gains as a table; nothing of a bundle that did not measure it."""
+    if not choices:
+        return []
+    rows = tuple(
+        (
+            NAMES.get(name, name),
+            each["passes"],
+            each["ms"],
+            each["top_1"],
+            f"{each['gain'] * 100:+.1f}",
+            each["log_loss"],
+        )
+        for name, each in choices.items()
+    )
+    photos = next(iter(choices.values()))["photos"]
+    return [
+        Table(
+            f"Test-time augmentation: views averaged, on {photos:,} test photos",
+            ("tta", "forward passes", "ms, median", "top-1", "gain, points", "log-loss"),
+            rows,
+            ("", "d", ".1f", ".1%", "", ".3f"),
+        )
+    ]
 
 
 def data(material: Material, output: Output) -> Section:
@@ -115,6 +142,7 @@ def figures(material: Material, output: Output, values: Mapping[str, Mapping[str
             "never looked at while training; validation photos chose the epoch, the temperature and the variant."
         ),
         figures_table(values),
+        *views_table(material.manifest.tta.get("choices", {})),
     ]
     counts = material.counts
     if "train" in material.rows and len(material.rows["train"]) < counts["train"].sum():

@@ -8,6 +8,7 @@ from typing import Any
 
 from classifier.endpoints.query_string import PARAMETERS
 from classifier.errors import InvalidRequest
+from classifier.serving.query import VIEWS
 
 MAX_JSON_PARTS = 1000
 """How many values JSON may hold, about: millions of small ones take thirty times the memory of their text."""
@@ -18,7 +19,7 @@ _EXPECTED = {
     "gradcam_format": "a string",
     "gradcam_size": "a whole number",
     "top_k": "a whole number",
-    "tta": "true or false",
+    "tta": "true, false, mirror, crops or all",
     "consent": "true or false",
     "model": "a string",
 }
@@ -66,7 +67,7 @@ def _text(name: str, value: object) -> str:
     if name in ("top_k", "gradcam_size"):
         if number is not None and number % 1 == 0:  # also 3.0: there are languages that know no other numbers
             return str(int(number))
-    elif isinstance(value, str) and name not in ("tta", "consent"):
+    elif isinstance(value, str) and (name not in ("tta", "consent") or (name == "tta" and value in VIEWS)):
         return value
     elif name not in ("gradcam_format", "model") and value in (False, True):  # 0 and 1 too
         return "1" if value else "0"

@@ -41,8 +41,12 @@ ORIENTATIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 
+FROM_THE_RIGHT, FROM_BELOW = (2, 3, 6, 7), (3, 4, 7, 8)
+"""Orientations of which the upright photo's left side, or its top, is stored at the far end of an axis."""
+
 Region = tuple[float, float, float, float]
 """Left, top, right and bottom as fractions of a photo's width and height."""
+WHOLE: Region = (0.0, 0.0, 1.0, 1.0)
 
 
 class Input(Protocol):
@@ -81,16 +85,17 @@ class Photo:
         with self._pixels(self._factor) as pixels:
             return self._upright(pixels.in_srgb(pixels.image))
 
-    def array(self, width: int, height: int, resize: str = "stretch") -> NDArray[np.uint8]:
+    def array(self, width: int, height: int, resize: str = "stretch", window: Region = WHOLE) -> NDArray[np.uint8]:
         """Resize with an antialiased bilinear filter to uint8 [height, width, 3], sRGB.
 
-        "stretch" takes the whole photo; "crop" the largest centred part with the aspect width:height.
+        "stretch" takes the whole photo; "crop" the largest centred part with the aspect width:height. Of either only
+        the `window` is shown, left, top, right, bottom in 0..1, at the full width and height.
         Sizes above those given to `decode` are decoded again, at the scale that they need.
         """
         factor = _reduction(self.size, width, height)
-        left, top, right, bottom = self.region(width, height, resize)
-        if self._turned:  # a centred region stays centred, whichever way the photo is turned
-            width, height, left, top, right, bottom = height, width, top, left, bottom, right
+        left, top, right, bottom = self._stored(self.region(width, height, resize), window)
+        if self._turned:
+            width, height = height, width
         with self._pixels(factor) as pixels:
             across, down = pixels.extent
             box = left * across, top * down, min(right * across, across), min(bottom * down, down)
@@ -121,6 +126,20 @@ class Photo:
     @property
     def _turned(self) -> bool:
         return self._orientation >= 5
+
+    def _stored(self, shown: Region, window: Region) -> Region:
+        """Return where a window of a centred part of the upright photo lies in the pixels as they are stored."""
+        left, top, right, bottom = shown
+        if window == WHOLE:  # a centred part stays centred, whichever way the photo is turned
+            return (top, left, bottom, right) if self._turned else shown
+        across, down = right - left, bottom - top
+        x = left + window[0] * across, left + window[2] * across
+        y = top + window[1] * down, top + window[3] * down
+        if self._orientation in FROM_THE_RIGHT:
+            x = 1 - x[1], 1 - x[0]
+        if self._orientation in FROM_BELOW:
+            y = 1 - y[1], 1 - y[0]
+        return (y[0], x[0], y[1], x[1]) if self._turned else (x[0], y[0], x[1], y[1])
 
     def _upright(self, image: Image.Image) -> Image.Image:
         turn = ORIENTATIONS.get(self._orientation)

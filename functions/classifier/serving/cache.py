@@ -8,7 +8,7 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from classifier.serving.prediction import Prediction
-from classifier.serving.query import Query
+from classifier.serving.query import Query, Tta
 
 ENTRY_BYTES = 1600
 LABEL_BYTES = 170
@@ -23,7 +23,7 @@ class Key(NamedTuple):
     manifest: str
     """The SHA-256 of the version's manifest: a version's number alone could come again in another store."""
     top_k: int
-    tta: bool
+    tta: Tta
     explanation: tuple[str, str, int] | None
     """Which label, in which format and size."""
 

@@ -56,13 +56,8 @@ class Model:
         self.classes = int(probabilities["shape"][1])
         self.heatmap_size = (int(heatmaps["shape"][2]), int(heatmaps["shape"][3]))
 
-    def run(self, image: NDArray[np.uint8], *, tta: bool = False) -> Output:
+    def run(self, image: NDArray[np.uint8]) -> Output:
         """Classify one image: uint8 [H, W, 3], RGB, exactly the model's input size.
-
-        Args:
-            image: the pixels.
-            tta: test-time augmentation: everything is the mean over the image and its mirror image, whose heatmaps are
-                mirrored back. It takes a second forward pass.
 
         Raises:
             ValueError: another shape or type than the model's input.
@@ -70,21 +65,6 @@ class Model:
         expected = (self.height, self.width, 3)
         if image.shape != expected or image.dtype != np.uint8:
             raise ValueError(f"Expected a uint8 array of shape {expected}; received {image.dtype} {image.shape}.")
-        seen = self._look(image)
-        if not tta:
-            return seen
-        return self.with_mirror_image(image, seen)
-
-    def with_mirror_image(self, image: NDArray[np.uint8], seen: Output) -> Output:
-        """Return the mean of what `run` said of an image and of what it says of the mirror image."""
-        mirrored = self._look(np.ascontiguousarray(image[:, ::-1]))
-        return Output(
-            (seen.probabilities + mirrored.probabilities) * np.float32(0.5),
-            (seen.heatmaps + mirrored.heatmaps[:, :, ::-1]) * np.float32(0.5),
-            (seen.score + mirrored.score) / 2,
-        )
-
-    def _look(self, image: NDArray[np.uint8]) -> Output:
         result = self._runner(image=image[np.newaxis])
         probabilities = result["probabilities"][0]
         score = result["score"][0, 0] if self.has_score else probabilities.max()

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from classifier.serving.query import MEDIA_TYPES, Query, label_index
+from classifier.serving.query import MEDIA_TYPES, Query, Tta, label_index
 
 if TYPE_CHECKING:  # numpy and Pillow come with the first prediction, beside the model
     from PIL import Image
@@ -47,8 +47,8 @@ class Prediction:
     status: str
     score: float
     """How much the photo is like those that the model was trained on, 0..1."""
-    tta: bool
-    """Whether its mirror image was classified too."""
+    tta: Tta
+    """The views over which all of it is the mean; empty where it is of the photo alone."""
     overlay: Overlay | None
     decode_ms: float
     queue_ms: float
@@ -59,7 +59,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Seen:
-    """What one forward pass gave, with the photo that it was of."""
+    """What the model said of a photo, with the photo."""
 
     photo: Photo
     output: Output
@@ -68,23 +68,24 @@ class Seen:
     infer_ms: float
 
 
-def look(manifest: Manifest, pool: Pool, content: bytes, *, tta: bool, limits: Limits) -> Seen:
-    """Decode a photo as the manifest says, and run the model on it.
+def look(manifest: Manifest, pool: Pool, content: bytes, *, tta: Tta, limits: Limits) -> Seen:
+    """Decode a photo as the manifest says, and run the model on the views of it that are asked for.
 
     Raises:
         InvalidImage, TooLarge: the photo cannot be read.
         Overloaded: no interpreter, or no memory, became free in time.
     """
     from classifier.photo import preprocessing
+    from classifier.serving import views
 
     spec = manifest.input
     started = time.perf_counter()
     photo = preprocessing.decode(content, width=spec.width, height=spec.height, limits=limits)
-    array = photo.array(spec.width, spec.height, spec.resize)
+    arrays = views.arrays_of(photo, spec, tta)
     decoded = time.perf_counter()
     with pool.model() as model:
         lent = time.perf_counter()
-        output = model.run(array, tta=tta)
+        output = views.look(model, arrays, tta)
         inferred = time.perf_counter()
     return Seen(
         photo, output, _milliseconds(started, decoded), _milliseconds(decoded, lent), _milliseconds(lent, inferred)

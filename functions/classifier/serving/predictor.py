@@ -10,7 +10,7 @@ from classifier.photo.memory import Memory
 from classifier.serving.cache import ResultCache, key_of
 from classifier.serving.instance import Instance, Loaded
 from classifier.serving.prediction import STEPS, Prediction, predict
-from classifier.serving.query import Query
+from classifier.serving.query import PASSES, Query
 from classifier.settings import Settings
 
 CacheUse = Literal["hit", "stored", "missed", "off"]
@@ -115,7 +115,8 @@ def log_fields(answer: Answer) -> dict[str, Any]:
         "confidence": confidence,
         "status": prediction.status,
         "score": prediction.score,
-        "tta": prediction.tta,
+        "tta": bool(prediction.tta),
+        "views": PASSES[prediction.tta],
         "cached": answer.cache == "hit",
         "fallback_for": chosen.fallback.pointed if chosen.fallback else None,
         **{f"{step}_ms": getattr(prediction, f"{step}_ms") for step in STEPS},

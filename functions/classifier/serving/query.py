@@ -6,12 +6,18 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from classifier.errors import InvalidRequest
 from classifier.labels import folded, trimmed
 
 MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "heatmap": "image/png"}
 OFF, ON = ("0", "false"), ("1", "true")
+Tta = Literal["", "mirror", "crops", "all"]
+"""Test-time augmentation: none, the photo and its mirror image, five crops, or those and their mirror images."""
+PASSES: dict[Tta, int] = {"": 1, "mirror": 2, "crops": 5, "all": 10}
+"""Forward passes that each takes."""
+VIEWS = tuple(name for name in PASSES if name)
 TOP_LABEL = ""
 LABEL_PREFIX = "label:"
 """``gradcam=label:1`` explains the label "1", which without the prefix would ask for the most probable one."""
@@ -30,8 +36,8 @@ class Query:
     """A key of `MEDIA_TYPES`."""
     gradcam_size: int = 512
     """The overlay's longest side, in pixels."""
-    tta: bool = False
-    """Test-time augmentation: whether to average over the photo and its mirror image."""
+    tta: Tta = ""
+    """Test-time augmentation: over which views to average; see `classifier.serving.views`."""
     bare: bool = False
     """Whether the reply is the overlay itself instead of JSON."""
     consent: bool = False
@@ -56,7 +62,7 @@ def query_of(values: Mapping[str, str]) -> Query:
         gradcam=gradcam,
         gradcam_format=choice,
         gradcam_size=_integer(values, "gradcam_size", Query.gradcam_size, 32, 2048),
-        tta=_switch(values, "tta"),
+        tta=_views(values),
         consent=_switch(values, "consent"),
     )
 
@@ -104,6 +110,19 @@ def _switch(values: Mapping[str, str], name: str) -> bool:
     if value.lower() not in (*OFF, *ON):
         raise InvalidRequest(f"Expected {name} to be {' or '.join((*OFF, *ON))}; received {value or 'nothing'!r}.")
     return value.lower() in ON
+
+
+def _views(values: Mapping[str, str]) -> Tta:
+    value = values.get("tta", "0")
+    if value.lower() in ON:
+        return "mirror"
+    if value.lower() in OFF:
+        return ""
+    found = next((name for name in PASSES if name and name == value), None)
+    if found is None:
+        expected = f"{', '.join((*OFF, *ON, *VIEWS[:-1]))} or {VIEWS[-1]}"
+        raise InvalidRequest(f"Expected tta to be {expected}; received {value or 'nothing'!r}.")
+    return found
 
 
 def _integer(values: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:

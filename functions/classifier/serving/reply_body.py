@@ -6,6 +6,7 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 from classifier.serving.prediction import Prediction
+from classifier.serving.query import PASSES
 
 if TYPE_CHECKING:  # numpy and Pillow come with the first prediction, beside the model
     from classifier.serving.instance import Chosen
@@ -25,9 +26,11 @@ def members_of(prediction: Prediction) -> dict[str, Any]:
         "label_idx": prediction.label_idx,
         "status": prediction.status,
         "score": prediction.score,
-        "tta": prediction.tta,
+        "tta": bool(prediction.tta),
         "predictions": [{"label": name, "confidence": value} for name, value in prediction.ranked],
     }
+    if prediction.tta:
+        members["views"] = PASSES[prediction.tta]
     if prediction.overlay is not None:
         members["gradcam"] = {
             "label": prediction.overlay.label,

@@ -24,7 +24,7 @@ from classifier.registry.channels import PRODUCTION, SHADOW, Channels, Shadow
 from classifier.serving.beside import Beside
 from classifier.serving.loader import Loaded, Loader
 from classifier.serving.prediction import UNKNOWN, Prediction, predict
-from classifier.serving.query import Query
+from classifier.serving.query import PASSES, Query
 from classifier.settings import MIB, Settings, available_cpus
 from classifier.traffic.counts import Row
 from classifier.traffic.feedback import Correction, Feedback, Seen
@@ -178,7 +178,7 @@ class ShadowLane(Beside):
             row = self._row(mine)
             row.add_photo(label, confidence, unknown=answer.status == UNKNOWN, cached=False)
             row.add_shadow(said, label, milliseconds, photo.said.decode_ms + photo.said.infer_ms)
-        if milliseconds > SLOWEST_MS:
+        if milliseconds > SLOWEST_MS * PASSES[photo.query.tta]:
             self._fault(mine, "slow")
             return
         self._faults = 0

@@ -200,7 +200,7 @@ def test_a_prediction_is_one_log_line_without_the_photo(
     entry = json.loads(line)
     assert set(entry) == {
         "severity", "message", "request_id", "httpRequest", "version", "channel", "label", "confidence", "status",
-        "score", "tta", "cached", "decode_ms", "queue_ms", "infer_ms", "encode_ms",
+        "score", "tta", "views", "cached", "decode_ms", "queue_ms", "infer_ms", "encode_ms",
     }  # fmt: skip
     assert (entry["severity"], entry["request_id"], entry["version"]) == ("INFO", "r1", "v1")
     assert (entry["label"], entry["confidence"]) == (body["label"], body["confidence"])

@@ -89,6 +89,7 @@ def test_a_prediction_is_one_line(server: Serving) -> None:
         "confidence": body["confidence"],
         "score": body["score"],
         "tta": False,
+        "views": 1,
         "cached": False,
         "status": body["status"],
     }

@@ -171,6 +171,14 @@ def test_corrections_and_counts_are_of_the_model_that_answered(store: Path, tmp_
     assert photos == {"food": 2, "dogs": 3}
 
 
+@pytest.mark.parametrize("every", [0.0, 1e-6])
+def test_statistics_can_be_switched_off(store: Path, every: float) -> None:
+    app = client(store, stats_every=every)
+    for _ in range(3):
+        assert ask(app).status_code == 200
+    assert (store / "food" / "stats").exists() == bool(every)
+
+
 def test_the_least_recently_used_makes_room_and_no_request_fails(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = Registry(LocalStore(store), "empty")
     registry.promote("v1", who="tester", reason="", replay=golden.replay)

@@ -86,7 +86,7 @@ def test_however_the_photo_comes_it_is_the_same(cached: FlaskClient) -> None:
 def test_whatever_makes_a_difference_is_another_result(cached: FlaskClient) -> None:
     queries = [
         "", "?top_k=2", "?tta=1", "?gradcam=1", "?gradcam=blue", "?gradcam=green", "?gradcam=1&gradcam_format=png",
-        "?gradcam=1&gradcam_size=64", "?gradcam=1&gradcam_format=heatmap", "?gradcam=1&tta=1",
+        "?gradcam=1&gradcam_size=64", "?gradcam=1&gradcam_format=heatmap", "?gradcam=1&tta=1", "?tta=crops", "?tta=all",
     ]  # fmt: skip
     first = [send(cached, query) for query in queries]
     assert [status(reply) for reply in first] == [STORED] * len(queries)

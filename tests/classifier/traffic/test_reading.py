@@ -210,8 +210,3 @@ def test_nothing_is_written_where_nothing_was_counted(store):
     writer.write_when_due()
     writer.close()
     assert names(store) == []
-
-
-@pytest.mark.parametrize("every", [0.0])
-def test_statistics_can_be_switched_off(every):
-    assert not Writer(lambda: pytest.fail("opened"), "food", every).is_on

@@ -13,11 +13,15 @@ import pytest
 from PIL import Image
 
 from classifier.registry.manifest import InputSpec
+from classifier.serving import views
 from classifier.serving.model import Model
+from classifier.serving.query import PASSES
 from tests.support import tiny_model
 from trainer.data.source import PhotoSource
+from trainer.evaluation import views as measured
 from trainer.evaluation.served import Evaluation, evaluate, run_model
 from trainer.metrics.intervals import share_interval
+from trainer.report import numbers
 
 LABELS = ("blue", "green", "grey", "red")
 COLOURS = {"blue": (40, 60, 220), "green": (30, 200, 50), "grey": (120, 120, 120), "red": (220, 50, 40)}
@@ -126,6 +130,31 @@ def test_both_views_and_the_score_are_those_of_the_served_file(content, source):
     # The rows of a photo's views stay together whichever thread looked at it.
     again = evaluate(content, LABELS, source, rows, truth)
     np.testing.assert_array_equal(again.tta_probabilities, evaluation.tta_probabilities)
+
+
+def test_each_choice_of_views_is_measured_as_it_is_served(content, source, monkeypatch):
+    rows, truth = np.array([7, 0, 11, 4, 9]), np.array([2, 0, 3, 1, 2], np.int32)
+    monkeypatch.setattr(measured, "PHOTOS", 4)
+    counted = []
+    figures = measured.measure_views(content, source, rows, truth, lambda: counted.append(1))
+    chosen = measured.sampled(rows)
+    assert (list(figures), len(counted), len(chosen)) == (["none", "mirror", "crops", "all"], 4, 4)
+    assert [one["passes"] for one in figures.values()] == [1, 2, 5, 10]
+    assert figures["none"]["gain"] == 0
+    model = Model(content)
+    for tta in PASSES:
+        served = [
+            views.look(model, views.arrays_of(source.photo(row), source.spec, tta), tta).probabilities[number]
+            for row, number in zip(rows[chosen].tolist(), truth[chosen], strict=True)
+        ]
+        own = figures[tta or "none"]
+        assert own["log_loss"] == pytest.approx(-np.log(np.clip(served, 1e-7, 1)).mean(), abs=1e-5)
+        assert own["gain"] == pytest.approx(own["top_1"] - figures["none"]["top_1"])
+    assert 0 < figures["none"]["ms"] <= figures["mirror"]["ms"] <= figures["all"]["ms"]
+    (table,) = numbers.views_table(figures)
+    names = ["none", "mirror image", "five crops", "five crops and their mirror images"]
+    assert [row[0] for row in table.rows] == names
+    assert numbers.views_table({}) == []
 
 
 def test_a_photo_that_is_gone_stops_the_evaluation(content, source):
