@@ -6,8 +6,6 @@ import random
 import time
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
 from classifier.errors import Unavailable
 from classifier.storage.local import LocalStore
 from classifier.traffic import reading
