@@ -121,6 +121,9 @@ def _side(subject: Subject, model: Model, content: bytes, truth: str) -> _Side:
     label = subject.manifest.labels[top]
     answer = Answer(label, float(output.probabilities[top]), subject.limit is not None and output.score < subject.limit)
     region = photo.region(spec.width, spec.height, spec.resize)
-    overlay = heatmap.encode(heatmap.overlay(photo.display(SIDE), output.heatmaps[top], region=region), "image/jpeg")
+    shown = photo.display(SIDE)
+    if model.has_heatmaps:  # else the photo alone: by occlusion each would take as long as 64 photos
+        shown = heatmap.overlay(shown, output.heatmap(top), region=region)
+    overlay = heatmap.encode(shown, "image/jpeg")
     address = f"data:image/jpeg;base64,{base64.b64encode(overlay).decode()}"
     return _Side(label, percent(answer.confidence), label == truth, bool(answer.unknown), address)

@@ -28,11 +28,13 @@ def write_page(path: Path, case: Case, content: bytes, subject: Subject) -> None
         InvalidImage: the photo cannot be read.
     """
     from classifier.photo import heatmap, preprocessing
+    from classifier.serving.occlusion import explain
 
     spec = subject.manifest.input
     labels = subject.manifest.labels
     photo = preprocessing.decode(content, width=spec.width, height=spec.height)
-    output = load(subject).run(photo.array(spec.width, spec.height, spec.resize))
+    model, array = load(subject), photo.array(spec.width, spec.height, spec.resize)
+    output = model.run(array)
     shown = photo.display(SIDE)
     region = photo.region(spec.width, spec.height, spec.resize)
     top = int(output.probabilities.argmax())
@@ -40,7 +42,7 @@ def write_page(path: Path, case: Case, content: bytes, subject: Subject) -> None
     shadow = case.correction.shadow
     others = [each for each in (case.label, shadow.label if shadow else None) if each in labels]
     for index in dict.fromkeys([top, *(labels.index(each) for each in others)]):
-        overlay = heatmap.overlay(shown, output.heatmaps[index], region=region)
+        overlay = heatmap.overlay(shown, explain(model, array, output, index), region=region)
         said = f"{subject.name}: {labels[index]} {percent(float(output.probabilities[index]))}"
         pictures.append((said, _address(overlay)))
     figures = "".join(

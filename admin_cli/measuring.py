@@ -97,7 +97,9 @@ def load(subject: Subject, *, threads: int = 1) -> Model:
 
     with quiet():
         model = Model(subject.read(MODEL_FILE), threads=threads)
-    subject.manifest.expect_fit(width=model.width, height=model.height, classes=model.classes)
+    subject.manifest.expect_fit(
+        width=model.width, height=model.height, classes=model.classes, gradcam=model.has_heatmaps
+    )
     return model
 
 

@@ -41,7 +41,7 @@ from classifier.errors import (
 from classifier.quiet import quiet
 from classifier.registry.canary import expect as expect_canary
 from classifier.registry.channels import CANARY, PRODUCTION, Pointer
-from classifier.serving.query import LABEL_PREFIX, TOP_LABEL, Query, Tta
+from classifier.serving.query import LABEL_PREFIX, OCCLUSION, TOP_LABEL, Query, Tta
 from classifier.storage.protocol import open_source
 
 FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
@@ -72,6 +72,9 @@ def predict(
         Path | None, typer.Option("--gradcam", help="Write the Grad-CAM overlay here: .jpg, .png or .webp.")
     ] = None,
     label: Annotated[str | None, typer.Option("--label", help="Explain this label instead of the top one.")] = None,
+    occlusion: Annotated[
+        bool, typer.Option("--occlusion", help="Explain by occlusion, which any model can: 64 more forward passes.")
+    ] = False,
     top_k: Annotated[int, typer.Option("--top-k", help="How many labels.", min=1, max=100)] = 5,
     tta: Annotated[bool, typer.Option("--tta", help="Average over the photo and its mirror image.")] = False,
     views: Annotated[
@@ -110,6 +113,8 @@ def predict(
     """
     if label is not None and gradcam is None:
         raise InvalidRequest("Expected --gradcam FILE with --label; received none.")
+    if occlusion and gradcam is None:
+        raise InvalidRequest("Expected --gradcam FILE with --occlusion; received none.")
     if url is not None and version != PRODUCTION:
         raise InvalidRequest("Expected --version or --url; received both.")
     if form is not None and (as_json or gradcam is not None):
@@ -130,7 +135,7 @@ def predict(
     (photo,) = photos
     query = Query(top_k=top_k, tta=choice)
     if gradcam is not None:
-        query = replace(query, gradcam=label or TOP_LABEL, gradcam_format=_format(gradcam))
+        query = replace(query, gradcam=label or TOP_LABEL, occlusion=occlusion, gradcam_format=_format(gradcam))
     with open_source(photo) as file:
         content = file.read()
     reply = _asker(url, version, store, model, model_for_url(context, model))(content, query)
@@ -271,7 +276,7 @@ def _ask(url: str, model: str | None, content: bytes, query: Query) -> dict[str,
         parameters["model"] = model
     if query.gradcam is not None:
         parameters |= {
-            "gradcam": f"{LABEL_PREFIX}{query.gradcam}" if query.gradcam else "1",
+            "gradcam": _gradcam(query),
             "gradcam_format": query.gradcam_format,
         }
     request = urllib.request.Request(  # noqa: S310 - http or https, checked above
@@ -291,6 +296,13 @@ def _ask(url: str, model: str | None, content: bytes, query: Query) -> dict[str,
         cause = getattr(error, "reason", error)
         reason = getattr(cause, "strerror", None) or cause
         raise Unavailable(f"{url} cannot be reached: {reason}. Is it running?") from error
+
+
+def _gradcam(query: Query) -> str:
+    label = f"{LABEL_PREFIX}{query.gradcam}" if query.gradcam else ""
+    if query.occlusion:
+        return f"{OCCLUSION}:{label}" if label else OCCLUSION
+    return label or "1"
 
 
 def token_headers(url: str) -> dict[str, str]:

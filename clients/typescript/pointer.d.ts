@@ -191,7 +191,7 @@ export interface components {
              */
             image: string;
             top_k?: number | null;
-            /** @description True for the most probable label, false for none, or a label. */
+            /** @description True for the most probable label, false for none, or a text as in the query. */
             gradcam?: boolean | string | number | null;
             gradcam_format?: components["schemas"]["OverlayFormat"] | null;
             gradcam_size?: number | null;
@@ -204,7 +204,7 @@ export interface components {
             /** @description The name of an object in the one place that PHOTO_STORE allows. */
             object: string;
             top_k?: number | null;
-            /** @description True for the most probable label, false for none, or a label. */
+            /** @description True for the most probable label, false for none, or a text as in the query. */
             gradcam?: boolean | string | number | null;
             gradcam_format?: components["schemas"]["OverlayFormat"] | null;
             gradcam_size?: number | null;
@@ -393,6 +393,8 @@ export interface components {
             created_at: string;
             /** @description What whoever uses the model should know, where whoever made it says so. */
             notice?: string;
+            /** @description Why the file gives no heatmaps, where it gives none; `gradcam=occlusion` explains its labels all the same. */
+            no_gradcam?: string;
         };
         Models: {
             /** @description The model of requests that name none. */
@@ -452,7 +454,7 @@ export interface components {
         /**
          * @description How the file is run: `image` are the pixels of one photo, row by row, red, green and blue, 0 to 255; scaling is
          *     part of the model. `probabilities` are in the order of `labels`; `heatmaps` are one Grad-CAM for each label, row
-         *     by row, never negative; `score` is how much the photo is like those that the model was trained on.
+         *     by row, never negative, where the model can explain so; `score` is how much the photo is like those that the model was trained on.
          */
         Signature: {
             name: string;
@@ -1032,9 +1034,16 @@ export interface operations {
                 /**
                  * @description `1` or `true` explains the most probable label, `0` or `false` explains nothing (in any letter case), and
                  *     `label:` with a label of the model explains that one ("why not pizza?"). The prefix may be left out
-                 *     where the label is none of those four words and does not begin with `label:`. Nothing is explained by
+                 *     where the label is none of those four words and does not begin with `label:` or `occlusion`. Nothing is explained by
                  *     default. A label may be written in another letter case, with outer blanks, with another Unicode form of the
                  *     same letters, and with `_`, `-` and blanks for one another, where that means one label only.
+                 *
+                 *     The explanation is Grad-CAM, which the forward pass gives by the way. `occlusion`, or `occlusion:` with a
+                 *     label, explains by hiding one part of the photo after another (Zeiler and Fergus 2014) instead, on a grid of
+                 *     8 x 8: any model can be explained so, at the price of 64 more forward passes, which `infer` in
+                 *     `Server-Timing` includes. It looks at the photo alone, also with `tta`. A model that cannot explain by
+                 *     Grad-CAM (`GET /model` says why under `no_gradcam`) answers any other `gradcam` with the problem
+                 *     `cannot-explain`, and one of which 64 passes would take more than 30 s answers `occlusion` so.
                  */
                 gradcam?: string;
                 /**

@@ -79,7 +79,8 @@ class Classifier:
         self._limits = Limits()
         # One thread each: several photos at a time get more done than several threads for one.
         self._pool = Pool(content, size=self._cpus, threads=1, wait=WAIT, max_waiting=1 << 20)
-        manifest.expect_fit(width=self._pool.width, height=self._pool.height, classes=self._pool.classes)
+        pool = self._pool
+        manifest.expect_fit(width=pool.width, height=pool.height, classes=pool.classes, gradcam=pool.has_heatmaps)
 
     def __repr__(self) -> str:
         return f"<Classifier {self.version or 'of a bundle'}, {len(self.labels)} labels>"
@@ -161,7 +162,9 @@ class Classifier:
         overlay = None
         if explain:
             index = order[0] if explained is None else explained
-            overlay = overlay_of(self.manifest, seen, index, seen.photo.display(overlay_size))
+            overlay = overlay_of(
+                self.manifest, seen.photo, seen.output.heatmap(index), seen.photo.display(overlay_size)
+            )
         return Result(
             label=self.labels[order[0]],
             confidence=probabilities[order[0]],

@@ -3,6 +3,7 @@
     PointerError
     ├── InvalidRequest        the request cannot be understood: mend the request
     │   ├── UnsupportedMedia  its media type is not one that is read here
+    │   ├── CannotExplain     the model has no such explanation: ask for another kind, or for none
     │   └── Forbidden         it names something that the settings do not allow
     ├── InvalidImage          the bytes are not a photo that can be read: send another photo
     ├── TooLarge              the photo has too many bytes or pixels, or takes too much memory: send a smaller one
@@ -40,6 +41,10 @@ class InvalidRequest(PointerError):
 
 class UnsupportedMedia(InvalidRequest):
     """The request's body has a media type that is not read here."""
+
+
+class CannotExplain(InvalidRequest):
+    """The request asks for an explanation that the model that answers does not have."""
 
 
 class Forbidden(InvalidRequest):

@@ -129,9 +129,9 @@ function choose(files) {
   classify(null);
 }
 
-// Why is it this label? Null: why is it the most probable one?
-/** @param {string | null} label */
-async function classify(label) {
+// Why is it this label? Null: why is it the most probable one? By occlusion where the model has no Grad-CAM.
+/** @type {(label: string | null, occlusion?: boolean) => Promise<void>} */
+async function classify(label, occlusion = false) {
   if (!photo) return;
   asked = label;
   if (running) running.abort();
@@ -142,13 +142,15 @@ async function classify(label) {
   $("status").classList.toggle("said", label !== null);
   $("status").textContent = label === null ? "Looking at the photo…" : `Looking for ${plain(label)}…`;
   try {
-    const gradcam = label === null ? "1" : `label:${label}`; // a label may be "1" itself
+    const which = label === null ? "" : `label:${label}`; // a label may be "1" itself
+    const gradcam = occlusion ? `occlusion:${which}` : which || "1";
     /** @type {{ [name in keyof Operations["predict"]["parameters"]["query"]]: string }} */
     const options = { top_k: "5", gradcam, gradcam_size: "1024", tta: $("tta").checked ? "1" : "0" };
     const reply = await ask(`?${new URLSearchParams(options)}`, { method: "POST", body, signal: mine.signal });
     if (mine === running) show(reply, label === null);
   } catch (error) {
     if (aborted(error)) return;
+    if (!occlusion && /** @type {Problem} */ (error).slug === "cannot-explain") return classify(label, true);
     if (label === null) $("result").hidden = true;
     tell(error);
   }

@@ -182,7 +182,7 @@ def run_model(
     def look(model: Model, row: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         output = model.run(source.array(row))
         # A copy: a view would keep the heatmaps of all classes alive.
-        return output.probabilities, output.heatmaps[int(output.probabilities.argmax())].copy()
+        return output.probabilities, output.heatmap(int(output.probabilities.argmax())).copy()
 
     return each_photo(content, rows, look, lambda: None)
 

@@ -131,7 +131,7 @@ def _explain(
     order = np.argsort(-output.probabilities, kind="stable")[:TOP].tolist()
     index = order[0] if label is None else labels.index(label)
     line = f"{drawable(labels, CAPTION)[index]} {output.probabilities[index]:.1%}"
-    pictures = triptych(photo, manifest.input, output.heatmaps[index], SIDE)
+    pictures = triptych(photo, manifest.input, output.heatmap(index), SIDE)
     save(mosaics.triptychs([Triptych(pictures, (line,), None)], across=1), files[0])
     return Explained(
         path,

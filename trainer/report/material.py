@@ -15,6 +15,7 @@ from classifier.photo.preprocessing import Photo, decode
 from classifier.quiet import quiet
 from classifier.registry.manifest import Manifest
 from classifier.serving.model import Model
+from classifier.serving.occlusion import explain
 from trainer.data.checks import CheckedPhotos, require_unchanged
 from trainer.data.layouts import SPLITS
 from trainer.data.loaders import class_targets
@@ -88,8 +89,8 @@ class Material:
     def explain(self, model: Model, row: int, label: int) -> Pictures:
         """Return photo, heatmap of a label and overlay, each [H, W, 3], by the code that serves."""
         photo, spec = self.photo(row), self.manifest.input
-        heatmap = model.run(photo.array(spec.width, spec.height, spec.resize)).heatmaps[label]
-        return triptych(photo, spec, heatmap)
+        array = photo.array(spec.width, spec.height, spec.resize)
+        return triptych(photo, spec, explain(model, array, model.run(array), label))
 
 
 def gather(path: Path) -> Material:

@@ -37,6 +37,7 @@ def describe(chosen: Chosen, link: str = LINK) -> dict[str, Any]:
     """Return what an app has to know to download the file, from `link`, and to run it."""
     manifest = chosen.manifest
     entry, classes = manifest.files[MODEL_FILE], len(manifest.labels)
+    heatmaps = {"dtype": "float32", "shape": [1, classes, None, None]}
     return {
         "file": {"url": link, "name": _name(chosen), "bytes": entry.bytes, "sha256": entry.sha256},
         "signature": {
@@ -44,7 +45,7 @@ def describe(chosen: Chosen, link: str = LINK) -> dict[str, Any]:
             "inputs": {"image": {"dtype": "uint8", "shape": [1, manifest.input.height, manifest.input.width, 3]}},
             "outputs": {
                 "probabilities": {"dtype": "float32", "shape": [1, classes]},
-                "heatmaps": {"dtype": "float32", "shape": [1, classes, None, None]},
+                **({"heatmaps": heatmaps} if manifest.no_gradcam is None else {}),
                 "score": {"dtype": "float32", "shape": [1, 1], "optional": True},
             },
         },
@@ -166,6 +167,7 @@ def model_body(chosen: Chosen, settings: Settings, *, default: bool = True) -> d
         "variant": manifest.variant,
         "created_at": manifest.created_at,
         **({"notice": manifest.notice} if manifest.notice is not None else {}),
+        **({"no_gradcam": manifest.no_gradcam} if manifest.no_gradcam is not None else {}),
     }
 
 

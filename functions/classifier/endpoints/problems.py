@@ -31,6 +31,7 @@ class Kind(NamedTuple):
 
 TABLE: dict[type[BaseException], Kind] = {
     errors.InvalidRequest: Kind(400, "invalid-request", "The request cannot be understood"),
+    errors.CannotExplain: Kind(400, "cannot-explain", "This model does not explain itself in this way"),
     errors.Unauthenticated: Kind(401, "unauthenticated", "Callers have to say who they are"),
     errors.Forbidden: Kind(403, "forbidden", "The settings do not allow this"),
     errors.NotFound: Kind(404, "not-found", "There is no such thing"),

@@ -101,6 +101,8 @@ class Manifest:
     """Versions of the tools that made it."""
     notice: str | None = None
     """What whoever uses the model should know, such as that it is a demonstration."""
+    no_gradcam: str | None = None
+    """Why `MODEL_FILE` gives no Grad-CAM; None where it does, as every file did that was trained here."""
     extra: Extra = field(default_factory=dict, repr=False, hash=False)
 
     @classmethod
@@ -142,10 +144,11 @@ class Manifest:
             created_at=top.time("created_at"),
             tools=_tools(top),
             notice=top.text_or_none("notice"),
+            no_gradcam=top.text_or_none("no_gradcam"),
             extra=top.rest(),
         )
 
-    def expect_fit(self, *, width: int, height: int, classes: int) -> None:
+    def expect_fit(self, *, width: int, height: int, classes: int, gradcam: bool) -> None:
         """Compare with what the model's file itself takes and gives.
 
         Raises:
@@ -157,6 +160,12 @@ class Manifest:
                 f"Expected the file {MODEL_FILE} of {self.version or 'the bundle'} to take images of "
                 f"{expected[0]} x {expected[1]} pixels and to know {expected[2]} classes, as the manifest says; "
                 f"it takes {width} x {height} and knows {classes}."
+            )
+        if gradcam != (self.no_gradcam is None):
+            raise Corrupt(
+                f"Expected the file {MODEL_FILE} of {self.version or 'the bundle'} to give "
+                f"{'heatmaps' if self.no_gradcam is None else 'no heatmaps'}, as the manifest says; "
+                f"it gives {'some' if gradcam else 'none'}."
             )
 
     def to_json(self) -> bytes:
@@ -204,6 +213,7 @@ class Manifest:
                 "created_at": self.created_at,
                 "tools": self.tools,
                 **({"notice": self.notice} if self.notice is not None else {}),
+                **({"no_gradcam": self.no_gradcam} if self.no_gradcam is not None else {}),
                 **self.extra,
             },
             MANIFEST_FILE,

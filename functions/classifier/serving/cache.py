@@ -24,8 +24,8 @@ class Key(NamedTuple):
     """The SHA-256 of the version's manifest: a version's number alone could come again in another store."""
     top_k: int
     tta: Tta
-    explanation: tuple[str, str, int] | None
-    """Which label, in which format and size."""
+    explanation: tuple[str, bool, str, int] | None
+    """Which label, whether by occlusion, in which format and size."""
 
 
 class ResultCache:
@@ -75,7 +75,7 @@ def key_of(content: bytes, manifest_sha256: str, query: Query) -> Key:
     explanation = None
     if query.gradcam is not None:
         size = 0 if query.gradcam_format == "heatmap" else query.gradcam_size
-        explanation = query.gradcam, query.gradcam_format, size
+        explanation = query.gradcam, query.occlusion, query.gradcam_format, size
     return Key(hashlib.sha256(content).digest(), manifest_sha256, query.top_k, query.tta, explanation)
 
 

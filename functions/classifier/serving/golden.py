@@ -28,7 +28,7 @@ def replay(manifest: Manifest, read_file: Callable[[str], bytes]) -> None:
     from classifier.serving.model import Model
 
     model = Model(read_file(MODEL_FILE))
-    manifest.expect_fit(width=model.width, height=model.height, classes=model.classes)
+    manifest.expect_fit(width=model.width, height=model.height, classes=model.classes, gradcam=model.has_heatmaps)
     for case in manifest.golden:
         _replay_case(manifest, case, model, read_file(case.file))
 

@@ -188,7 +188,7 @@ class Loader:
                 wait=settings.wait,
                 max_waiting=settings.max_waiting,
             )
-            manifest.expect_fit(width=pool.width, height=pool.height, classes=pool.classes)
+            manifest.expect_fit(width=pool.width, height=pool.height, classes=pool.classes, gradcam=pool.has_heatmaps)
             pool.warm(warm)
         except Exception as error:
             raise Unusable(version, "unloadable", error) from error

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from classifier.errors import Corrupt
+from classifier.errors import CannotExplain, Corrupt
 from classifier.registry.manifest import SIGNATURE
 
 
@@ -16,10 +16,21 @@ class Output(NamedTuple):
 
     probabilities: NDArray[np.float32]
     """Shape [classes], each in 0..1, summing to 1."""
-    heatmaps: NDArray[np.float32]
-    """Shape [classes, rows, columns], Grad-CAM of each class's logit, never negative."""
+    heatmaps: NDArray[np.float32] | None
+    """Shape [classes, rows, columns], Grad-CAM of each class's logit, never negative; None of a file without them."""
     score: float
     """How much the image is like those that the model was trained on, 0..1; higher is more."""
+
+    def heatmap(self, label: int) -> NDArray[np.float32]:
+        """Return a label's heatmap [rows, columns].
+
+        Raises:
+            CannotExplain: the file gives none.
+        """
+        if self.heatmaps is None:
+            raise CannotExplain("Expected a file that gives heatmaps; this one gives none. Explain it by occlusion.")
+        heatmap: NDArray[np.float32] = self.heatmaps[label]
+        return heatmap
 
 
 class Model:
@@ -31,7 +42,7 @@ class Model:
 
     Raises:
         Corrupt: the bytes are not a LiteRT file, or its signature is not Pointer's: ``image`` uint8 [1, H, W, 3]
-            -> ``probabilities`` float32 [1, N], ``heatmaps`` float32 [1, N, h, w] and, where the file has one,
+            -> ``probabilities`` float32 [1, N] and, where the file has them, ``heatmaps`` float32 [1, N, h, w] and
             ``score`` float32 [1, 1]. Without it the score is the largest probability.
     """
 
@@ -48,13 +59,14 @@ class Model:
         inputs, outputs = self._runner.get_input_details(), self._runner.get_output_details()
         image = _detail(inputs, "image", np.uint8, 4)
         probabilities = _detail(outputs, "probabilities", np.float32, 2)
-        heatmaps = _detail(outputs, "heatmaps", np.float32, 4)
+        self.has_heatmaps = "heatmaps" in outputs
+        if self.has_heatmaps:
+            _detail(outputs, "heatmaps", np.float32, 4)
         self.has_score = "score" in outputs
         if self.has_score:
             _detail(outputs, "score", np.float32, 2)
         _, self.height, self.width, _ = (int(n) for n in image["shape"])
         self.classes = int(probabilities["shape"][1])
-        self.heatmap_size = (int(heatmaps["shape"][2]), int(heatmaps["shape"][3]))
 
     def run(self, image: NDArray[np.uint8]) -> Output:
         """Classify one image: uint8 [H, W, 3], RGB, exactly the model's input size.
@@ -68,7 +80,7 @@ class Model:
         result = self._runner(image=image[np.newaxis])
         probabilities = result["probabilities"][0]
         score = result["score"][0, 0] if self.has_score else probabilities.max()
-        return Output(probabilities, result["heatmaps"][0], float(score))
+        return Output(probabilities, result["heatmaps"][0] if self.has_heatmaps else None, float(score))
 
 
 def _detail(details: dict[str, Any], name: str, dtype: type, rank: int) -> Any:

@@ -36,6 +36,7 @@ class Pool:
         self._idle = [first]
         self.built = 1
         self.height, self.width, self.classes = first.height, first.width, first.classes
+        self.has_heatmaps = first.has_heatmaps
 
     @contextmanager
     def model(self) -> Iterator[Model]:

@@ -9,9 +9,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from classifier.serving.query import MEDIA_TYPES, Query, Tta, label_index
+from classifier.errors import CannotExplain
+from classifier.serving.occlusion import PASSES, occlusion_map
+from classifier.serving.query import MEDIA_TYPES, OCCLUSION, Query, Tta, label_index
 
 if TYPE_CHECKING:  # numpy and Pillow come with the first prediction, beside the model
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
 
     from classifier.photo.limits import Limits
@@ -29,7 +33,7 @@ STEPS = ("decode", "queue", "infer", "encode")
 
 @dataclass(frozen=True)
 class Overlay:
-    """A Grad-CAM of one label, encoded."""
+    """An explanation of one label, by Grad-CAM or by occlusion, encoded."""
 
     label: str
     confidence: float
@@ -54,6 +58,7 @@ class Prediction:
     queue_ms: float
     """Until an interpreter was free."""
     infer_ms: float
+    """Of all forward passes: one, one more with `tta`, `PASSES` more for an explanation by occlusion."""
     encode_ms: float
 
 
@@ -92,13 +97,13 @@ def look(manifest: Manifest, pool: Pool, content: bytes, *, tta: Tta, limits: Li
     )
 
 
-def overlay_of(manifest: Manifest, seen: Seen, index: int, shown: Image.Image) -> Image.Image:
-    """Lay the Grad-CAM of a class over what `Photo.display` shows; an RGB image of its size."""
+def overlay_of(manifest: Manifest, photo: Photo, explanation: NDArray[np.float32], shown: Image.Image) -> Image.Image:
+    """Lay a heatmap [h, w] of what the model sees over what `Photo.display` shows; an RGB image of its size."""
     from classifier.photo import heatmap
 
     spec = manifest.input
-    region = seen.photo.region(spec.width, spec.height, spec.resize)
-    return heatmap.overlay(shown, seen.output.heatmaps[index], region=region)
+    region = photo.region(spec.width, spec.height, spec.resize)
+    return heatmap.overlay(shown, explanation, region=region)
 
 
 def status_of(manifest: Manifest, score: float) -> str:
@@ -111,6 +116,7 @@ def predict(loaded: Loaded, content: bytes, query: Query, limits: Limits) -> Pre
 
     Raises:
         InvalidRequest: the query names a label that the model does not know.
+        CannotExplain: it asks for Grad-CAM and the model has none, or for occlusion and that would take too long.
         Also what `look` raises.
     """
     import numpy as np
@@ -119,8 +125,11 @@ def predict(loaded: Loaded, content: bytes, query: Query, limits: Limits) -> Pre
 
     manifest = loaded.manifest
     explained = label_index(manifest.labels, query.gradcam) if query.gradcam else None
+    if query.gradcam is not None and not query.occlusion and not loaded.pool.has_heatmaps:
+        raise CannotExplain(_no_gradcam(loaded))
     seen = look(manifest, loaded.pool, content, tta=query.tta, limits=limits)
     output = seen.output
+    queue_ms, infer_ms = seen.queue_ms, seen.infer_ms
     order = np.argsort(-output.probabilities, kind="stable")
     top = int(order[0])
     confidences = [round(float(value), DIGITS) for value in output.probabilities]
@@ -128,13 +137,22 @@ def predict(loaded: Loaded, content: bytes, query: Query, limits: Limits) -> Pre
     encoding = time.perf_counter()
     if query.gradcam is not None:
         index = top if explained is None else explained
+        if query.occlusion:
+            occluded = occlusion_map(
+                loaded.pool.model, _array(manifest, seen), index, float(output.probabilities[index])
+            )
+            explanation = occluded.heatmap
+            queue_ms, infer_ms = queue_ms + occluded.queue_ms, infer_ms + occluded.infer_ms
+            encoding = time.perf_counter()
+        else:
+            explanation = output.heatmap(index)
         media_type = MEDIA_TYPES[query.gradcam_format]
         if query.gradcam_format == "heatmap":
-            encoded = heatmap.encode(heatmap.bare(output.heatmaps[index]), media_type)
+            encoded = heatmap.encode(heatmap.bare(explanation), media_type)
         else:
             shown = seen.photo.display(query.gradcam_size)
             with limits.lend(heatmap.OVERLAY_BYTES * shown.width * shown.height):
-                encoded = heatmap.encode(overlay_of(manifest, seen, index, shown), media_type)
+                encoded = heatmap.encode(overlay_of(manifest, seen.photo, explanation, shown), media_type)
         overlay = Overlay(manifest.labels[index], confidences[index], media_type, encoded)
     finished = time.perf_counter()
     return Prediction(
@@ -145,11 +163,24 @@ def predict(loaded: Loaded, content: bytes, query: Query, limits: Limits) -> Pre
         tta=query.tta,
         overlay=overlay,
         decode_ms=seen.decode_ms,
-        queue_ms=seen.queue_ms,
-        infer_ms=seen.infer_ms,
+        queue_ms=round(queue_ms, 2),
+        infer_ms=round(infer_ms, 2),
         encode_ms=_milliseconds(encoding, finished),
     )
 
 
+def _array(manifest: Manifest, seen: Seen) -> NDArray[np.uint8]:
+    spec = manifest.input
+    return seen.photo.array(spec.width, spec.height, spec.resize)
+
+
 def _milliseconds(start: float, end: float) -> float:
     return round((end - start) * 1000, 2)
+
+
+def _no_gradcam(loaded: Loaded) -> str:
+    why = f", because {loaded.manifest.no_gradcam}" if loaded.manifest.no_gradcam else ""
+    return (
+        f"Expected gradcam={OCCLUSION} or no gradcam: {loaded.pointer.version} cannot explain by Grad-CAM{why}. "
+        f"Occlusion explains a label of any model and takes {PASSES} more forward passes."
+    )

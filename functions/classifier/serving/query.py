@@ -21,6 +21,8 @@ VIEWS = tuple(name for name in PASSES if name)
 TOP_LABEL = ""
 LABEL_PREFIX = "label:"
 """``gradcam=label:1`` explains the label "1", which without the prefix would ask for the most probable one."""
+OCCLUSION = "occlusion"
+"""``gradcam=occlusion`` and ``gradcam=occlusion:LABEL`` explain by occlusion instead of by Grad-CAM."""
 LONGEST_LABEL = 1000
 """Characters. To look for labels that are like one of millions takes minutes and a gigabyte."""
 
@@ -32,6 +34,8 @@ class Query:
     top_k: int = 5
     gradcam: str | None = None
     """The label to explain, `TOP_LABEL` for the most probable one, None for no explanation."""
+    occlusion: bool = False
+    """Whether the label is explained by occlusion; see `classifier.serving.occlusion`."""
     gradcam_format: str = "jpeg"
     """A key of `MEDIA_TYPES`."""
     gradcam_size: int = 512
@@ -50,7 +54,7 @@ def query_of(values: Mapping[str, str]) -> Query:
     Raises:
         InvalidRequest: a value that cannot be used.
     """
-    gradcam = _gradcam(values.get("gradcam", "0"))
+    gradcam, occlusion = _gradcam(values.get("gradcam", "0"))
     for name in ("gradcam_format", "gradcam_size"):
         if name in values and "gradcam" not in values:
             raise InvalidRequest(f"Expected gradcam together with {name}: add gradcam=1 or gradcam=LABEL.")
@@ -60,6 +64,7 @@ def query_of(values: Mapping[str, str]) -> Query:
     return Query(
         top_k=_integer(values, "top_k", Query.top_k, 1, 100),
         gradcam=gradcam,
+        occlusion=occlusion,
         gradcam_format=choice,
         gradcam_size=_integer(values, "gradcam_size", Query.gradcam_size, 32, 2048),
         tta=_views(values),
@@ -90,19 +95,24 @@ def label_index(labels: Sequence[str], label: str) -> int:
     raise InvalidRequest(f"Expected gradcam to be 0, 1 or a label such as {shown}{more}; received {label!r}.")
 
 
-def _gradcam(value: str) -> str | None:
+def _gradcam(value: str) -> tuple[str | None, bool]:
+    """Return the label to explain, and whether by occlusion."""
     if value.strip().lower() in OFF:
-        return None
+        return None, False
     if value.strip().lower() in ON:
-        return TOP_LABEL
-    label = value.removeprefix(LABEL_PREFIX)
+        return TOP_LABEL, False
+    method, _, rest = value.partition(":")
+    occlusion = method.strip().lower() == OCCLUSION
+    if occlusion and not rest.strip():
+        return TOP_LABEL, True
+    label = (rest if occlusion else value).removeprefix(LABEL_PREFIX)
     if not label:
         raise InvalidRequest(f"Expected gradcam to be 0, 1 or a label; received {value or 'nothing'}.")
     if len(label) > LONGEST_LABEL:
         raise InvalidRequest(
             f"Expected gradcam to be 0, 1 or a label of at most {LONGEST_LABEL:,} characters; received {len(label):,}."
         )
-    return label
+    return label, occlusion
 
 
 def _switch(values: Mapping[str, str], name: str) -> bool:

@@ -82,15 +82,18 @@ def mean(seen: Sequence[tuple[View, Output]]) -> Output:
         return seen[0][1]
     probabilities = sum(output.probabilities for _, output in seen) / np.float32(len(seen))
     score = sum(output.score for _, output in seen) / len(seen)
-    return Output(np.asarray(probabilities, np.float32), _placed(seen), score)
+    placed = None if any(output.heatmaps is None for _, output in seen) else _placed(seen)
+    return Output(np.asarray(probabilities, np.float32), placed, score)
 
 
 def _placed(seen: Sequence[tuple[View, Output]]) -> NDArray[np.float32]:
-    rows, columns = seen[0][1].heatmaps.shape[1:]
-    total, covered = np.zeros(seen[0][1].heatmaps.shape), np.zeros((rows, columns))
-    for view, output in seen:
+    heatmaps = [(view, output.heatmaps) for view, output in seen if output.heatmaps is not None]
+    shape = heatmaps[0][1].shape
+    rows, columns = shape[1:]
+    total, covered = np.zeros(shape), np.zeros((rows, columns))
+    for view, each in heatmaps:
         left, top, right, bottom = view.part
-        maps = output.heatmaps[:, :, ::-1] if view.mirrored else output.heatmaps
+        maps = each[:, :, ::-1] if view.mirrored else each
         down, across = _shares(rows, top, bottom), _shares(columns, left, right)
         total += down @ maps @ across.T
         covered += np.outer(down.sum(axis=1), across.sum(axis=1))
