@@ -15,6 +15,7 @@ from admin_cli import (
     feedback,
     health,
     housekeeping,
+    importing,
     prediction,
     production,
     retrain,
@@ -36,6 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
+    importing.import_model,
     retrain.retrain,
     versions.publish,
     versions.list_versions,
@@ -53,7 +55,7 @@ for command in (
     housekeeping.open_report,
     housekeeping.prune,
 ):
-    app.command(name=command.__name__.removesuffix("_versions").removesuffix("_report"))(command)
+    app.command(name=command.__name__.removesuffix("_versions").removesuffix("_report").removesuffix("_model"))(command)
 app.add_typer(compare.gate, name="gate")
 canary.canary.command("watch")(canary_watch.watch)
 app.add_typer(canary.canary, name="canary")

@@ -19,6 +19,7 @@ from classifier.release import release
 from trainer.commands.architectures import architectures
 from trainer.commands.data import datasets, download, samples
 from trainer.commands.grouping import GroupedCommand
+from trainer.commands.importing import import_model
 from trainer.commands.looking import explain, network
 from trainer.commands.measuring import evaluate
 from trainer.commands.reporting import report
@@ -48,8 +49,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (train, tune, export, evaluate, report, architectures, explain, network, datasets, download, samples):
-    app.command(cls=GroupedCommand)(command)
+for command in (
+    train, tune, export, evaluate, report, import_model, architectures, explain, network, datasets, download, samples
+):  # fmt: skip
+    app.command(command.__name__.removesuffix("_model"), cls=GroupedCommand)(command)
 
 
 def _print_release(asked: bool) -> None:

@@ -177,10 +177,12 @@ def evaluate(
 def run_model(
     content: bytes, source: PhotoSource, rows: NDArray[np.intp]
 ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Return probabilities [classes] and the top class's heatmap [h, w] of each photo."""
+    """Return probabilities [classes] and the top class's heatmap of each photo: [h, w], or [1, 1] of a file without."""
 
     def look(model: Model, row: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         output = model.run(source.array(row))
+        if output.heatmaps is None:
+            return output.probabilities, np.zeros((1, 1), np.float32)
         # A copy: a view would keep the heatmaps of all classes alive.
         return output.probabilities, output.heatmap(int(output.probabilities.argmax())).copy()
 

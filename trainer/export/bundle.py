@@ -251,7 +251,7 @@ def _write_files(
     folder, frame = run.new_bundle, trained.photos.frame
     (folder / MODEL_FILE).write_bytes(content)
     _plain_model(trained).save(folder / "model.keras")
-    golden = write_golden(folder, trained, photos.rows["test"], content)
+    golden = write_golden(folder, frame, trained.photos.source, photos.rows["test"], content)
     _write_report(folder / "report", run, evaluations, {split: frame.iloc[rows] for split, rows in photos.rows.items()})
     write_file(folder / PHOTOS, lambda path: frame[["sha256", "label", "split"]].to_csv(path, index=False))
     return golden

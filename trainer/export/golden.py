@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -16,7 +17,7 @@ from classifier.photo.preprocessing import load_array
 from classifier.registry.manifest import GoldenCase, InputSpec
 from classifier.serving.model import Model
 from trainer.data.sampling import spread
-from trainer.training.train import Trained
+from trainer.data.source import PhotoSource
 
 GOLDEN_CASES = 4
 GOLDEN_CANDIDATES = 10
@@ -24,13 +25,14 @@ GOLDEN_CANDIDATES = 10
 JPEG_END = b"\xff\xd9"
 
 
-def write_golden(folder: Path, trained: Trained, rows: Any, content: bytes) -> tuple[GoldenCase, ...]:
+def write_golden(
+    folder: Path, frame: pd.DataFrame, source: PhotoSource, rows: Any, content: bytes
+) -> tuple[GoldenCase, ...]:
     """Copy a few held-out photos of different classes, with the probabilities that the chosen file gives them.
 
     Raises:
         InvalidRequest: no held-out photo is one that may be sent to the server.
     """
-    frame, source = trained.photos.frame, trained.photos.source
     classes = np.unique(frame.loc[rows, "label"])
     model = Model(content)
     cases: list[GoldenCase] = []

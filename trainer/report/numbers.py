@@ -138,8 +138,8 @@ def figures(material: Material, output: Output, values: Mapping[str, Mapping[str
     output.table("figures", pd.DataFrame(values).rename_axis("figure").reset_index())
     blocks: list[Block] = [
         Paragraph(
-            "All figures are those of the file that is served, through the code that serves it. Test photos were "
-            "never looked at while training; validation photos chose the epoch, the temperature and the variant."
+            "All figures are those of the file that is served, through the code that serves it. "
+            + _what_photos_did(material)
         ),
         figures_table(values),
         *views_table(material.manifest.tta.get("choices", {})),
@@ -216,6 +216,18 @@ def confusion(material: Material, output: Output) -> Section:
 def main_split(material: Material) -> str | None:
     """Return the split that most is told of: test, else validation."""
     return next((split for split in ("test", "validation") if split in material.evaluations), None)
+
+
+def _what_photos_did(material: Material) -> str:
+    if "imported" in material.manifest.training:
+        return (
+            "The network was trained elsewhere: whether it was trained on some of these photos is not known here, and "
+            "where it was, the figures are too good. Validation photos chose the scaling and the temperature."
+        )
+    return (
+        "Test photos were never looked at while training; validation photos chose the epoch, the temperature and the "
+        "variant."
+    )
 
 
 def _with_interval(figures: Mapping[str, float | None], key: str, form: str) -> str | None:

@@ -1,0 +1,392 @@
+"""A LiteRT file as a graph that can be read and changed: checked when it is read, and written anew.
+
+A flatbuffer is read through offsets that it holds itself, and LiteRT believes them. So a foreign file never reaches it:
+what does is what `Graph.to_bytes` writes, of objects whose every index and size was checked here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+from classifier.errors import InvalidRequest
+
+IDENTIFIER = b"TFL3"
+MOST_TENSORS = 20_000
+MOST_BUFFERS = 40_000
+LARGEST_FILE = 1 << 30
+LARGEST_TENSOR = 1 << 28
+"""Elements of one tensor."""
+ALIGNMENT = 16
+"""Of constants, as the schema wants it; the generated code writes them anywhere."""
+
+TYPES: dict[int, type[np.generic]] = {
+    schema.TensorType.FLOAT32: np.float32,
+    schema.TensorType.FLOAT16: np.float16,
+    schema.TensorType.INT32: np.int32,
+    schema.TensorType.UINT8: np.uint8,
+    schema.TensorType.INT64: np.int64,
+    schema.TensorType.BOOL: np.bool_,
+    schema.TensorType.INT16: np.int16,
+    schema.TensorType.INT8: np.int8,
+}
+"""What image classifiers compute with."""
+OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+FORBIDDEN = {
+    "CALL", "CALL_ONCE", "CUSTOM", "DELEGATE", "IF", "WHILE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE",
+    "HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_LOOKUP", "HASHTABLE_SIZE", "STABLEHLO_COMPOSITE",
+    "STABLEHLO_CUSTOM_CALL", "STABLEHLO_WHILE", "STABLEHLO_CASE", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5",
+}  # fmt: skip
+"""Operators with a program of their own, with a memory, or of detectors: no image classifier needs them."""
+
+
+class Graph:
+    """The one subgraph of a LiteRT file.
+
+    Args:
+        content: the file's bytes.
+
+    Raises:
+        InvalidRequest: it is not a LiteRT file, is damaged, or holds what no image classifier needs.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        if len(content) > LARGEST_FILE:
+            raise InvalidRequest(f"Expected a file of at most {LARGEST_FILE:,} bytes; received {len(content):,}.")
+        if content[4:8] != IDENTIFIER:
+            raise InvalidRequest(
+                f"Expected a LiteRT file (.tflite), whose bytes 5 to 8 are {IDENTIFIER.decode()}; received "
+                f"{content[4:8]!r}. Name the .tflite itself, a .keras or .h5 file, or a SavedModel's folder."
+            )
+        try:
+            packed = schema.Model.GetRootAs(content, 0)
+            _expect_counts(packed, len(content))
+            self.model = schema.ModelT.InitFromObj(packed)
+            self.sub = self.model.subgraphs[0]
+            self._check()
+        except InvalidRequest:
+            raise
+        except Exception as error:  # an offset may point anywhere: whatever comes of it, the file is damaged
+            raise InvalidRequest(
+                f"Expected a whole LiteRT file; this one is damaged ({type(error).__name__}). Export it again."
+            ) from error
+        self._written_by: dict[int, Any] = {}
+        for operator in self.sub.operators:
+            self._written_by.update(dict.fromkeys(_indices(operator.outputs), operator))
+
+    @property
+    def inputs(self) -> list[int]:
+        """The tensors that it takes."""
+        return _indices(self.sub.inputs)
+
+    @property
+    def outputs(self) -> list[int]:
+        """The tensors that it gives."""
+        return _indices(self.sub.outputs)
+
+    def kind(self, operator: Any) -> str:
+        """Return an operator's name, such as CONV_2D."""
+        kind: str = OPERATORS[_code(self.model.operatorCodes[operator.opcodeIndex])]
+        return kind
+
+    def writer(self, tensor: int) -> Any | None:
+        """Return the operator that gives a tensor; None for an input or a constant."""
+        return self._written_by.get(tensor)
+
+    def shape(self, tensor: int) -> tuple[int, ...]:
+        """Return a tensor's shape, as the file says it."""
+        shape = self.sub.tensors[tensor].shape
+        return () if shape is None else tuple(int(side) for side in shape)
+
+    def is_dynamic(self, tensor: int) -> bool:
+        """Say whether a side of a tensor, but for the first one, may have any length."""
+        signature = self.sub.tensors[tensor].shapeSignature
+        return signature is not None and any(int(side) < 0 for side in list(signature)[1:])
+
+    def dtype(self, tensor: int) -> type[np.generic]:
+        """Return the type of a tensor's elements."""
+        return TYPES[self.sub.tensors[tensor].type]
+
+    def quantisation(self, tensor: int) -> tuple[float, int] | None:
+        """Return scale and zero point of a tensor that has one of each; None where it is not quantised so."""
+        found = self.sub.tensors[tensor].quantization
+        if found is None or found.scale is None or len(found.scale) != 1:
+            return None
+        zero = found.zeroPoint
+        return float(found.scale[0]), int(zero[0]) if zero is not None and len(zero) else 0
+
+    def constant(self, tensor: int) -> NDArray[Any] | None:
+        """Return the values of a constant as they are stored, also behind a conversion from float16; else None."""
+        writer = self.writer(tensor)
+        if writer is not None:
+            if self.kind(writer) == "DEQUANTIZE" and self.writer(int(writer.inputs[0])) is None:
+                return self.real(int(writer.inputs[0]))
+            return None
+        data = self.model.buffers[self.sub.tensors[tensor].buffer].data
+        if data is None or not len(data):
+            return None
+        return np.frombuffer(bytes(data), self.dtype(tensor)).reshape(self.shape(tensor))
+
+    def real(self, tensor: int) -> NDArray[np.float32] | None:
+        """Return a constant's values as the numbers that they stand for; None where it is none."""
+        values = self.constant(tensor)
+        if values is None:
+            return None
+        found = self.sub.tensors[tensor].quantization
+        if found is None or found.scale is None or not len(found.scale) or values.dtype.kind == "f":
+            return values.astype(np.float32)
+        scale, zero = np.asarray(found.scale, np.float32), np.asarray(found.zeroPoint, np.float32)
+        sides = [1] * values.ndim
+        if len(scale) > 1:
+            sides[int(found.quantizedDimension)] = len(scale)
+        real: NDArray[np.float32] = (values.astype(np.float32) - zero.reshape(sides)) * scale.reshape(sides)
+        return real
+
+    def add_constant(self, values: NDArray[Any]) -> int:
+        """Add a constant and return its tensor."""
+        buffer = schema.BufferT(data=np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8))
+        self.model.buffers.append(buffer)
+        return self.add_tensor(values.shape, values.dtype.type, buffer=len(self.model.buffers) - 1)
+
+    def add_tensor(
+        self,
+        shape: Sequence[int],
+        dtype: type[np.generic] = np.float32,
+        *,
+        name: str = "",
+        buffer: int = 0,
+    ) -> int:
+        """Add a tensor and return its index."""
+        code = next(code for code, known in TYPES.items() if known is dtype)
+        index = len(self.sub.tensors)
+        self.sub.tensors.append(
+            schema.TensorT(
+                shape=np.asarray(shape, np.int32),
+                type=code,
+                buffer=buffer,
+                name=name or f"pointer/{index}",
+                hasRank=True,
+            )
+        )
+        return index
+
+    def add(
+        self, kind: str, inputs: Sequence[int], output: int, options: Any = None, *, version: int = 1, front: int = -1
+    ) -> int:
+        """Add an operator behind all others, or as number `front`; returns its output."""
+        operator = schema.OperatorT(
+            opcodeIndex=self._opcode(kind, version),
+            inputs=np.asarray(inputs, np.int32),
+            outputs=np.asarray([output], np.int32),
+        )
+        if options is not None:
+            name = type(options).__name__.removesuffix("T")
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, name)
+            operator.builtinOptions = options
+        self.sub.operators.insert(len(self.sub.operators) if front < 0 else front, operator)
+        self._written_by[output] = operator
+        return output
+
+    def finish(self, inputs: dict[str, int], outputs: dict[str, int], signature: str) -> None:
+        """Give the graph its one signature, and drop what does not lead to its outputs."""
+        self.sub.inputs = np.asarray(list(inputs.values()), np.int32)
+        self.sub.outputs = np.asarray(list(outputs.values()), np.int32)
+        self.model.signatureDefs = [
+            schema.SignatureDefT(
+                inputs=[schema.TensorMapT(name, tensor) for name, tensor in inputs.items()],
+                outputs=[schema.TensorMapT(name, tensor) for name, tensor in outputs.items()],
+                signatureKey=signature,
+                subgraphIndex=0,
+            )
+        ]
+        needed = set(outputs.values())
+        kept = []
+        for operator in reversed(self.sub.operators):
+            if needed & set(_indices(operator.outputs)):
+                kept.append(operator)
+                needed.update(_indices(operator.inputs))
+        self.sub.operators = kept[::-1]
+        self._drop_unused(needed | set(inputs.values()))
+        self.model.metadata, self.model.metadataBuffer = None, None
+
+    def to_bytes(self) -> bytes:
+        """Write the file."""
+        import flatbuffers
+
+        self.model.buffers = [_Aligned(each.data) for each in self.model.buffers]
+        size = sum(len(each.data) + 64 for each in self.model.buffers if each.data is not None)
+        builder = flatbuffers.Builder(size + 65536)
+        builder.Finish(self.model.Pack(builder), file_identifier=IDENTIFIER)
+        return bytes(builder.Output())
+
+    def _opcode(self, kind: str, version: int) -> int:
+        code = getattr(schema.BuiltinOperator, kind)
+        for index, known in enumerate(self.model.operatorCodes):
+            if _code(known) == code and known.version >= version:
+                return index
+        self.model.operatorCodes.append(
+            schema.OperatorCodeT(deprecatedBuiltinCode=min(code, 127), builtinCode=code, version=version)
+        )
+        return len(self.model.operatorCodes) - 1
+
+    def _drop_unused(self, needed: set[int]) -> None:
+        """Empty the buffers of constants that nothing reads any more, and leave the numbers of all others."""
+        used = {self.sub.tensors[tensor].buffer for tensor in needed if tensor >= 0}
+        for index, buffer in enumerate(self.model.buffers):
+            if index not in used:
+                buffer.data = None
+
+    def _check(self) -> None:
+        """Check every index and size by which LiteRT would find something.
+
+        Raises:
+            InvalidRequest: one is not what it has to be.
+        """
+        model, sub = self.model, self.sub
+        for operator in sub.operators:
+            if not 0 <= operator.opcodeIndex < len(model.operatorCodes):
+                raise IndexError(operator.opcodeIndex)
+            kind = self._known_kind(model.operatorCodes[operator.opcodeIndex])
+            if kind in FORBIDDEN:
+                raise InvalidRequest(
+                    f"Expected the operators of an image classifier; received {kind}. A detector, or a file with "
+                    "operators of its own (Select TF ops, custom ones), cannot be imported: export the classifier with "
+                    "built-in operators alone."
+                )
+            for index in _indices(operator.inputs):
+                _expect_index(index, sub.tensors, low=-1)
+            for index in _indices(operator.outputs):
+                _expect_index(index, sub.tensors)
+        for index in (*_indices(sub.inputs), *_indices(sub.outputs)):
+            _expect_index(index, sub.tensors)
+        for number in range(len(sub.tensors)):
+            self._check_tensor(number)
+        self._check_order()
+
+    def _known_kind(self, code: Any) -> str:
+        kind: str | None = OPERATORS.get(_code(code))
+        if kind is None:
+            raise InvalidRequest(
+                f"Expected operators that this release of LiteRT knows; received number {_code(code)}. Update Pointer."
+            )
+        return kind
+
+    def _check_tensor(self, number: int) -> None:
+        tensor = self.sub.tensors[number]
+        _expect_index(tensor.buffer, self.model.buffers)
+        if tensor.type not in TYPES:
+            name = next((key for key, code in vars(schema.TensorType).items() if code == tensor.type), tensor.type)
+            raise InvalidRequest(
+                f"Expected tensors of {', '.join(sorted(each.__name__ for each in TYPES.values()))}; received {name}."
+            )
+        shape = self.shape(number)
+        if len(shape) > 8 or any(side < 0 for side in shape) or math.prod(shape) > LARGEST_TENSOR:
+            raise InvalidRequest(
+                f"Expected tensors of at most {LARGEST_TENSOR:,} elements; received the shape {list(shape)}."
+            )
+        if tensor.isVariable or tensor.sparsity is not None:
+            raise InvalidRequest("Expected a file without variables and sparse constants; received one with them.")
+        quantised = tensor.quantization
+        if quantised is not None and quantised.details is not None:
+            raise InvalidRequest("Expected values that are quantised by scale and zero point; received other ones.")
+        if quantised is not None and quantised.scale is not None:
+            scales, zeros = quantised.scale, quantised.zeroPoint
+            if len(scales) != (0 if zeros is None else len(zeros)) or not np.isfinite(np.asarray(scales)).all():
+                raise ValueError(scales)
+            if len(scales) > 1 and shape[quantised.quantizedDimension] != len(scales):
+                raise ValueError(shape)
+        data = self.model.buffers[tensor.buffer].data
+        if data is not None and len(data) and len(data) != math.prod(shape) * np.dtype(TYPES[tensor.type]).itemsize:
+            raise ValueError(shape)
+
+    def _check_order(self) -> None:
+        """An operator reads what is an input, a constant, or written before it: there is no circle."""
+        written = set(self.inputs)
+        every = {index for operator in self.sub.operators for index in _indices(operator.outputs)}
+        for operator in self.sub.operators:
+            if any(index in every and index not in written for index in _indices(operator.inputs)):
+                raise ValueError("circle")
+            outputs = _indices(operator.outputs)
+            if written & set(outputs):
+                raise ValueError("written twice")
+            written.update(outputs)
+
+
+class _Aligned(schema.BufferT):  # type: ignore[misc]
+    """A buffer whose data begin at a multiple of `ALIGNMENT`."""
+
+    def Pack(self, builder: Any) -> Any:  # noqa: N802 - the generated code's name
+        """Write it."""
+        if self.data is None:
+            schema.BufferStart(builder)
+            return schema.BufferEnd(builder)
+        data = bytes(self.data)
+        builder.StartVector(1, len(data), ALIGNMENT)
+        head = builder.Head() - len(data)
+        builder.head = head
+        builder.Bytes[head : head + len(data)] = data
+        vector = builder.EndVector()
+        schema.BufferStart(builder)
+        schema.BufferAddData(builder, vector)
+        return schema.BufferEnd(builder)
+
+
+def _expect_counts(packed: Any, size: int) -> None:
+    """Look at how many there are of everything before any of it is read: entries may be one and the same, many times.
+
+    Raises:
+        InvalidRequest: there are more than one file can hold, or than a classifier has.
+    """
+    if packed.SubgraphsLength() != 1:
+        raise InvalidRequest(
+            f"Expected a file with one subgraph; received {packed.SubgraphsLength()}. One with control flow or several "
+            "programs cannot be imported: export the classifier alone."
+        )
+    if packed.ExternalBufferGroupsLength() or packed.ExternalBuffersLength():
+        raise InvalidRequest("Expected a file that holds its weights; received one with weights in other files.")
+    sub = packed.Subgraphs(0)
+    counts = (
+        (sub.TensorsLength(), MOST_TENSORS),
+        (sub.OperatorsLength(), MOST_TENSORS),
+        (packed.OperatorCodesLength(), MOST_TENSORS),
+        (packed.BuffersLength(), MOST_BUFFERS),
+        (packed.MetadataLength(), 1000),
+        (packed.SignatureDefsLength(), 1000),
+        (sub.InputsLength() + sub.OutputsLength(), 1000),
+    )
+    if any(found > most for found, most in counts):
+        raise InvalidRequest(f"Expected at most {MOST_TENSORS:,} tensors and operators; received more.")
+    lengths = 0
+    for index in range(packed.BuffersLength()):
+        buffer = packed.Buffers(index)
+        if buffer.Offset() > 1:
+            raise InvalidRequest("Expected weights inside of the flatbuffer; received some behind it.")
+        lengths += buffer.DataLength()
+    for index in range(sub.TensorsLength()):
+        tensor = sub.Tensors(index)
+        lengths += tensor.ShapeLength()
+        found = tensor.Quantization()
+        lengths += 0 if found is None else 4 * found.ScaleLength() + 8 * found.ZeroPointLength()
+    for index in range(sub.OperatorsLength()):
+        operator = sub.Operators(index)
+        lengths += 4 * (operator.InputsLength() + operator.OutputsLength()) + operator.CustomOptionsLength()
+    if lengths > 2 * size:
+        raise ValueError(lengths)
+
+
+def _code(code: Any) -> int:
+    return int(max(code.builtinCode, code.deprecatedBuiltinCode))
+
+
+def _indices(values: Any) -> list[int]:
+    return [] if values is None else [int(value) for value in values]
+
+
+def _expect_index(index: int, among: Sequence[Any], *, low: int = 0) -> None:
+    if not low <= index < len(among):
+        raise IndexError(index)
