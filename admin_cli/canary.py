@@ -24,14 +24,21 @@ from admin_cli.production import ReasonOption, promote_through_gate
 from admin_cli.replay import replay
 from classifier.registry.canary import expect as expect_canary
 
-PercentOption = Annotated[float, typer.Option("--percent", help="Of the callers, above 0 and up to 100.")]
+FIRST_PERCENT = 10.0
+PercentOption = Annotated[
+    float | None,
+    typer.Option(
+        "--percent",
+        help=f"Of the callers, above 0 and up to 100. Default: {FIRST_PERCENT:g}, or what the canary has already.",
+    ),
+]
 canary = typer.Typer(help="Give a version to a share of the callers, beside production.", rich_markup_mode=None)
 
 
 @canary.command("start")
 def start(
     version: VersionArgument,
-    percent: PercentOption = 10.0,
+    percent: PercentOption = None,
     reason: ReasonOption = "",
     store: StoreOption = DEFAULT_STORE,
     model: ModelOption = DEFAULT_MODEL,
@@ -48,6 +55,9 @@ def start(
     """
     registry = open_registry(store, model)
     version = version_of(registry, version)
+    if percent is None:
+        running = registry.channels(newest=0).canary
+        percent = running.percent if running and running.version == version else FIRST_PERCENT
     entry = registry.start_canary(version, percent, who=name_of(who), reason=reason, replay=replay)
     if as_json:
         print_json(entry.to_dict() if entry else {"action": "none", "channel": "canary", "to": version})

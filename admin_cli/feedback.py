@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import tempfile
 from collections import Counter
@@ -28,7 +29,7 @@ from admin_cli.options import (
 from admin_cli.output import NOTHING, day, minute, percent, print_json, print_table, print_text
 from admin_cli.subjects import Subject, of_pointer
 from classifier.errors import Corrupt, InvalidRequest, NotFound
-from classifier.labels import trimmed
+from classifier.labels import folded, trimmed
 from classifier.registry import fields
 from classifier.registry.rules import Registry
 from classifier.traffic.feedback import Case, Decision, Feedback, Seen, Verdict
@@ -248,13 +249,30 @@ def _decide(
             f"Expected --label for {open_[0].correction.id[:SHOWN_ID]}: nobody said what it shows, two versions "
             "disagree about it."
         )
-    decision = Decision(verdict, name_of(who), fields.now(), trimmed(label) if label else None, reason)
-    decided = [desk.decide(case, decision) for case in cases]
+    known, _ = _known(registry)
+    time, name = fields.now(), name_of(who)
+    decided = []
+    for case in cases:
+        right = trimmed(label) if label else None
+        if verdict == "accepted":
+            right = _as_known(right or case.label, known) or right
+        decided.append(desk.decide(case, Decision(verdict, name, time, right, reason)))
     if as_json:
-        print_json([{"id": each.correction.id, "decision": vars(decision)} for each in decided])
-    else:
-        for each in decided:
-            print_text(f"{verdict} {each.correction.id[:SHOWN_ID]}: {each.label or 'none of the labels'}")
+        print_json([{"id": each.correction.id, "decision": vars(each.decision)} for each in decided])
+        return
+    for each in decided:
+        print_text(f"{verdict} {each.correction.id[:SHOWN_ID]}: {each.label or 'none of the labels'}")
+    new = {each.label for each in decided if each.label and known and each.label not in known}
+    for each_label in sorted(new) if verdict == "accepted" else []:
+        close = difflib.get_close_matches(each_label, sorted(known or ()), n=1)
+        nearest = f"; did you mean {close[0]}? Accept it again with --label {close[0]}" if close else ""
+        print_text(f"{each_label} is a label that production does not know: it will be a new class{nearest}")
+
+
+def _as_known(label: str | None, known: set[str] | None) -> str | None:
+    """Return a label as production writes it, where it differs in case, blanks, `_` or `-` alone; None otherwise."""
+    alike = [each for each in known or () if label and each != label and folded(each) == folded(label)]
+    return alike[0] if len(alike) == 1 and label not in (known or ()) else None
 
 
 def _chosen(registry: Registry, status: str) -> list[Case]:

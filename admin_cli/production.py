@@ -63,7 +63,7 @@ def promote(
     version = version_of(registry, version)
     expect = expect and version_of(registry, expect)
     if dry_run:
-        _try(registry, Gatekeeper(registry, version, eval_set), as_json)
+        _try(registry, Gatekeeper(registry, version, eval_set), as_json, force=force)
         return
     promote_through_gate(
         registry, version, who=who, reason=reason, eval_set=eval_set, force=force, as_json=as_json, expect=expect
@@ -108,7 +108,7 @@ def promote_through_gate(
         print_text(f"{version} already serves; nothing was changed")
 
 
-def _try(registry: Registry, gatekeeper: Gatekeeper, as_json: bool) -> None:
+def _try(registry: Registry, gatekeeper: Gatekeeper, as_json: bool, *, force: bool) -> None:
     """Say what a promotion would do.
 
     Raises:
@@ -126,7 +126,10 @@ def _try(registry: Registry, gatekeeper: Gatekeeper, as_json: bool) -> None:
         print_comparison(gatekeeper.comparison)
         typer.echo("")
         print_verdict(gatekeeper.comparison, reasons)
-    if reasons:
+    if reasons and force:
+        if not as_json:
+            print_text(f"{gatekeeper.version} would be promoted all the same, by --force; nothing was changed")
+    elif reasons:
         raise Refused(f"{gatekeeper.version} would not be promoted; nothing was changed.")
 
 

@@ -174,7 +174,9 @@ class _Status:
             )
         typer.echo("")
         if not self.rows:
-            print_text(f"no request was counted in the last {since}")
+            print_text(
+                f"no request was counted in the last {since}; instances write their counts once a minute, in a request"
+            )
             return
         print_table(
             ("version", "channel", "requests", "5xx", "p50 ms", "p95 ms", "unknown", "labels", "conf."),

@@ -94,7 +94,7 @@ def main() -> None:
             raise
         typer.echo(
             f"trainer: Expected the packages of training; {error.name} is not installed. Install them: "
-            "pip install 'pointer[trainer]'",
+            "pip install '.[trainer]'",
             err=True,
         )
         _end(1)

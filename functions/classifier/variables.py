@@ -105,7 +105,7 @@ def model_rules(
     if not text:
         return unset
     try:
-        rules = json.loads(text)
+        rules = json.loads(text, object_pairs_hook=_each_once)
     except (ValueError, RecursionError):
         rules = None
     if not isinstance(rules, dict) or not all(map(_are_rules, rules.values())):
@@ -261,9 +261,16 @@ def check_access(env: Env, access: str, project: str) -> None:
         )
 
 
+def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name is there twice")
+    return found
+
+
 def _are_rules(value: object) -> bool:
     return isinstance(value, dict) and all(
-        name in MODEL_RULES and isinstance(text, str) for name, text in value.items()
+        name in MODEL_RULES and isinstance(text, str) and text.strip() for name, text in value.items()
     )
 
 

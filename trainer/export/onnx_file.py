@@ -34,7 +34,7 @@ def require_packages() -> None:
     if missing:
         raise NotFound(
             f"Expected the packages of --format onnx; not installed: {', '.join(missing)}. Install them: "
-            "pip install 'pointer[onnx]'"
+            "pip install '.[trainer,onnx]'"
         )
 
 

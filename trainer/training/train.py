@@ -116,7 +116,8 @@ def photos_since(
         changes = changes_since(version, photos.frame)
         if changes.empty:
             raise Refused(
-                f"No photo and no label has changed since {version} was trained. --unchanged trains all the same."
+                f"No photo and no label has changed since {version} was trained. --unchanged (or --force of admin_cli "
+                "retrain) trains all the same."
             )
         for line in lines_of(changes):
             console.print(line, highlight=False, markup=False)

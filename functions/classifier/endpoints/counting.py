@@ -14,6 +14,7 @@ from classifier.serving.loader import Loaded
 from classifier.serving.models import Models
 from classifier.serving.predictor import Answer
 from classifier.storage.protocol import ObjectStore
+from classifier.traffic.counts import Counts
 from classifier.traffic.writer import Writer
 
 NOBODY = ("", "")
@@ -54,8 +55,14 @@ class Writers:
         """Return the writer of a model."""
         with self._lock:
             if model not in self._writers:
-                self._writers[model] = Writer(self._store, model, self._models.settings.stats_every)
+                every = self._models.settings.stats_every
+                self._writers[model] = Writer(self._store, model, every, lambda counts: self.take(model, counts))
             return self._writers[model]
+
+    def take(self, model: str, counts: Counts) -> None:
+        """Count what the shadow of a model has seen since the last time."""
+        for version, row in self._models.peek(model).instance.shadow.take().items():
+            counts.row(version, SHADOW).add(row)
 
 
 def count(reply: Response, writers: Writers, models: Models) -> None:
@@ -78,8 +85,7 @@ def count(reply: Response, writers: Writers, models: Models) -> None:
             for lane in (instance.canary, instance.shadow):
                 if lane.problem:
                     counts.problems[" ".join(lane.problem)] += 1
-            for version, shadow in instance.shadow.take().items():
-                counts.row(version, SHADOW).add(shadow)
+            writers.take(g.model, counts)
         writer.write_when_due()
     except Exception as error:  # noqa: BLE001 - statistics never cost a reply
         log("ERROR", "Could not count a request.", error=error)

@@ -242,10 +242,11 @@ def _canary(entry: fields.Object | None) -> Canary | None:
     if entry is None:
         return None
     percent = entry.number("percent", low=0, high=100, default=0.0)
-    texts = [entry.text(name, default="", empty=True) for name in ("salt", "since", "step_since")]
+    salt, *times = (entry.text(name, default="", empty=True) for name in ("salt", "since", "step_since"))
+    times = [entry.time(name) if time else "" for name, time in zip(("since", "step_since"), times, strict=True)]
     pointer = _pointer(entry)
     assert pointer is not None  # noqa: S101 - there is an entry
-    return Canary(pointer.version, pointer.manifest_sha256, entry.rest(), percent, *texts)
+    return Canary(pointer.version, pointer.manifest_sha256, entry.rest(), percent, salt, *times)
 
 
 def _canary_dict(canary: Canary | None) -> dict[str, Any] | None:

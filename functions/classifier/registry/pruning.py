@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from classifier.errors import InvalidRequest, Refused
 from classifier.registry.catalogue import VERSIONS_FOLDER
 from classifier.registry.changes import Change
-from classifier.registry.channels import PRUNE, Channels, HistoryEntry
+from classifier.registry.channels import PRODUCTION, PRUNE, Channels, HistoryEntry
 from classifier.registry.manifest import CLAIM_FILE, MANIFEST_FILE
 from classifier.registry.rules import Registry
 
@@ -81,4 +81,6 @@ def unfinished(registry: Registry) -> list[str]:
 
 def _pointed_at(channels: Channels) -> set[str]:
     pointers = (channels.production, channels.canary, channels.shadow, *channels.earlier()[:1])
-    return {pointer.version for pointer in pointers if pointer}
+    changed = [entry for entry in channels.history if entry.channel == PRODUCTION][-1:]
+    before = {entry.from_version for entry in changed if entry.from_version}  # after a rollback, what served until then
+    return {pointer.version for pointer in pointers if pointer} | before

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from classifier.errors import Overloaded
 from classifier.logs import log
 from classifier.registry.channels import Pointer
-from classifier.registry.manifest import MODEL_FILE, Manifest
-from classifier.serving.loader import Loaded, Loader, Unusable
+from classifier.serving.loader import Loaded, Loader, Unusable, memory_needed
 from classifier.settings import MIB, Settings
 
 if TYPE_CHECKING:
@@ -21,8 +20,6 @@ STATM = Path("/proc/self/statm")
 PAGE = 4096
 SPARE = 0.9
 """Of the memory that an instance has, what may be planned with."""
-UNMEASURED = 4
-"""How many times its file's size a model takes at most, where its manifest does not tell."""
 
 
 class Beside:
@@ -34,16 +31,25 @@ class Beside:
         channel: "canary" or "shadow".
         interpreters: how many of them it will use at most.
         besides: bytes that it needs besides the model.
+        threads: of each interpreter; by default as the settings say.
     """
 
     def __init__(
-        self, settings: Settings, loader: Loader, channel: str, interpreters: int, *, besides: int = 0
+        self,
+        settings: Settings,
+        loader: Loader,
+        channel: str,
+        interpreters: int,
+        *,
+        besides: int = 0,
+        threads: int | None = None,
     ) -> None:
         self._settings = settings
         self._loader = loader
         self._channel = channel
         self._interpreters = interpreters
         self._besides = besides
+        self._threads = threads
         self.loaded: Loaded | None = None
         self.problem: tuple[str, str] | None = None
         """The version that cannot be here and why, until the channel has another."""
@@ -82,6 +88,7 @@ class Beside:
     def _checked(self, pointer: Pointer) -> Loaded:
         """Load it where there is room. Raises `Unusable`."""
         chosen = self._loader.choose(pointer)
+        self._loader.make_room(memory_needed(chosen.manifest, self._interpreters) + self._besides)
         needed, free = memory_needed(chosen.manifest, self._interpreters) + self._besides, free_memory(self._settings)
         if free is not None and needed > free:
             error = Overloaded(
@@ -90,7 +97,7 @@ class Beside:
                 retry_after=60,
             )
             raise Unusable(pointer.version, "memory", error)
-        return replace(self._loader.load(pointer, warm=1), channel=self._channel)
+        return replace(self._loader.load(pointer, warm=1, threads=self._threads), channel=self._channel)
 
 
 def free_memory(settings: Settings) -> float | None:
@@ -99,13 +106,3 @@ def free_memory(settings: Settings) -> float | None:
         return None
     resident = int(STATM.read_text().split()[1]) * PAGE
     return settings.function_memory * MIB * SPARE - resident
-
-
-def memory_needed(manifest: Manifest, interpreters: int) -> int:
-    """Return about how many bytes a version takes: as it was measured at export, or what its file lets expect."""
-    size = manifest.files[MODEL_FILE].bytes
-    row = manifest.variants.get(manifest.variant)
-    measured = row.get("memory_bytes") if isinstance(row, dict) else None
-    if not isinstance(measured, int):
-        return size * UNMEASURED
-    return measured + (measured - size if measured > size else 0) * (interpreters - 1)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, TypeVar
 from classifier.errors import NotReady, Overloaded, Unavailable
 from classifier.logs import log
 from classifier.registry.channels import CANARY, PRODUCTION, Channels, Pointer
-from classifier.registry.manifest import Manifest
 from classifier.serving.assignment import gets_canary
 from classifier.serving.backoffs import Backoffs
 from classifier.serving.canary import CanaryLane
@@ -45,11 +44,11 @@ class Instance:
     Args:
         settings: see `Settings`.
         fall_back: whether an earlier version may serve at first; False where production's own is asked for.
-        make_room: called before a version is loaded, so that its memory is there.
+        make_room: called with the bytes that are needed before a version, or its file, is read.
     """
 
     def __init__(
-        self, settings: Settings, *, fall_back: bool = True, make_room: Callable[[Manifest], None] | None = None
+        self, settings: Settings, *, fall_back: bool = True, make_room: Callable[[int], None] | None = None
     ) -> None:
         self.settings = settings
         self._fall_back = fall_back
@@ -72,8 +71,8 @@ class Instance:
 
     @property
     def is_loaded(self) -> bool:
-        """Say whether a version is in memory."""
-        return self._serving is not None
+        """Say whether a version, or the file of one, is in memory."""
+        return self._serving is not None or bool(self._told) or self._loader.holds_file
 
     @property
     def loads(self) -> int:
@@ -268,7 +267,8 @@ class Instance:
 
     def _taken(self, pointer: Pointer) -> Loaded | None:
         """Return the canary or the shadow as production where it is this version and loaded: it was promoted."""
-        held = (self.canary.loaded, self.shadow.loaded)
+        # The shadow's interpreters have one thread each.
+        held = (self.canary.loaded, self.shadow.loaded if self.settings.threads == 1 else None)
         return next((replace(each, channel=PRODUCTION) for each in held if each and each.pointer == pointer), None)
 
     def _two_are_held(self) -> bool:

@@ -22,6 +22,8 @@ from classifier.storage.protocol import ObjectStore
 if TYPE_CHECKING:  # at run time it is imported while the model's bytes are read
     from classifier.serving.pool import Pool
 
+UNMEASURED = 4
+"""How many times its file's size a model takes at most, where its manifest does not tell."""
 READ_WITHIN = 45.0
 """Seconds that a caller waits while another reads the file."""
 
@@ -92,12 +94,12 @@ class Loader:
 
     Args:
         settings: see `Settings`.
-        make_room: called before a version is loaded, so that its memory is there.
+        make_room: called with the bytes that are needed before a version, or its file, is read.
     """
 
-    def __init__(self, settings: Settings, make_room: Callable[[Manifest], None] | None = None) -> None:
+    def __init__(self, settings: Settings, make_room: Callable[[int], None] | None = None) -> None:
         self._settings = settings
-        self._make_room = make_room
+        self.make_room = make_room or (lambda _: None)
         self.loads = 0
         """How many versions were loaded, for tests."""
         self._reading = threading.Lock()
@@ -149,42 +151,48 @@ class Loader:
             Unavailable: the store cannot be reached.
         """
         chosen = self.choose(pointer)
+        if not self.holds_file:
+            self.make_room(chosen.manifest.files[MODEL_FILE].bytes)
         return Fetched(
             manifest=chosen.manifest, channel=chosen.channel, pointer=chosen.pointer, content=self._content(chosen)
         )
+
+    @property
+    def holds_file(self) -> bool:
+        """Say whether a file is kept."""
+        return self._kept is not None
 
     def forget(self) -> None:
         """Let go of the file that is kept."""
         self._kept = None
 
-    def load(self, pointer: Pointer, *, warm: int = 0) -> Loaded:
+    def load(self, pointer: Pointer, *, warm: int = 0, threads: int | None = None) -> Loaded:
         """Read, verify and build. Bytes are verified before LiteRT sees them: it trusts what it is given.
 
         Args:
             pointer: see `choose`.
             warm: how many interpreters to build and run once, so that no request has to wait for that.
+            threads: of each interpreter; by default as the settings say.
 
         Raises:
             Unusable: it is missing, corrupt or cannot be run.
             Unavailable: the store cannot be reached.
         """
-        started = time.perf_counter()
+        started, settings = time.perf_counter(), self._settings
         with ThreadPoolExecutor(1, thread_name_prefix="imports") as importer:
             imports = importer.submit(_import_runtime)
             chosen = self.choose(pointer)
             manifest, version = chosen.manifest, chosen.pointer.version
-            if self._make_room is not None:
-                self._make_room(manifest)
+            self.make_room(memory_needed(manifest, settings.interpreters))
             content = self._content(chosen)
             imports.result()
         from classifier.serving.pool import Pool
 
-        settings = self._settings
         try:
             pool = Pool(
                 content,
                 size=settings.interpreters,
-                threads=settings.threads,
+                threads=threads or settings.threads,
                 wait=settings.wait,
                 max_waiting=settings.max_waiting,
             )
@@ -224,6 +232,16 @@ class Loader:
             return content
         finally:
             self._reading.release()
+
+
+def memory_needed(manifest: Manifest, interpreters: int) -> int:
+    """Return about how many bytes a version takes: as it was measured at export, or what its file lets expect."""
+    size = manifest.files[MODEL_FILE].bytes
+    row = manifest.variants.get(manifest.variant)
+    measured = row.get("memory_bytes") if isinstance(row, dict) else None
+    if not isinstance(measured, int):
+        return size * UNMEASURED
+    return measured + (measured - size if measured > size else 0) * (interpreters - 1)
 
 
 def _reason(error: Exception) -> Reason:

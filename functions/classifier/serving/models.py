@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import NamedTuple
 
 from classifier.errors import NotFound
 from classifier.logs import log
 from classifier.photo.memory import Memory
-from classifier.registry.manifest import Manifest
-from classifier.serving.beside import free_memory, memory_needed
+from classifier.serving.beside import free_memory
 from classifier.serving.cache import ResultCache
 from classifier.serving.instance import Instance
 from classifier.serving.predictor import Predictor
 from classifier.settings import Settings
 
 LONGEST_SHOWN = 100
+PROMISED_FOR = 5.0
+"""Seconds for which memory counts as taken before it is, at most: a model is read and built meanwhile."""
+
+
+class _Promise(NamedTuple):
+    instance: Instance
+    loads: int
+    """Of the instance, when it was promised."""
+    needed: int
+    until: float
+
+    def is_due(self, now: float) -> bool:
+        """Say whether the memory has still to be taken."""
+        return now < self.until and self.instance.loads == self.loads
 
 
 class Models:
@@ -35,6 +50,9 @@ class Models:
         self._memory = Memory(settings.max_image_memory, wait=settings.wait, max_waiting=settings.max_waiting)
         self._results = ResultCache(settings.result_cache_bytes) if settings.result_cache_bytes else None
         self._lock = threading.Lock()
+        self._making_room = threading.Lock()
+        self._promised: list[_Promise] = []
+        """What models will take that are being loaded."""
         self._predictors: OrderedDict[str, Predictor] = OrderedDict()
         """The least recently used first."""
         if instance is not None:
@@ -83,24 +101,32 @@ class Models:
             settings, instance or Instance(settings, make_room=room), memory=self._memory, results=self._results
         )
 
-    def _room_for(self, name: str) -> Callable[[Manifest], None]:
-        def make_room(manifest: Manifest) -> None:
-            """Let go of others until a version fits, or none is left: it is loaded all the same."""
-            needed = memory_needed(manifest, self.settings.interpreters)
-            while (free := free_memory(self.settings)) is not None and needed > free:
-                if not self._let_go_of_another(name):
-                    return
+    def _room_for(self, name: str) -> Callable[[int], None]:
+        def make_room(needed: int) -> None:
+            """Let go of others until so many bytes are free, or none is left: it is loaded all the same."""
+            with self._making_room:
+                now, instance = time.monotonic(), self.peek(name).instance
+                self._promised = [each for each in self._promised if each.is_due(now) and each.instance is not instance]
+                promised = sum(each.needed for each in self._promised)
+                while (free := free_memory(self.settings)) is not None and needed > free - promised:
+                    if not self._let_go_of_another(name):
+                        break
+                self._promised.append(_Promise(instance, instance.loads, needed, now + PROMISED_FOR))
 
         return make_room
 
     def _let_go_of_another(self, name: str) -> bool:
         """Forget the least recently used model that is loaded; requests that it is answering end undisturbed."""
         with self._lock:
-            loaded = (each for each, predictor in self._predictors.items() if predictor.instance.is_loaded)
-            found = next((each for each in loaded if each != name), None)
+            found = self._least_recently_used(name)
             if found is None:
                 return False
             del self._predictors[found]  # it begins anew when it is asked for again
         gc.collect()
         log("INFO", f"Let go of the model {found}, to make room for {name}.", model=found)
         return True
+
+    def _least_recently_used(self, name: str) -> str | None:
+        """Return the model that is held and was used longest ago, but for one. Nothing here outlives the call."""
+        held = (each for each, predictor in self._predictors.items() if predictor.instance.is_loaded)
+        return next((each for each in held if each != name), None)

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from classifier.errors import CannotExplain
+from classifier.errors import CannotExplain, Corrupt
 from classifier.serving.occlusion import PASSES, occlusion_map
 from classifier.serving.query import MEDIA_TYPES, OCCLUSION, Query, Tta, label_index
 
@@ -79,7 +79,10 @@ def look(manifest: Manifest, pool: Pool, content: bytes, *, tta: Tta, limits: Li
     Raises:
         InvalidImage, TooLarge: the photo cannot be read.
         Overloaded: no interpreter, or no memory, became free in time.
+        Corrupt: the model gives no numbers for it.
     """
+    import numpy as np
+
     from classifier.photo import preprocessing
     from classifier.serving import views
 
@@ -92,6 +95,8 @@ def look(manifest: Manifest, pool: Pool, content: bytes, *, tta: Tta, limits: Li
         lent = time.perf_counter()
         output = views.look(model, arrays, tta)
         inferred = time.perf_counter()
+    if not np.isfinite([*output.probabilities, output.score]).all():
+        raise Corrupt(f"Expected probabilities and a score of the photo; {_name(manifest)} gives no numbers for it.")
     return Seen(
         photo, output, _milliseconds(started, decoded), _milliseconds(decoded, lent), _milliseconds(lent, inferred)
     )
@@ -167,6 +172,10 @@ def predict(loaded: Loaded, content: bytes, query: Query, limits: Limits) -> Pre
         infer_ms=round(infer_ms, 2),
         encode_ms=_milliseconds(encoding, finished),
     )
+
+
+def _name(manifest: Manifest) -> str:
+    return manifest.version or "the bundle"
 
 
 def _array(manifest: Manifest, seen: Seen) -> NDArray[np.uint8]:

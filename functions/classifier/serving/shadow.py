@@ -67,7 +67,7 @@ class ShadowLane(Beside):
     """Follows the shadow of ``channels.json``; see `Beside`. Any thread may call `answering`, `offer` and `take`."""
 
     def __init__(self, settings: Settings, loader: Loader) -> None:
-        super().__init__(settings, loader, SHADOW, 1, besides=MOST_BYTES + DECODE_BYTES)
+        super().__init__(settings, loader, SHADOW, 1, besides=MOST_BYTES + DECODE_BYTES, threads=1)
         self._memory = Memory(DECODE_BYTES, wait=0.0)
         self._shadow: Shadow | None = None
         self._changed = threading.Condition()
@@ -88,6 +88,8 @@ class ShadowLane(Beside):
         A canary comes first: an instance holds two models.
         """
         self._shadow = shadow = None if channels.canary else channels.shadow
+        if self.loaded is not None and (shadow is None or self.loaded.pointer != shadow.pointer):
+            self._faults = 0
         self.follow(shadow and shadow.pointer, use)
         if self.loaded is None:
             with self._changed:
@@ -136,7 +138,11 @@ class ShadowLane(Beside):
         while photo := self._next():
             mine, shadow = self.loaded, self._shadow
             if mine is not None and shadow is not None:
-                self._classify(photo, mine, shadow)
+                try:
+                    self._classify(photo, mine, shadow)
+                except Exception as error:  # noqa: BLE001 - the next photo has its turn
+                    log("ERROR", "The shadow failed.", error=error, version=mine.pointer.version)
+                    self._fault(mine, "failing")
 
     def _next(self) -> _Photo | None:
         """Wait for a photo, and for its turn; None when there was none for long, and the thread ends."""

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -45,7 +46,6 @@ LATENCY_EDGES = (
 """Milliseconds; a bucket holds its upper edge, and one more holds what is longer."""
 MOST_LABELS = 5000
 MOST_PAIRS = 1000
-PAIR = "\t"
 OTHERS = ""
 """Under which labels count that are more than `MOST_LABELS`."""
 
@@ -78,7 +78,7 @@ class Row:
     shadow: Counter[str] = field(default_factory=Counter)
     """Of a shadow, whose row has no requests: how often it "agreed" or "disagreed" with production, "failed", or was
     "dropped" because requests came first; the microseconds of "production" and of the "shadow" for the photos that both
-    classified; and, for labels with a tabulator between them, what production and it said where they disagreed."""
+    classified; and, as a JSON array of two labels, what production and it said where they disagreed."""
 
     @property
     def errors(self) -> int:
@@ -125,12 +125,12 @@ class Row:
         self.shadow["shadow"] += round(milliseconds * 1000)
         self.shadow["production"] += round(production_milliseconds * 1000)
         if label != said:
-            pair = f"{said}{PAIR}{label}"
-            self.shadow[pair if pair in self.shadow or len(self.shadow) < MOST_PAIRS else f"{PAIR}"] += 1
+            pair = _pair(said, label)
+            self.shadow[pair if pair in self.shadow or len(self.shadow) < MOST_PAIRS else _pair("", "")] += 1
 
     def disagreements(self) -> list[tuple[str, str, int]]:
         """Return production's label, the shadow's and how often, the most frequent first; ("", "", n) for the rest."""
-        pairs = [(*name.partition(PAIR)[::2], count) for name, count in self.shadow.items() if PAIR in name]
+        pairs = [(*_labels(name), count) for name, count in self.shadow.items() if name.startswith("[")]
         return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))
 
     def add(self, other: Row) -> None:
@@ -289,6 +289,18 @@ def quantile(histogram: Sequence[int], share: float) -> float | None:
     return float(LATENCY_EDGES[-1])
 
 
+def _pair(said: str, label: str) -> str:
+    return json.dumps([said, label], ensure_ascii=False)
+
+
+def _labels(pair: str) -> tuple[str, str]:
+    try:
+        said, label = json.loads(pair)
+    except ValueError:
+        return pair, ""
+    return str(said), str(label)
+
+
 def _count(entry: fields.Object, name: str) -> int:
     return entry.integer(name, low=0, high=1 << 60)
 
@@ -296,7 +308,7 @@ def _count(entry: fields.Object, name: str) -> int:
 def _counter(entry: fields.Object, name: str) -> Counter[str]:
     values: Mapping[str, Any] = entry.mapping(name)
     for key, value in values.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 1 << 60:
             raise entry.wrong(f"{name}.{key}", "a count", value)
     return Counter(values)
 

@@ -32,12 +32,20 @@ class Writer:
         store: opens the store, when there is something to write.
         model: the model's name in it.
         every: seconds between two writes.
+        last: adds what is to be counted at the end; it raises nothing.
     """
 
-    def __init__(self, store: Callable[[], ObjectStore], model: str, every: float) -> None:
+    def __init__(
+        self,
+        store: Callable[[], ObjectStore],
+        model: str,
+        every: float,
+        last: Callable[[Counts], None] = lambda _: None,
+    ) -> None:
         self._open = store
         self._model = model
         self._every = every
+        self._last = last
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._counts = Counts()
@@ -75,6 +83,8 @@ class Writer:
         """Write what is left, and wait for it a little longer."""
         if not self._writing.acquire(timeout=ENDS_WITHIN):
             return
+        with self._lock:
+            self._last(self._counts)
         try:
             thread = threading.Thread(target=self._write_and_release, name="stats", daemon=True)
             thread.start()

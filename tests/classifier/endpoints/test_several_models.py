@@ -182,7 +182,7 @@ def test_statistics_can_be_switched_off(store: Path, every: float) -> None:
 def test_the_least_recently_used_makes_room_and_no_request_fails(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = Registry(LocalStore(store), "empty")
     registry.promote("v1", who="tester", reason="", replay=golden.replay)
-    models = Models(settings_for(store, other_models=("dogs", "empty")))
+    models = Models(settings_for(store, other_models=("dogs", "empty"), function_memory=1 << 20))
     loaded = lambda: {name for name in models.names if models.peek(name).instance.is_loaded}  # noqa: E731
     for name in ("food", "dogs"):
         models[name].instance.current()
@@ -270,3 +270,21 @@ def run(*arguments: str, **env: str) -> str:
         check=True,
     )
     return done.stdout
+
+
+def test_a_rule_that_is_there_twice_or_empty_opens_nothing() -> None:
+    for rules in ('{"dogs": {"ACCESS": "auth"}, "dogs": {"RATE_LIMIT": "9/minute"}}', '{"dogs": {"ACCESS": ""}}'):
+        env = {"MODEL_NAMES": "dogs", "MODEL_RULES": rules, "GOOGLE_CLOUD_PROJECT": "demo-pointer"}
+        with pytest.raises(InvalidSetting, match="Expected MODEL_RULES to be JSON such as"):
+            Settings.from_env(env, cpus=1)
+
+
+def test_models_that_are_loaded_at_once_each_count(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them is in memory yet when the next one asks for room."""
+    models = Models(settings_for(store, other_models=("dogs", "empty")))
+    monkeypatch.setattr(serving_models, "free_memory", lambda _: 100.0)
+    let_go: list[str] = []
+    monkeypatch.setattr(models, "_let_go_of_another", lambda name: let_go.append(name))
+    for name, needed in (("food", 60), ("dogs", 60), ("empty", 30)):
+        models._room_for(name)(needed)
+    assert let_go == ["dogs", "empty"]

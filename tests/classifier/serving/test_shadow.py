@@ -231,3 +231,25 @@ def test_a_photo_that_takes_much_memory_to_decode_is_dropped(store: Path, monkey
     running = Running(store, stats_every=0.0)
     running.ask()
     assert running.counted(1).shadow == {"dropped": 1}
+
+
+def test_a_shadow_without_numbers_for_a_photo_has_failed_and_goes_on(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = Running(store, stats_every=0.0)
+    pool = running.instance.shadow.loaded.pool
+    whole = type(pool._idle[0]).run
+
+    def without_numbers(model, image):
+        output = whole(model, image)
+        return (
+            output._replace(probabilities=output.probabilities * float("nan")) if model in pool._idle_once else output
+        )
+
+    pool._idle_once = list(pool._idle)
+    monkeypatch.setattr(type(pool._idle[0]), "run", without_numbers)
+    running.ask()
+    assert running.counted(1).shadow == {"failed": 1}
+    monkeypatch.undo()
+    running.ask()
+    assert running.counted(1).photos == 1
