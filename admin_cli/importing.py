@@ -64,11 +64,11 @@ def import_model(
     model: ModelOption = DEFAULT_MODEL,
     who: WhoOption = "",
 ) -> None:
-    """Make a bundle of a model that was made elsewhere: Firebase ML, AutoML, Model Maker, Teachable Machine, Keras.
+    """Make a bundle of a model made elsewhere.
 
-    It starts `trainer import`, which reads the file, executes nothing of it but its arithmetic, and says what it found:
-    labels, scaling, and whether it can explain by Grad-CAM. With --publish the bundle becomes the next version; it
-    serves nobody until it is promoted.
+    By Firebase ML, AutoML, Model Maker, Teachable Machine or Keras. It starts `trainer import`, which reads the
+    file, executes nothing of it but its arithmetic, and says what it found: labels, scaling, and whether it can
+    explain by Grad-CAM. With --publish the bundle becomes the next version; it serves nobody until it is promoted.
 
     Example: admin_cli import model.tflite --labels labels.txt --photos photos/test --publish
     """

@@ -27,7 +27,7 @@ from tests.support.bundles import TINY_LABELS, replay_bytes, write_bundle
 from tests.support.commands import PROGRAM, Cli, cli_fixture, environment_of, photo_fixture  # noqa: F401  # fixtures
 
 COMMANDS = [
-    "retrain", "publish", "list", "show", "verify", "compare", "promote", "rollback", "history", "predict",
+    "import", "retrain", "publish", "list", "show", "verify", "compare", "promote", "rollback", "history", "predict",
     "status", "doctor",
     "models", "pull", "open", "prune",
     "gate show", "gate set", "canary start", "canary promote", "canary abort", "canary watch",

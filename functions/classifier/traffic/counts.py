@@ -46,6 +46,7 @@ LATENCY_EDGES = (
 """Milliseconds; a bucket holds its upper edge, and one more holds what is longer."""
 MOST_LABELS = 5000
 MOST_PAIRS = 1000
+SHADOW_COUNTS = ("agreed", "disagreed", "failed", "dropped", "production", "shadow")
 OTHERS = ""
 """Under which labels count that are more than `MOST_LABELS`."""
 
@@ -130,7 +131,7 @@ class Row:
 
     def disagreements(self) -> list[tuple[str, str, int]]:
         """Return production's label, the shadow's and how often, the most frequent first; ("", "", n) for the rest."""
-        pairs = [(*_labels(name), count) for name, count in self.shadow.items() if name.startswith("[")]
+        pairs = [(*_labels(name), count) for name, count in self.shadow.items() if name not in SHADOW_COUNTS]
         return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))
 
     def add(self, other: Row) -> None:
@@ -296,8 +297,8 @@ def _pair(said: str, label: str) -> str:
 def _labels(pair: str) -> tuple[str, str]:
     try:
         said, label = json.loads(pair)
-    except ValueError:
-        return pair, ""
+    except ValueError:  # as it was written at first
+        said, _, label = pair.partition("\t")
     return str(said), str(label)
 
 

@@ -110,7 +110,8 @@ def test_an_overlay_is_a_picture_of_the_right_format_and_size(
 def test_a_bare_heatmap_is_small_and_grey(client: FlaskClient, published: Path) -> None:
     loaded = Instance(settings_for(published)).current()
     with loaded.pool.model() as model:
-        rows, columns = model.heatmap_size
+        blank = np.zeros((model.height, model.width, 3), np.uint8)
+        rows, columns = model.run(blank).heatmaps.shape[1:]
     gradcam = send(client, "?gradcam=1&gradcam_format=heatmap").get_json()["gradcam"]
     image = picture(base64.b64decode(gradcam["image"]))
     assert (gradcam["media_type"], image.size, image.mode) == ("image/png", (columns, rows), "L")

@@ -89,6 +89,8 @@ def states_fixture(local: Registry, tmp_path_factory: pytest.TempPathFactory) ->
     states["forced"] = pointer()
     rollback(local)
     states["rolled back"] = pointer()
+    promote(local, "v5")
+    rollback(local)  # else v4 has served last
     pruning.prune(local, "v4", who="kim", reason="")
     states["pruned"] = pointer()
     assert sorted(states) == sorted(STATES)

@@ -361,6 +361,6 @@ def test_without_the_extra_onnx_says_how_to_install_it(run, monkeypatch):
     done = CliRunner().invoke(app, ["export", str(run.path), "--format", "onnx"])
     assert isinstance(done.exception, NotFound)
     assert str(done.exception) == (
-        "Expected the packages of --format onnx; not installed: tf2onnx. Install them: pip install 'pointer[onnx]'"
+        "Expected the packages of --format onnx; not installed: tf2onnx. Install them: pip install '.[trainer,onnx]'"
     )
     assert not (run.path / "onnx").exists()

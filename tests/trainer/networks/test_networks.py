@@ -41,7 +41,16 @@ def backbone(request):
     return build_backbone(NetworkConfig(request.param, "none", image_size=side))
 
 
-@pytest.mark.parametrize("hidden", [(), (16,), (24, 16)])
+HIDDEN = ((), (16,), (24, 16))
+WITH_HEADS = [
+    pytest.param(name, hidden, marks=[] if name in QUICK else pytest.mark.long)
+    for name in ARCHITECTURES
+    for hidden in (HIDDEN if name in QUICK else HIDDEN[1:2])
+]
+"""Every head on the quick networks; one on the others, whose heads are the same."""
+
+
+@pytest.mark.parametrize(("backbone", "hidden"), WITH_HEADS, indirect=["backbone"])
 def test_heatmaps_equal_those_of_gradient_tape(backbone, hidden):
     keras.utils.set_random_seed(2)
     head = build_head(backbone.output_shape[-1], 5, hidden)
@@ -197,7 +206,8 @@ def test_so_many_layers_are_fine_tuned_as_are_asked_for_and_there_are(name):
             for layer in core.layers
             if layer.weights and (scratch or not isinstance(layer, keras.layers.BatchNormalization))
         ]
-        for last in (*range(len(able) + 3), 10 * len(able), -1):
+        depths = range(len(able) + 3) if name in QUICK else (0, 1, 30, len(able) - 1, len(able), len(able) + 2)
+        for last in (*depths, 10 * len(able), -1):
             count = set_trainable_layers(backbone, last, scratch=scratch)
             trained = [layer.name for layer in core.layers if layer.trainable and layer.weights]
             expected = able if last < 0 or last > len(able) else able[len(able) - last :]
