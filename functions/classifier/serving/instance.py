@@ -250,6 +250,8 @@ class Instance:
 
     def _follow_beside(self, channels: Channels) -> None:
         """Load the canary or the shadow, or let go of it; whatever goes wrong with it, production serves."""
+        if not self._fall_back:
+            return  # production's own is asked for, by a command line
         if (channels.canary or channels.shadow) and self._two_are_held():
             return  # until the next look
         if not self._following.acquire(blocking=False):
