@@ -206,11 +206,11 @@ def _with_largest_file(size: int, *command: object) -> subprocess.CompletedProce
 
 @pytest.mark.long
 def test_a_write_that_fails_is_one_line_and_the_run_goes_on(tmp_path, monkeypatch):
-    root = photo_sets.food_101(tmp_path / "photos", train=4, test=2)
+    root = photo_sets.food_101(tmp_path / "photos", train=8, test=4)
     run = RunFolder(tmp_path / "run")
     for size, file, there in (
         (10, run.config, set()),
-        (1500, run.data, {"config.json", "rejected.csv"}),
+        (2500, run.data, {"config.json", "rejected.csv"}),
         (30_000, run.checkpoints / "best-training-001.weights.h5", {"config.json", "data.csv", "data.json"}),
         (3_000_000, run.checkpoints / "last-training-001.weights.h5", {"checkpoints"}),
     ):
