@@ -95,6 +95,5 @@ def test_an_installed_admin_cli_works_from_another_folder_without_tensorflow(whe
     trainer = _run(venv / "bin/trainer", "datasets", folder=elsewhere)
     assert trainer.returncode == 1
     assert trainer.stderr == (
-        "trainer: Expected the packages of training; pandas is not installed. Install them: "
-        "pip install 'pointer[trainer]'\n"
+        "trainer: Expected the packages of training; pandas is not installed. Install them: pip install '.[trainer]'\n"
     )

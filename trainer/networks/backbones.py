@@ -276,7 +276,18 @@ def _torch(image: Any) -> Any:
     )(image)
 
 
-SCALINGS = {"symmetric": _symmetric, "caffe": _caffe, "torch": _torch, "lite": efficientnet_lite.scaled}
+def _by_128(image: Any) -> Any:
+    """Scale 0..255 to -1..0.992, as EfficientNetV2's larger networks do."""
+    return layers.Rescaling(1 / 128, offset=-1.0, name="scaling")(image)
+
+
+SCALINGS = {
+    "symmetric": _symmetric,
+    "caffe": _caffe,
+    "torch": _torch,
+    "lite": efficientnet_lite.scaled,
+    "by_128": _by_128,
+}
 
 
 def _architecture(name: str, preset: Preset) -> Architecture:

@@ -26,7 +26,7 @@ class Preset:
     fine_tune_learning_rate: float = 1e-4
     builder: str = ""
     """Of `keras.applications`, or the name of one of our own."""
-    scaling: Literal["symmetric", "caffe", "torch", "lite"] = "symmetric"
+    scaling: Literal["symmetric", "caffe", "torch", "lite", "by_128"] = "symmetric"
     """From pixels 0..255 to what its weights expect; see `backbones.SCALINGS`."""
     top_1: float | None = None
     """Of its ImageNet weights, in percent, as `source` has it; None where there are none."""
@@ -48,7 +48,7 @@ PRESETS = {
     "efficientnet_v2b1": Preset(6.9, 240, builder="EfficientNetV2B1", scaling="torch", top_1=79.8),
     "efficientnet_v2b2": Preset(8.8, 260, builder="EfficientNetV2B2", scaling="torch", top_1=80.5),
     "efficientnet_v2b3": Preset(12.9, 300, builder="EfficientNetV2B3", scaling="torch", top_1=82.0),
-    "efficientnet_v2s": Preset(20.3, 384, builder="EfficientNetV2S", top_1=83.9),
+    "efficientnet_v2s": Preset(20.3, 384, builder="EfficientNetV2S", scaling="by_128", top_1=83.9),
     "convnext_tiny": Preset(27.8, builder="ConvNeXtTiny", scaling="torch", top_1=81.3),
     "resnet50": Preset(23.6, builder="ResNet50", scaling="caffe", top_1=74.9),
     "resnet50v2": Preset(23.6, builder="ResNet50V2", top_1=76.0),
