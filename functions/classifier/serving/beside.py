@@ -88,8 +88,9 @@ class Beside:
     def _checked(self, pointer: Pointer) -> Loaded:
         """Load it where there is room. Raises `Unusable`."""
         chosen = self._loader.choose(pointer)
-        self._loader.make_room(memory_needed(chosen.manifest, self._interpreters) + self._besides)
-        needed, free = memory_needed(chosen.manifest, self._interpreters) + self._besides, free_memory(self._settings)
+        needed = memory_needed(chosen.manifest, self._interpreters) + self._besides
+        self._loader.make_room(needed)
+        free = free_memory(self._settings)
         if free is not None and needed > free:
             error = Overloaded(
                 f"Expected {needed / 1e6:,.0f} MB of memory for {pointer.version} beside production; "
