@@ -125,7 +125,7 @@ def expect_reachable(recipe: Recipe, eval_set: str | None) -> None:
 def _unseen(expected: str, received: object) -> InvalidRequest:
     return InvalidRequest(
         f"Expected {expected} with --on vertex, whose machine does not see this one's files; received {received}. "
-        "`gcloud storage cp --recursive` copies them into a bucket."
+        "`trainer upload` puts a data set into a bucket, `gcloud storage cp --recursive` any folder."
     )
 
 

@@ -25,6 +25,7 @@ from trainer.commands.measuring import evaluate
 from trainer.commands.reporting import report
 from trainer.commands.training import export, train
 from trainer.commands.tuning import tune
+from trainer.commands.uploading import upload
 
 REMEDIES = {
     errno.ENOSPC: "Free some space and run the same command again: it goes on where it stopped.",
@@ -50,7 +51,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    train, tune, export, evaluate, report, import_model, architectures, explain, network, datasets, download, samples
+    train, tune, export, evaluate, report, import_model, architectures, explain, network,
+    datasets, download, upload, samples,
 ):  # fmt: skip
     app.command(command.__name__.removesuffix("_model"), cls=GroupedCommand)(command)
 
@@ -107,7 +109,8 @@ def main() -> None:
         _end(1, at_once=isinstance(error, OSError) and str(error.filename).endswith(".h5"))
     if code == INTERRUPTED:
         typer.echo(
-            "trainer: interrupted; a training, search or download goes on when the same command is run again.", err=True
+            "trainer: interrupted; a training, search, download or upload goes on when the same command is run again.",
+            err=True,
         )
     sys.exit(code)
 

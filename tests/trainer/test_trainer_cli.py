@@ -41,7 +41,7 @@ def test_every_command_and_option_has_help_and_an_example():
     group = typer.main.get_command(app)
     assert set(group.commands) == {
         "train", "tune", "export", "evaluate", "report", "import", "architectures", "explain", "network", "datasets",
-        "download", "samples",
+        "download", "upload", "samples",
     }  # fmt: skip
     for name, command in group.commands.items():
         assert "Example: trainer " in command.help, name
@@ -128,7 +128,7 @@ def test_an_interruption_is_one_line(tmp_path):
         finally:
             process.kill()
     assert process.returncode == 130
-    assert said == "trainer: interrupted; a training, search or download goes on when the same command is run again.\n"
+    assert said == "trainer: interrupted; a training, search, download or upload goes on when the same command is run again.\n"
 
 
 def test_one_process_works_in_a_run(tmp_path):

@@ -33,6 +33,8 @@ SPLIT_NAMES = {
 }  # fmt: skip
 """How folders and tables call the splits, in lower case."""
 COLUMNS = ["image_path", "label", "split"]
+TABLE = "photos.csv"
+"""The table of ``--dataset csv`` where no other is named: what `trainer upload` writes beside the photos."""
 Row = tuple[str, str | None, str | None]
 
 
@@ -124,9 +126,10 @@ def folder(config: DataConfig) -> Listing:
 
 def csv(config: DataConfig) -> Listing:
     """List what a table names: paths below the data folder, labels and, if it has the column, splits."""
-    if config.csv is None:
-        raise InvalidRequest("Expected --csv FILE with --dataset csv; received none.")
-    root, path = Path(config.data_dir), Path(config.csv)
+    root = Path(config.data_dir)
+    path = Path(config.csv) if config.csv else root / TABLE
+    if config.csv is None and not path.is_file():
+        raise InvalidRequest(f"Expected --csv FILE with --dataset csv, or {TABLE} in {root}; received none.")
     table, assumed = read_table(
         path, [config.image_column, config.label_column], separator=config.separator, encoding=config.encoding
     )
@@ -137,7 +140,7 @@ def csv(config: DataConfig) -> Listing:
         unknown = sorted(set(written[splits.isna()].dropna()))
         if unknown:
             raise InvalidRequest(
-                f"Expected {', '.join(SPLITS)} in column {config.split_column!r} of {config.csv}; "
+                f"Expected {', '.join(SPLITS)} in column {config.split_column!r} of {path}; "
                 f"received {', '.join(map(repr, unknown[:5]))}."
             )
         splits = splits.where(splits.notna(), None)

@@ -126,7 +126,7 @@ LOADERS = {
         ),
         Loader(
             "csv",
-            "a CSV file (--csv) of paths below --data-dir, labels and, if you like, splits",
+            "a CSV file (--csv, or photos.csv there) of paths below --data-dir, labels and, if you like, splits",
             "your own table",
             layouts.csv,
         ),

@@ -59,7 +59,7 @@ def prepare_photos(
         + (f"; {not_listed} in its folders but in no table" if not_listed else ""),
         highlight=False,
     )
-    _require_enough(photos, len(photos.frame) + len(photos.rejected), config.data.max_rejected, run)
+    _require_enough(photos, config.data.max_rejected, run)
     write_file(run.data, lambda path: photos.frame.to_csv(path, index=False))
     write_json(run.summary, _summary(config, photos, counts))
     return photos
@@ -143,15 +143,30 @@ def _what_changed(run: RunFolder, photos: CheckedPhotos) -> str:
     return f": {', '.join(parts)}" if parts else ""
 
 
-def _require_enough(photos: CheckedPhotos, listed: int, max_rejected: float, run: RunFolder) -> None:
+def require_few_rejected(photos: CheckedPhotos, max_rejected: float, table: str) -> None:
+    """Refuse a data set of which more than a share cannot be used.
+
+    Args:
+        photos: what was checked.
+        max_rejected: the largest share.
+        table: what lists those that cannot, for the message.
+
+    Raises:
+        InvalidRequest: with how many and why.
+    """
+    listed = len(photos.frame) + len(photos.rejected)
     if len(photos.rejected) > max_rejected * listed:
         reasons = photos.rejected["reason"].str.split(":").str[0].value_counts()
         raise InvalidRequest(
             f"{len(photos.rejected)} of {listed} photos are rejected ("
             + ", ".join(f"{count} {reason}" for reason, count in reasons.head(3).items())
-            + f"); at most {max_rejected:.0%} are allowed. {run.rejected} lists them; "
+            + f"); at most {max_rejected:.0%} are allowed. {table} lists them; "
             "mend the data, or allow more with --max-rejected."
         )
+
+
+def _require_enough(photos: CheckedPhotos, max_rejected: float, run: RunFolder) -> None:
+    require_few_rejected(photos, max_rejected, str(run.rejected))
     classes = photos.frame["label"].nunique()
     if classes < 2:
         raise InvalidRequest(f"Expected photos of at least two classes; received {classes}.")

@@ -42,7 +42,9 @@ class DataConfig:
 
     dataset: Annotated[str, Option("food-101, dog-breed, folder or csv.")]
     data_dir: Annotated[str, Option("Folder of the photos, or gs://bucket/folder. Default (csv): the table's.")]
-    csv: Annotated[str | None, Option("The table of --dataset csv.", path=True)] = None
+    csv: Annotated[str | None, Option("The table of --dataset csv. Default: photos.csv in --data-dir.", path=True)] = (
+        None
+    )
     image_column: Annotated[str, Option("Column of paths (csv).")] = "image_path"
     label_column: Annotated[str, Option("Column of labels (csv).")] = "label"
     split_column: Annotated[str, Option("Column of splits, if there is one (csv).")] = "split"

@@ -96,12 +96,12 @@ class CloudStore:
             blobs = self._connected().list_blobs(
                 self._bucket_name,
                 prefix=self._prefix + prefix,
-                fields="items(name,size,generation),nextPageToken",
+                fields="items(name,size,generation,crc32c),nextPageToken",
                 timeout=self._timeout,
                 retry=self._retry(),
             )
             found = [
-                StoredObject(blob.name.removeprefix(self._prefix), int(blob.size), int(blob.generation))
+                StoredObject(blob.name.removeprefix(self._prefix), int(blob.size), int(blob.generation), blob.crc32c)
                 for blob in blobs
             ]
         return iter(sorted(found, key=lambda item: item.name))

@@ -113,9 +113,11 @@ class JsonApiStore:
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         """See `ObjectStore.list`."""
         check_prefix(prefix)
-        query = {"prefix": self._prefix + prefix, "fields": "items(name,size,generation),nextPageToken"}
+        query = {"prefix": self._prefix + prefix, "fields": "items(name,size,generation,crc32c),nextPageToken"}
         found = [
-            StoredObject(item["name"].removeprefix(self._prefix), int(item["size"]), int(item["generation"]))
+            StoredObject(
+                item["name"].removeprefix(self._prefix), int(item["size"]), int(item["generation"]), item.get("crc32c")
+            )
             for page in self._pages(query)
             for item in page.get("items", ())
         ]

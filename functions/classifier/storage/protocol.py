@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -23,6 +23,8 @@ class StoredObject:
     size: int
     """Bytes."""
     generation: int
+    crc32c: str | None = field(default=None, compare=False)
+    """Of its bytes, as `transfer.checksum` writes it; None where the store keeps none: a folder."""
 
 
 @dataclass(frozen=True)
