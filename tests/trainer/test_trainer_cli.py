@@ -128,7 +128,10 @@ def test_an_interruption_is_one_line(tmp_path):
         finally:
             process.kill()
     assert process.returncode == 130
-    assert said == "trainer: interrupted; a training, search, download or upload goes on when the same command is run again.\n"
+    assert (
+        said
+        == "trainer: interrupted; a training, search, download or upload goes on when the same command is run again.\n"
+    )
 
 
 def test_one_process_works_in_a_run(tmp_path):
