@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path, PurePosixPath
 
@@ -109,10 +111,25 @@ def test_what_a_job_of_vertex_ai_starts_and_writes_is_there(target):
 
 def test_the_image_s_python_is_the_project_s():
     origin = stages(DOCKERFILE)["base"][0]
-    python = re.fullmatch(r"python:(\d+\.\d+)-slim", origin).group(1)
+    python = re.fullmatch(r"python:(\d+\.\d+)\.\d+-slim-[a-z]+@sha256:[0-9a-f]{64}", origin).group(1)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["project"]["requires-python"] == f">={python}"
     assert f'"runtime": "python{python.replace(".", "")}"' in (ROOT / "firebase.json").read_text()
+
+
+def test_the_base_is_the_service_s():
+    assert stages(DOCKERFILE)["base"][0] == stages(ROOT / "Dockerfile")["service"][0]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_health_line_fails_where_no_run_could_be_kept(target, tmp_path):
+    check = next(rest for instruction, rest in all_of(DOCKERFILE, target) if instruction == "HEALTHCHECK")
+    program, option, code = json.loads(check.partition(" CMD ")[2])
+    assert (program, option) == ("python", "-c")
+    for folder, healthy in ((tmp_path, True), (tmp_path / "missing", False)):
+        command = [sys.executable, option, code.replace("'/runs'", repr(str(folder)))]
+        assert (subprocess.run(command, capture_output=True).returncode == 0) == healthy
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_both_targets_have_the_same_versions():
