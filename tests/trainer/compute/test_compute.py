@@ -187,6 +187,7 @@ def test_jax_trains_all_augmentation_and_a_head_convolution(photos, weights, env
     np.testing.assert_allclose(*logs, rtol=1e-2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_trains_the_network_that_float32_serves(photos, weights, tmp_path, precision):
     config = _config(photos, weights, ComputeConfig(precision=precision), fine_tune_epochs=1)

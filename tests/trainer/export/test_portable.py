@@ -37,6 +37,8 @@ from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, Traini
 from trainer.run.files import write_json
 from trainer.run.folder import RunFolder
 
+pytestmark = pytest.mark.long
+
 LABELS = ("crème brûlée", "<b>\nあ", "pizza")
 TOLERANCE = 1e-4
 """Float32 arithmetic in another order; of a heatmap relative to the largest value."""

@@ -142,6 +142,7 @@ def test_the_threshold_lets_95_of_100_pass_and_no_more_than_it_has_to():
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["energy+similarity", "energy+residual"])
 def test_every_exported_file_gives_the_same_score(method, clusters):
     keras.utils.set_random_seed(5)

@@ -277,6 +277,7 @@ def _stamps(folder: Path) -> dict[str, tuple[int, int]]:
     return {path.relative_to(folder).as_posix(): (stat.st_ino, stat.st_mtime_ns) for path, stat in found.items()}
 
 
+@pytest.mark.long
 def test_reading_commands_beside_an_export_change_nothing(reported, tmp_path):
     run = RunFolder(reported)
     evaluate = ("evaluate", reported, "--split", "test", "--out", tmp_path / "tables")

@@ -163,6 +163,7 @@ def test_a_killed_run_with_a_head_convolution_and_every_part_of_the_augmentation
     assert _same(_weights(_train(config, tmp_path / "killed")), _weights(undisturbed))
 
 
+@pytest.mark.long
 def test_a_finished_run_is_trained_on_with_more_epochs(photos, tmp_path):
     def asked(epochs: int) -> TrainingConfig:
         return replace(_scratch(photos), schedule=replace(_scratch(photos).schedule, fine_tune_epochs=epochs))
