@@ -41,7 +41,7 @@ $(RUNNABLE): requirements.txt functions/requirements.txt pyproject.toml setup.py
 	@$(PIP_INSTALL) --quiet --no-deps --editable .
 	@touch $@
 
-$(INSTALLED): requirements-dev.txt requirements-onnx.txt $(RUNNABLE)
+$(INSTALLED): requirements-dev.txt requirements-onnx.txt requirements-coreml.txt $(RUNNABLE)
 	@echo "Installing the tools of development and the tests:"
 	@$(PIP_INSTALL) -r requirements-dev.txt | bash scripts/pip_progress.sh
 	@# The tests start hundreds of programs: what these import is compiled once, also where Python may write no bytecode.

@@ -1,8 +1,8 @@
 """What pyproject.toml cannot say: dependencies that are declared once, and files of `functions/` beside the package.
 
 The requirements files are where a dependency and its version are declared. Of them the wheel requires what
-`admin_cli` and the code that runs models need; what only the deployed function, only the trainer or only its ONNX files
-need are extras.
+`admin_cli` and the code that runs models need; what only the deployed function, only the trainer or only its ONNX or
+Core ML files need are extras.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class BuildWithDeployedFiles(build_py):
 function = requirements(FUNCTION / "requirements.txt")
 trainer = requirements(ROOT / "requirements.txt")
 onnx = requirements(ROOT / "requirements-onnx.txt")
+coreml = requirements(ROOT / "requirements-coreml.txt")
 setup(
     cmdclass={"build_py": BuildWithDeployedFiles},
     install_requires=[
@@ -68,5 +69,6 @@ setup(
         "function": [line for name, lines in sorted(function.items()) if name in ANSWERS_REQUESTS for line in lines],
         "trainer": [line for name, lines in sorted(trainer.items()) if name not in COMMAND_LINE for line in lines],
         "onnx": [line for _, lines in sorted(onnx.items()) for line in lines],
+        "coreml": [line for _, lines in sorted(coreml.items()) for line in lines],
     },
 )

@@ -68,7 +68,8 @@ def test_everything_that_is_imported_or_read_is_copied():
         Path(source).name for source in sources if (ROOT / source).is_dir()
     }
     read = {
-        "pyproject.toml", "setup.py", "requirements.txt", "requirements-onnx.txt", "functions/requirements.txt",
+        "pyproject.toml", "setup.py", "requirements.txt", "requirements-onnx.txt", "requirements-coreml.txt",
+        "functions/requirements.txt",
     }  # fmt: skip
     assert read | {project["project"]["readme"], *project["project"]["license-files"]} <= sources
 

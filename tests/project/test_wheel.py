@@ -61,12 +61,18 @@ def test_the_wheel_has_the_page_the_contract_and_the_dependencies_as_they_are_de
     required = [line.removeprefix("Requires-Dist: ") for line in metadata.splitlines() if "Requires-Dist" in line]
     pinned = [
         line.strip()
-        for file in ("functions/requirements.txt", "requirements.txt", "requirements-onnx.txt")
+        for file in (
+            "functions/requirements.txt",
+            "requirements.txt",
+            "requirements-onnx.txt",
+            "requirements-coreml.txt",
+        )
         for line in (ROOT / file).read_text().splitlines()
         if line.strip() and not line.startswith(("#", "-r"))
     ]
     assert {_package(line) for line in required} == {_package(line) for line in pinned}
     assert {_package(line) for line in required if 'extra == "onnx"' in line} == {"onnx", "onnxruntime", "tf2onnx"}
+    assert {_package(line) for line in required if 'extra == "coreml"' in line} == {"coremltools"}
     plain = [line for line in required if "extra ==" not in line]
     assert not [line for line in plain if line.lower().startswith(("tensorflow", "keras", "firebase", "flask"))]
     assert set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dynamic"]) == {

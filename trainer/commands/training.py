@@ -130,15 +130,16 @@ def export(
         ExportFormat,
         typer.Option(
             "--format",
-            help="litert makes the bundle; saved-model and onnx write the bundle's network.",
+            help="litert makes the bundle; saved-model, onnx and coreml write the bundle's network.",
         ),
     ] = "litert",
     report: ReportOption = True,
 ) -> None:
     """Make a run's bundle again from its best checkpoint, or write its network for other servers.
 
-    --format saved-model writes RUN/saved_model/1 for TensorFlow Serving, --format onnx RUN/onnx/1, and each time the
-    next number. They are calibrated as the file in the bundle is, compared with it, and need no photos.
+    --format saved-model writes RUN/saved_model/1 for TensorFlow Serving, --format onnx RUN/onnx/1, --format coreml
+    RUN/coreml/1, and each time the next number. They are calibrated as the file in the bundle is, compared with it, and
+    need no photos. What Core ML computes only Apple's systems can tell: of that file what it declares is checked.
 
     Example: trainer export runs/food --tolerance 0.01
     """
@@ -173,6 +174,7 @@ def _require_portable(form: ExportFormat, options: ExportOptions) -> None:
         InvalidRequest: an option that is about the bundle.
         NotFound: the format's packages are not installed.
     """
+    from trainer.export.coreml_file import require_coremltools
     from trainer.export.onnx_file import require_packages
 
     useless = [
@@ -184,13 +186,15 @@ def _require_portable(form: ExportFormat, options: ExportOptions) -> None:
         raise InvalidRequest(f"--format {form} leaves {' and '.join(useless)} without effect: leave one of them out.")
     if form == "onnx":
         require_packages()
+    if form == "coreml":
+        require_coremltools()
 
 
 def _export_portable(folder: RunFolder, form: PortableFormat) -> None:
     from trainer.export.portable import export_portable
 
     placed, agreement = export_portable(folder, form)
-    typer.echo(
-        f"{form} in {placed}, within {agreement.served:.1e} of the bundle's file on {agreement.photos} golden photos; "
-        "its README.md says how to call it"
-    )
+    within = f"within {agreement.served:.1e} of the bundle's file on {agreement.photos} golden photos"
+    if agreement.network is None:
+        within = f"of a network {within}; the file itself was not run, which only Apple's systems can"
+    typer.echo(f"{form} in {placed}, {within}; its README.md says how to call it")

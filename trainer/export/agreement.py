@@ -29,17 +29,17 @@ class Agreement:
     """How far a file's answers are from others', at most, on a bundle's golden photos."""
 
     photos: int
-    network: float
-    """From the network's, over all outputs; heatmaps relative to the largest value."""
+    network: float | None
+    """From the network's, over all outputs; heatmaps relative to the largest value. None: nothing runs the file."""
     served: float
-    """From the served LiteRT file's, over probabilities and score."""
+    """From the served LiteRT file's, over probabilities and score: of the file, or else of the network."""
 
 
-def compare_golden(run: Runner, network: keras.Model, bundle: ServedBundle) -> Agreement:
+def compare_golden(run: Runner | None, network: keras.Model, bundle: ServedBundle) -> Agreement:
     """Run a file on all golden photos at once, and compare what it gives.
 
     Args:
-        run: the file.
+        run: the file; None where nothing here runs it: then the network is compared with the served file.
         network: what it was made of; see `trainer.export.portable.portable_network`.
         bundle: has the golden photos and the served file.
 
@@ -51,8 +51,8 @@ def compare_golden(run: Runner, network: keras.Model, bundle: ServedBundle) -> A
     photos = np.stack(
         [load_array(read_bundle_file(bundle.folder, case.file), manifest.input) for case in manifest.golden]
     )
-    found = run(photos)
     expected = {name: np.asarray(output) for name, output in network(photos, training=False).items()}
+    found = run(photos) if run else expected
     model = Model(bundle.content)
     answers = [model.run(photo) for photo in photos]
     served = {
@@ -61,15 +61,15 @@ def compare_golden(run: Runner, network: keras.Model, bundle: ServedBundle) -> A
     }
     agreement = Agreement(
         len(photos),
-        _largest(found, expected),
+        _largest(found, expected) if run else None,
         _largest(found, served),
     )
     for what, difference, counts in (
-        ("the network that it was made of", agreement.network, True),
+        ("the network that it was made of", agreement.network, run is not None),
         ("the served file", agreement.served, manifest.variant == FLOAT32),
     ):
         # A difference that is no number is not within it either.
-        if counts and not difference <= TOLERANCE:
+        if counts and not (difference is not None and difference <= TOLERANCE):
             raise Corrupt(
                 f"Expected the exported file to agree with {what} within {TOLERANCE:g} on the golden photos; received "
                 f"{difference:.2e}, and it was not kept. Install the versions in requirements.txt and export again."

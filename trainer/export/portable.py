@@ -12,6 +12,7 @@ from keras import layers
 from classifier.quiet import quiet
 from trainer.evaluation.served_bundle import ServedBundle, open_bundle
 from trainer.export.agreement import Agreement, Runner, compare_golden
+from trainer.export.coreml_file import write_coreml
 from trainer.export.description import describe
 from trainer.export.fitted import read_fitted
 from trainer.export.onnx_file import load_onnx, write_onnx
@@ -31,12 +32,14 @@ class Format:
 
     kind: ExportKind
     write: Callable[[keras.Model, Sequence[str], Path], None]
-    load: Callable[[Path], Runner]
+    load: Callable[[Path], Runner] | None
+    """None where nothing here computes such files."""
 
 
 FORMATS: dict[PortableFormat, Format] = {
     "saved-model": Format("saved_model", write_saved_model, load_saved_model),
     "onnx": Format("onnx", write_onnx, load_onnx),
+    "coreml": Format("coreml", write_coreml, None),
 }
 
 
@@ -65,7 +68,8 @@ def export_portable(run: RunFolder, name: PortableFormat) -> tuple[Path, Agreeme
     def write(folder: Path) -> None:
         with quiet(tell_on_error=True):
             form.write(network, bundle.manifest.labels, folder)
-            agreed.append(compare_golden(form.load(folder), network, bundle))
+            run = form.load(folder) if form.load else None
+            agreed.append(compare_golden(run, network, bundle))
         describe(folder, form.kind, network, bundle, agreed[0])
 
     return add_export(run.exports(form.kind), write), agreed[0]

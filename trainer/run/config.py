@@ -26,8 +26,8 @@ LearningRateSchedule = Literal["cosine", "constant"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 Distribution = Literal["none", "data-parallel", "mirrored", "multi-worker"]
 VariantName = Literal["float32", "float16", "int8-dynamic", "int8"]
-PortableFormat = Literal["saved-model", "onnx"]
-ExportFormat = Literal["litert", "saved-model", "onnx"]
+PortableFormat = Literal["saved-model", "onnx", "coreml"]
+ExportFormat = Literal["litert", "saved-model", "onnx", "coreml"]
 
 LARGEST_SEED = 2**32 - 1
 LARGEST_HEAD = 2

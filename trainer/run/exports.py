@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-ExportKind = Literal["saved_model", "onnx"]
+ExportKind = Literal["saved_model", "onnx", "coreml"]
 """Name of the folder in a run's folder."""
 
 

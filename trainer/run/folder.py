@@ -10,7 +10,8 @@
     log.csv          a line an epoch
     bundle/          what `admin_cli publish` takes; complete when its manifest.json is there
     report/          report.html and model_card.md with their figures and tables, and the evaluations they are made of
-    saved_model/1/   what `trainer export --format saved-model` made, each time under the next number; onnx/1/ likewise
+    saved_model/1/   what `trainer export --format saved-model` made, each time under the next number
+    onnx/1/          of `--format onnx` likewise; coreml/1/ of `--format coreml`
 
 Every file is written by `trainer.run.files`. The process that works in the folder holds a lock on .partial-lock.
 Other files in the folder are left alone.

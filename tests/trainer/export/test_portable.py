@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 from typer.testing import CliRunner
 
@@ -26,7 +27,9 @@ from classifier.registry.manifest import MANIFEST_FILE, GoldenCase, InputSpec, M
 from classifier.serving.model import Model
 from tests.support import photo_sets
 from tests.support.bundles import files_of
+from trainer.evaluation.served_bundle import open_bundle
 from trainer.export import portable
+from trainer.export.coreml_file import _coremltools, expect_declared, read_declared
 from trainer.export.fitted import FITTED_FILE, read_fitted, write_fitted
 from trainer.export.litert import convert
 from trainer.export.portable import export_portable
@@ -366,3 +369,78 @@ def test_without_the_extra_onnx_says_how_to_install_it(run, monkeypatch):
         "Expected the packages of --format onnx; not installed: tf2onnx. Install them: pip install '.[trainer,onnx]'"
     )
     assert not (run.path / "onnx").exists()
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Implicitly cleaning up:ResourceWarning"
+)  # coremltools forgets its folder of weights
+def test_a_core_ml_file_declares_image_labels_and_outputs(original, images, tmp_path_factory):
+    """Its declarations; what it computes only Apple's systems can tell: coremltools runs no file on Linux.
+
+    So much more is sure: the network that was converted answers as the served file does.
+    """
+    pytest.importorskip("coremltools", reason="needs the extra coreml, of which there is none for this machine")
+    folder, agreement = export_portable(original, "coreml")
+    assert folder == original.path / "coreml/1"
+    assert (agreement.photos, agreement.network) == (3, None) and agreement.served < TOLERANCE
+    assert read_declared(folder) == {
+        "input": {"image": "RGB image 32 x 32"},
+        "outputs": {
+            "label": "text",
+            "label_probs": "numbers by text",
+            "score": "float32 [1]",
+            "heatmaps": "float32 [1, 3, 4, 4]",
+        },
+        "labels": list(LABELS),
+    }
+    spec = _coremltools().utils.load_spec(str(folder / "model.mlpackage"))
+    assert spec.WhichOneof("Type") == "mlProgram" and spec.specificationVersion == 6  # iOS 15
+    assert spec.description.predictedFeatureName == "label"
+    assert spec.description.predictedProbabilitiesName == "label_probs"
+    assert json.loads(spec.description.metadata.userDefined["labels"]) == list(LABELS)
+    (function,) = spec.mlProgram.functions.values()
+    (block,) = function.block_specializations.values()
+    assert set(block.outputs) == {"label", "label_probs", "score", "heatmaps"}
+    # As many weights as the network has, in float32: none was left out.
+    (weights,) = folder.rglob("weight.bin")
+    network = portable.portable_network(open_bundle(original))
+    assert weights.stat().st_size > 4 * network.get_layer("backbone").count_params() * 0.9
+
+    facts = json.loads((folder / "model.json").read_text())
+    assert facts["input"]["shape"] == [1, 32, 32, 3] and "coremltools" in facts["made_with"]
+    assert facts["agreement"]["largest_difference_from_network"] is None
+    for case, image in zip(facts["golden"], images, strict=False):
+        with Image.open(folder / case["image"]) as photo:
+            assert (np.asarray(photo) == image).all()
+        said = Model((original.bundle / "model.tflite").read_bytes()).run(image).probabilities
+        np.testing.assert_allclose([case["probabilities"][label] for label in LABELS], said, atol=TOLERANCE)
+    text = (folder / "README.md").read_text()
+    assert "**Nothing has been computed with this file yet**" in text and "that network's probabilities" in text
+    places = [str(place).encode() for place in (original.path, tmp_path_factory.getbasetemp(), Path(__file__).parent)]
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    assert not [file for file in files if any(place in file.read_bytes() for place in places)]
+
+    network = keras.Model(network.input, {**network.output, "more": network.output["score"]})
+    with pytest.raises(Corrupt, match=r"Expected the Core ML file to declare .*'more'"):
+        expect_declared(folder, network, LABELS)
+    with pytest.raises(Corrupt, match="Expected the Core ML file to declare"):
+        expect_declared(folder, portable.portable_network(open_bundle(original)), LABELS[::-1])
+
+
+def test_without_the_extra_coreml_says_how_to_install_it(run, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "coremltools" else found(name))
+    done = CliRunner().invoke(app, ["export", str(run.path), "--format", "coreml"])
+    assert isinstance(done.exception, NotFound)
+    assert str(done.exception).endswith("Install it: pip install '.[trainer,coreml]'")
+    assert not (run.path / "coreml").exists()
+
+
+def test_the_command_says_that_a_core_ml_file_was_not_run(run, untouched, monkeypatch):
+    monkeypatch.setitem(portable.FORMATS, "coreml", replace(untouched, kind="coreml", load=None))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    done = CliRunner().invoke(app, ["export", str(run.path), "--format", "coreml"])
+    assert done.exit_code == 0, done.exception
+    assert re.search(
+        r"of a network within .* golden photos; the file itself was not run, which only Apple's", done.output
+    )
