@@ -28,6 +28,7 @@ from classifier.errors import Corrupt, PointerError
 from classifier.exit_codes import exit_code
 from classifier.quiet import write_what_can_be_written
 from classifier.release import release
+from classifier.usage import usage_line
 
 app = typer.Typer(
     name="admin_cli",
@@ -88,9 +89,7 @@ def main() -> None:
         where = f" The store is {error.store}." if isinstance(error, Corrupt) and error.store else ""
         _fail(f"{error}{where}", exit_code(error))
     except TyperException as error:
-        context = getattr(error, "ctx", None)
-        command_path = context.command_path if context else "admin_cli"
-        _fail(f"{error.format_message().rstrip('.')}. `{command_path} --help` explains.", error.exit_code)
+        _fail(usage_line(error, "admin_cli"), error.exit_code)
 
 
 def _fail(message: str, code: int) -> None:

@@ -16,6 +16,7 @@ from classifier.errors import PointerError
 from classifier.exit_codes import exit_code
 from classifier.quiet import write_what_can_be_written
 from classifier.release import release
+from classifier.usage import usage_line
 from trainer.commands.architectures import architectures
 from trainer.commands.data import datasets, download, samples
 from trainer.commands.grouping import GroupedCommand
@@ -87,9 +88,7 @@ def main() -> None:
         typer.echo(f"trainer: {' '.join(str(error).split())}", err=True)
         _end(exit_code(error))
     except TyperException as error:
-        context = getattr(error, "ctx", None)
-        path = context.command_path if context else "trainer"
-        typer.echo(f"trainer: {error.format_message().rstrip('.')}. `{path} --help` explains.", err=True)
+        typer.echo(f"trainer: {usage_line(error, 'trainer')}", err=True)
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] in ("classifier", "trainer"):

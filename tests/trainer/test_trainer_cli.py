@@ -93,7 +93,7 @@ def test_an_error_is_one_line_and_the_exit_code_of_its_kind(arguments, message, 
         (("evaluate", "run", "--nonsense"), "No such option"),
         (
             ("train", "--dataset", "folder", "--data-dir", ".", "--run", "run", "--alpha", "0"),
-            "Invalid value for '--alpha'",
+            "Expected --alpha to be at least 0.05; received '0'.",
         ),
         (("train", "--dataset", "folder", "--data-dir", ".", "--run", "run", "--hidden", "-4"), "Expected --hidden"),
         (("train", "--dataset", "folder", "--data-dir", ".", "--run", "run", "--hidden", "9,8,7"), "up to two widths"),
