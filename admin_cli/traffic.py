@@ -26,8 +26,9 @@ from classifier.errors import Corrupt, InvalidRequest, NotFound, PointerError
 from classifier.registry.channels import SHADOW, Channels
 from classifier.registry.rules import Registry
 from classifier.traffic import drift
+from classifier.traffic.compaction import compact
 from classifier.traffic.counts import CONFIDENCE_BUCKETS, Kind, Row, quantile
-from classifier.traffic.reading import Statistics, compact, read
+from classifier.traffic.reading import Statistics, read
 
 SPANS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 LONGEST = timedelta(days=3660)
@@ -55,7 +56,8 @@ def status(
     url: Annotated[str | None, typer.Option("--url", help="Also ask this function what it serves.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help=f"Again every {WATCH_EVERY:g} seconds, until Ctrl-C.")] = False,
     fold: Annotated[
-        bool, typer.Option("--compact", help="Fold the counts of hours and days that are over, and exit.")
+        bool,
+        typer.Option("--compact", help="Fold the counts of hours and days that are over, pack the others, and exit."),
     ] = False,
     store: StoreOption = DEFAULT_STORE,
     model: ModelOption = DEFAULT_MODEL,
@@ -74,9 +76,12 @@ def status(
     if fold:
         done = compact(registry.store, model, datetime.now(UTC))
         if as_json:
-            print_json({"spans": done.spans, "hours": done.hours})
+            print_json(vars(done))
         else:
-            print_text(f"folded {done.spans:,} spans into hours and {done.hours:,} hours into days")
+            print_text(
+                f"folded {done.spans:,} spans into hours and {done.hours:,} hours into days, and packed "
+                f"{done.packed:,} objects"
+            )
         return
     while True:
         shown = _Status(registry, stretch, url, model_for_url(context, model))

@@ -1,12 +1,14 @@
 """How long `admin_cli status` takes for a year of busy instances.
 
-    python bench/status.py [--instances 10] [--labels 100] [--minutes 80] [--runs 5]
+    python bench/status.py [--instances 10] [--labels 100] [--minutes 60] [--past 20] [--runs 5]
 
-Writes what they leave where `admin_cli status --compact` is run every hour, 20 minutes past: an object a day, those of
-the last three days by the hour, and for the minutes that are not folded, 80 at most, one of each instance. Then it
+Writes what they leave where `admin_cli status --compact` is run every hour, by default 20 minutes past: an object a
+day, those of the last three days by the hour, and one a minute of each instance in the hours that are not over. Then
+it runs that compaction, and lets the instances write for 60 minutes more, until just before the next one. Then it
 starts `admin_cli status --since 365d --json` as a user does, in turn with `admin_cli list`, which is the floor: the
 start of the program and a few reads. The store is a folder, then an emulator over HTTP on this machine: its processor
-time is within the seconds, and the distance of a real bucket is not.
+time and a new connection for each request, which a real bucket does not need, are within the seconds, and the distance
+of a real bucket is not.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from classifier.registry.manifest import InputSpec, Manifest  # noqa: E402
 from classifier.registry.rules import Registry  # noqa: E402
 from classifier.storage.opening import open_store  # noqa: E402
 from classifier.storage.protocol import ObjectStore  # noqa: E402
+from classifier.traffic.compaction import compact  # noqa: E402
 from classifier.traffic.counts import CONFIDENCE_BUCKETS, LATENCY_EDGES, Counts, Span  # noqa: E402
 
 MODEL = "food"
@@ -56,7 +59,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--instances", type=int, default=10)
     parser.add_argument("--labels", type=int, default=100)
-    parser.add_argument("--minutes", type=int, default=80, help="that are not folded yet (default: %(default)s)")
+    parser.add_argument("--minutes", type=int, default=60, help="since the last compaction (default: %(default)s)")
+    parser.add_argument("--past", type=int, default=20, help="the hour, at which that was (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=5, help="of each command (default: %(default)s)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -71,10 +75,16 @@ def measure(name: str, url: str, environment: Mapping[str, str], options: argpar
     labels = [f"label {number:03}" for number in range(options.labels)]
     publish(store, labels)
     now = datetime.now(UTC)
-    objects = size = 0
-    for span_name, content in year(now, labels, options.instances, options.minutes):
+    compacted = now - timedelta(minutes=options.minutes)
+    # All of it is put so far back that the compaction was so many minutes past an hour.
+    back = timedelta(minutes=(compacted.minute - options.past) % 60)
+    for span_name, content in year(compacted - back, labels, options.instances):
         store.write(f"{MODEL}/stats/{span_name}", content)
-        objects, size = objects + 1, size + len(content)
+    compact(store, MODEL, compacted - back)
+    for span_name, content in minutes(compacted - back, now - back, labels, options.instances):
+        store.write(f"{MODEL}/stats/{span_name}", content)
+    stored = list(store.list(f"{MODEL}/stats/"))
+    objects, size = len(stored), sum(item.size for item in stored)
     taken: dict[tuple[str, ...], list[Taken]] = {STATUS: [], FLOOR: []}
     for number in range(-1, options.runs):  # the first compiles what is not compiled yet, and fills the page cache
         for command in taken if number % 2 else reversed(taken):
@@ -152,30 +162,35 @@ def publish(store: ObjectStore, labels: Sequence[str]) -> None:
         registry.promote(f"v{VERSIONS}", who="bench", reason="to be measured", replay=lambda *_: None)
 
 
-def year(now: datetime, labels: Sequence[str], instances: int, minutes: int) -> Iterator[tuple[str, bytes]]:
-    """Yield the names and contents of what was counted, as a compaction every hour leaves it."""
+def year(until: datetime, labels: Sequence[str], instances: int) -> Iterator[tuple[str, bytes]]:
+    """Yield the names and contents of what was counted, as compactions every hour found it at the end."""
     rng = random.Random(7)
-    raw_from = now - timedelta(minutes=minutes)
-    folded_until = raw_from.replace(minute=0, second=0, microsecond=0)
-    first_by_the_hour = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=BY_THE_HOUR - 1)
+    # The last one left the hour that was not over for 15 minutes then.
+    running_from = (until - timedelta(minutes=75)).replace(minute=0, second=0, microsecond=0)
+    first_by_the_hour = until.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=BY_THE_HOUR - 1)
     for days in range(DAYS - 1, BY_THE_HOUR - 1, -1):
         start = first_by_the_hour - timedelta(days=days - BY_THE_HOUR + 1)
         parts = tuple(f"{start:%Y-%m-%d}T{number:02}-{uuid.uuid4().hex[:8]}" for number in range(24))
         yield f"{start:%Y-%m-%d}.json", span(rng, start, timedelta(days=1), labels, instances * 1440, days, parts)
     start = first_by_the_hour
-    while start < folded_until:
+    while start < running_from:
         parts = tuple(uuid.uuid4().hex[:16] for _ in range(60 * instances))
         yield (
             f"{start:%Y-%m-%d}/{start:%H}.json",
             span(rng, start, timedelta(hours=1), labels, instances * 60, 0, parts),
         )
         start += timedelta(hours=1)
-    start = raw_from
-    while start < now:
+    yield from minutes(running_from, until, labels, instances)
+
+
+def minutes(since: datetime, until: datetime, labels: Sequence[str], instances: int) -> Iterator[tuple[str, bytes]]:
+    """Yield what instances wrote between two times, one a minute each."""
+    rng = random.Random(8)
+    while since < until:
         for _ in range(instances):
-            content = span(rng, start, timedelta(minutes=1), labels, 1, 0, ())
-            yield f"{start:%Y-%m-%d}/{start:%H}/{start:%H%M%S}-{uuid.uuid4().hex[:16]}.json", content
-        start += timedelta(minutes=1)
+            content = span(rng, since, timedelta(minutes=1), labels, 1, 0, ())
+            yield f"{since:%Y-%m-%d}/{since:%H}/{since:%H%M%S}-{uuid.uuid4().hex[:16]}.json", content
+        since += timedelta(minutes=1)
 
 
 def span(

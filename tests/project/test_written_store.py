@@ -16,8 +16,9 @@ from classifier.serving import golden
 from classifier.serving.assignment import gets_canary
 from classifier.storage.local import LocalStore
 from classifier.storage.protocol import ObjectStore
+from classifier.traffic.compaction import compact
 from classifier.traffic.feedback import Feedback
-from classifier.traffic.reading import compact, read
+from classifier.traffic.reading import read
 from tests.support.app_client import client_for
 from tests.support.commands import Cli, cli_fixture  # noqa: F401  # fixture
 from tests.support.written_store import FILE, START, plain_photo, unpack

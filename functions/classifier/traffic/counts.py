@@ -3,6 +3,8 @@
 <model>/stats/<date>/<hour>/<time>-<id>.json    one instance's span of time, create-only
 <model>/stats/<date>/<hour>.json                the hour's spans, folded
 <model>/stats/<date>.json                       the day's hours, folded
+<model>/stats/<date>/<hour>/<id>.pack           spans of an hour that is not over, as they are, in one object
+<model>/stats/<month>/<id>.pack                 days of a month that is long over, likewise
 """
 
 from __future__ import annotations
@@ -220,22 +222,27 @@ class Span:
 
     def to_json(self) -> bytes:
         """Write it as an object of the store."""
-        return fields.write_json(
-            {
-                "schema_version": SCHEMA_VERSION,
-                "id": self.id,
-                "began": self.began,
-                "ended": self.ended,
-                **({"folded": list(self.folded)} if self.folded else {}),
-                **self.counts.to_dict(),
-            },
-            "statistics",
-        )
+        return fields.write_json(self.to_dict(), "statistics")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as it is stored."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "id": self.id,
+            "began": self.began,
+            "ended": self.ended,
+            **({"folded": list(self.folded)} if self.folded else {}),
+            **self.counts.to_dict(),
+        }
 
     @classmethod
     def from_json(cls, data: bytes, name: str) -> Span:
         """Read one. Raises `InvalidManifest`, with the object's name."""
-        top = fields.read_object(data, name)
+        return cls.read(fields.read_object(data, name))
+
+    @classmethod
+    def read(cls, top: fields.Object) -> Span:
+        """Read what `to_dict` wrote. Raises `InvalidManifest`."""
         version = top.integer("schema_version", low=1, high=1 << 31)
         if version > SCHEMA_VERSION:
             raise top.wrong("schema_version", f"{SCHEMA_VERSION} or less (a newer release wrote it)", version)

@@ -1,39 +1,36 @@
-"""Reads the counts of a stretch of time from the store, and folds spans into hours and hours into days."""
+"""Reads the counts of a stretch of time from the store: spans, hours and days, each alone or in a pack."""
 
 from __future__ import annotations
 
 import re
-import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
-from classifier.errors import Conflict, NotFound, PreconditionFailed
-from classifier.storage.protocol import MUST_NOT_EXIST, ObjectStore, StoredObject
-from classifier.traffic.counts import Counts, Span, fold, total
+from classifier.errors import NotFound
+from classifier.registry import fields
+from classifier.storage.protocol import ObjectStore
+from classifier.traffic.counts import SCHEMA_VERSION, Counts, Span, total
 from classifier.traffic.writer import STATS_FOLDER
 
 PARALLEL = 64
-HOUR_IS_OVER_AFTER = timedelta(minutes=15)
-"""An instance that counts has written by then, unless it was stopped."""
-DAY_IS_OVER_AFTER = timedelta(hours=48)
-"""Until then its hours can be told apart."""
 FEW_DAYS = 40
-ATTEMPTS = 8
 _NAME = re.compile(r"(\d{4}-\d{2}-\d{2})(?:/(\d{2})(?:/([^/]+))?)?\.json")
+_PACK = re.compile(r"(\d{4}-\d{2})(?:-(\d{2})/(\d{2}))?/[^/]+\.pack")
 
 
 class Place(NamedTuple):
-    """Where an object of counts stands in time."""
+    """Where counts stand in time."""
 
+    name: str
+    """Under the folder of statistics."""
     date: str
     hour: str | None
     """None for a whole day."""
     raw: bool
     """Whether an instance wrote it."""
-    stored: StoredObject
 
     @property
     def start(self) -> datetime:
@@ -44,6 +41,31 @@ class Place(NamedTuple):
     def end(self) -> datetime:
         """When its hour or day is over."""
         return self.start + (timedelta(days=1) if self.hour is None else timedelta(hours=1))
+
+    def within(self, since: datetime, until: datetime) -> bool:
+        """Say whether it has anything of a stretch of time."""
+        return self.end > since and self.start <= until
+
+
+class Pack(NamedTuple):
+    """An object that holds several, so that they are read at once. It never changes: it is made, and deleted."""
+
+    name: str
+    month: str
+    day: str | None
+    """None for a pack of days."""
+    hour: str | None
+
+    def within(self, since: datetime, until: datetime) -> bool:
+        """Say whether it may have anything of a stretch of time."""
+        if self.day is None:
+            return f"{since:%Y-%m}" <= self.month <= f"{until:%Y-%m}"
+        return self.place.within(since, until)
+
+    @property
+    def place(self) -> Place:
+        """Where a pack of spans stands in time."""
+        return Place(self.name, f"{self.month}-{self.day}", self.hour, raw=True)
 
 
 @dataclass(frozen=True)
@@ -57,16 +79,6 @@ class Statistics:
     """How many were read."""
 
 
-@dataclass(frozen=True)
-class Compacted:
-    """What a compaction did."""
-
-    spans: int
-    """That are in an hour now."""
-    hours: int
-    """That are in a day now."""
-
-
 def read(store: ObjectStore, model: str, since: datetime, until: datetime) -> Statistics:
     """Read what was counted between two times, to the hour (to the day where days were folded).
 
@@ -74,16 +86,16 @@ def read(store: ObjectStore, model: str, since: datetime, until: datetime) -> St
         InvalidManifest: an object cannot be used; says which.
         Unavailable: the store cannot be reached.
     """
-    places = [each for each in _places(store, model, since, until) if each.end > since and each.start <= until]
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        spans = [span for span in pool.map(lambda place: _span(store, place), places) if span is not None]
+    found = [each for each in listed(store, model, since, until) if each.within(since, until)]
+    read = contents(store, model, found)
+    spans = [(place, span) for parts in read for place, span in parts if place.within(since, until)]
     hours: dict[datetime, list[Span]] = {}
     for place, span in spans:
         if place.hour is not None:
             hours.setdefault(place.start, []).append(span)
     inside = {part for _, span in spans for part in span.folded}
     counted = [(start, total([span for span in hours[start] if span.id not in inside])) for start in sorted(hours)]
-    return Statistics(total(span for _, span in spans), counted, len(spans))
+    return Statistics(total(span for _, span in spans), counted, sum(1 for parts in read if parts))
 
 
 def read_since(store: ObjectStore, model: str, since: datetime, until: datetime) -> Counts:
@@ -91,106 +103,73 @@ def read_since(store: ObjectStore, model: str, since: datetime, until: datetime)
 
     What was folded counts where all of it began after that moment. Raises as `read` does.
     """
-    places = [each for each in _places(store, model, since, until) if each.end > since]
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        spans = [found[1] for found in pool.map(lambda place: _span(store, place), places) if found]
+    found = [each for each in listed(store, model, since, until) if each.within(since, until)]
+    spans = [span for parts in contents(store, model, found) for place, span in parts if place.end > since]
     return total(span for span in spans if datetime.fromisoformat(span.began) >= since)
 
 
-def compact(store: ObjectStore, model: str, at: datetime) -> Compacted:
-    """Fold the spans of hours that are over, and the hours of days that are, and delete what was folded.
-
-    Killed at any moment it leaves counts that read as before: a fold names its parts, and a part that is still there
-    is not counted twice. Whoever may create, replace and delete under ``stats/`` may run it, several at once too.
-
-    Raises:
-        Conflict: others folded the same faster, again and again.
-    """
-    prefix = f"{model}/{STATS_FOLDER}/"
-    places = _without_leftovers(store, list(_places(store, model, datetime(1, 1, 1, tzinfo=UTC), at)))
-    spans = hours = 0
-    raw: dict[tuple[str, str], list[Place]] = {}
-    for place in places:
-        if place.raw and place.hour and place.end + HOUR_IS_OVER_AFTER <= at:
-            raw.setdefault((place.date, place.hour), []).append(place)
-    for (date, hour), parts in sorted(raw.items()):
-        spans += _fold(store, f"{prefix}{date}/{hour}.json", f"{date}T{hour}", parts)
-    waiting = {place.date for place in places if place.raw and place.end + HOUR_IS_OVER_AFTER > at}
-    for date in sorted({place.date for place in places if place.hour} - waiting):
-        if datetime.fromisoformat(date).replace(tzinfo=UTC) + timedelta(days=1) + DAY_IS_OVER_AFTER > at:
-            continue
-        left = [each for each in map(_place_in(prefix), store.list(f"{prefix}{date}/")) if each]
-        if any(each.raw for each in left):
-            continue  # one came late: its hour first
-        hours += _fold(store, f"{prefix}{date}.json", date, left)
-    return Compacted(spans, hours)
-
-
-def _without_leftovers(store: ObjectStore, places: list[Place]) -> list[Place]:
-    """Delete hours that are in their day already: whoever folded them was killed before. Return the other places."""
-    days = {place.date: place for place in places if place.hour is None}
-    left = []
-    for place in places:
-        if place.hour is not None and not place.raw and place.date in days:
-            day, hour = _span(store, days[place.date]), _span(store, place)
-            if day and hour and hour[1].id in day[1].folded:
-                store.delete(place.stored.name)
-                continue
-        left.append(place)
-    return left
-
-
-def _fold(store: ObjectStore, name: str, identity: str, places: list[Place]) -> int:
-    """Add objects to a fold by compare-and-swap, then delete them; return how many."""
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        parts = [found[1] for found in pool.map(lambda place: _span(store, place), places) if found]
-        for number in range(ATTEMPTS):
-            try:
-                content = store.read(name)
-                former, generation = Span.from_json(content.data, name), content.generation
-            except NotFound:
-                former, generation = None, MUST_NOT_EXIST
-            known = former.folded if former else ()
-            if all(part.id in known for part in parts):
-                break
-            # A day is to know this hour's fold from the one that a late span makes of it.
-            folded = fold(f"{identity}-{uuid.uuid4().hex[:8]}", former, parts)
-            try:
-                store.write(name, folded.to_json(), if_generation=generation, content_type="application/json")
-                break
-            except PreconditionFailed:
-                if number == ATTEMPTS - 1:
-                    raise Conflict(f"Others folded {name} first, {ATTEMPTS} times. Try again.") from None
-        list(pool.map(lambda place: store.delete(place.stored.name), places))
-    return len(places)
-
-
-def _places(store: ObjectStore, model: str, since: datetime, until: datetime) -> Iterator[Place]:
-    prefix = f"{model}/{STATS_FOLDER}/"
+def listed(store: ObjectStore, model: str, since: datetime, until: datetime) -> Iterator[Place | Pack]:
+    """Yield what there is of a stretch of time, and more."""
+    prefix = folder_of(model)
     days = (until.date() - since.date()).days + 1
     if days <= FEW_DAYS:
-        wanted: Iterable[str] = [f"{since.date() + timedelta(days=number):%Y-%m-%d}" for number in range(days)]
+        dates = [since.date() + timedelta(days=number) for number in range(days)]
+        wanted: Iterable[str] = [*map(date.isoformat, dates), *sorted({f"{each:%Y-%m}/" for each in dates})]
     else:
         wanted = [""]
     with ThreadPoolExecutor(PARALLEL) as pool:
-        listed = list(pool.map(lambda each: list(store.list(prefix + each)), wanted))
-    place = _place_in(prefix)
-    for stored in (item for items in listed for item in items):
-        if found := place(stored):
-            yield found
+        listings = list(pool.map(lambda each: list(store.list(prefix + each)), wanted))
+    for stored in (item for items in listings for item in items):
+        name = stored.name.removeprefix(prefix)
+        if place := place_of(name):
+            yield place
+        elif found := _PACK.fullmatch(name):
+            yield Pack(name, found[1], found[2], found[3])
 
 
-def _place_in(prefix: str) -> Callable[[StoredObject], Place | None]:
-    def place(stored: StoredObject) -> Place | None:
-        found = _NAME.fullmatch(stored.name.removeprefix(prefix))
-        return Place(found[1], found[2], found[3] is not None, stored) if found else None
+def contents(store: ObjectStore, model: str, objects: Iterable[Place | Pack]) -> list[list[tuple[Place, Span]]]:
+    """Read objects, many at once; one that was folded or packed and deleted since it was listed holds nothing."""
+    prefix = folder_of(model)
 
-    return place
+    def content(each: Place | Pack) -> list[tuple[Place, Span]]:
+        try:
+            data = store.read(prefix + each.name).data
+        except NotFound:
+            return []
+        if isinstance(each, Place):
+            return [(each, Span.from_json(data, prefix + each.name))]
+        return list(_unpacked(data, prefix + each.name))
+
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        return list(pool.map(content, objects))
 
 
-def _span(store: ObjectStore, place: Place) -> tuple[Place, Span] | None:
-    """Read an object; None where it was folded and deleted since it was listed."""
-    try:
-        return place, Span.from_json(store.read(place.stored.name).data, place.stored.name)
-    except NotFound:
-        return None
+def packed(parts: Mapping[str, Span]) -> bytes:
+    """Write objects, by their names under the folder of statistics, as one."""
+    held = {name: span.to_dict() for name, span in parts.items()}
+    return fields.write_json({"schema_version": SCHEMA_VERSION, "objects": held}, "statistics")
+
+
+def _unpacked(data: bytes, name: str) -> Iterator[tuple[Place, Span]]:
+    """Yield what `packed` wrote. Raises `InvalidManifest`, with the object's name."""
+    top = fields.read_object(data, name)
+    version = top.integer("schema_version", low=1, high=1 << 31)
+    if version > SCHEMA_VERSION:
+        raise top.wrong("schema_version", f"{SCHEMA_VERSION} or less (a newer release wrote it)", version)
+    held = top.object("objects")
+    for each in held.names():
+        place = place_of(each)
+        if place is None:
+            raise held.wrong(each, "under the name of an object of counts", each)
+        yield place, Span.read(held.object(each))
+
+
+def place_of(name: str) -> Place | None:
+    """Return where counts stand in time by their name; None for what are none."""
+    found = _NAME.fullmatch(name)
+    return Place(name, found[1], found[2], found[3] is not None) if found else None
+
+
+def folder_of(model: str) -> str:
+    """Return what the names of a model's statistics begin with."""
+    return f"{model}/{STATS_FOLDER}/"
