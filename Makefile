@@ -20,11 +20,13 @@ INSTALLED := $(VENV)/.installed
 NODE_INSTALLED := node_modules/.installed
 CLIENTS := $(VENV)/clients
 CLIENTS_INSTALLED := $(CLIENTS)/.installed
+BATCH := $(VENV)/batch
+BATCH_INSTALLED := $(BATCH)/.installed
 # The machine's own Node, or else that of .venv.
 HAS_NODE = node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null
 WITH_NODE = PATH="$$(test -x $(BIN)/node && echo "$(CURDIR)/$(BIN):")$$PATH"
 
-.PHONY: help install run test test-long test-clients test-real test-emulators emulators check check-web types docs format bench clean
+.PHONY: help install run test test-long test-clients test-batch test-real test-emulators emulators check check-web types docs format bench clean
 
 help: ## Explain the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -66,6 +68,16 @@ $(CLIENTS_INSTALLED): requirements-clients.txt | $(INSTALLED)
 
 test-clients: $(INSTALLED) $(NODE_INSTALLED) $(CLIENTS_INSTALLED) ## Make clients of openapi.yaml with two generators, and call a server with each
 	$(WITH_NODE) $(BIN)/pytest tests/clients/generated.py
+
+$(BATCH_INSTALLED): requirements-batch.txt $(RUNNABLE) | $(INSTALLED)
+	@$(BIN)/python -m venv --clear --without-pip $(BATCH)
+	@echo "Installing Apache Beam into $(BATCH), where it holds back no other package:"
+	@$(BIN)/pip --python $(BATCH)/bin/python install --disable-pip-version-check --no-compile --editable '.[batch]' \
+		| bash scripts/pip_progress.sh
+	@touch $@
+
+test-batch: $(INSTALLED) $(BATCH_INSTALLED) ## Label folders and buckets with Apache Beam, in an environment of its own
+	$(PYTEST) $(wildcard tests/batch/beam_*.py)
 
 test-emulators: $(INSTALLED) $(NODE_INSTALLED) ## Test functions, hosting and auth together, with Firebase's emulators
 	$(WITH_NODE) $(BIN)/pytest tests/emulators/packaging.py tests/emulators/end_to_end.py

@@ -1,8 +1,8 @@
 """What pyproject.toml cannot say: dependencies that are declared once, and files of `functions/` beside the package.
 
 The requirements files are where a dependency and its version are declared. Of them the wheel requires what
-`admin_cli` and the code that runs models need; what only the deployed function, only the trainer or only its ONNX or
-Core ML files need are extras.
+`admin_cli` and the code that runs models need; what only the deployed function, only the trainer, only its ONNX or Core
+ML files or only labelling whole buckets need are extras.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ANSWERS_REQUESTS = {
     "firebase-admin", "firebase-functions", "flask", "flask-cors", "functions-framework", "gunicorn", "limits", "redis",
 }  # fmt: skip
 """What of the function's requirements only a process that answers requests imports: the extra `function`."""
-COMMAND_LINE = {"requests", "rich", "typer"}
+COMMAND_LINE = {"jinja2", "requests", "rich", "typer"}
 """What of the trainer's requirements `admin_cli` needs too."""
 DEPLOYED = ("main.py", "openapi.yaml", "web")
 """What the function reads beside its package; in the wheel it is in `classifier/deployed`."""
@@ -57,6 +57,7 @@ function = requirements(FUNCTION / "requirements.txt")
 trainer = requirements(ROOT / "requirements.txt")
 onnx = requirements(ROOT / "requirements-onnx.txt")
 coreml = requirements(ROOT / "requirements-coreml.txt")
+batch = requirements(ROOT / "requirements-batch.txt")
 setup(
     cmdclass={"build_py": BuildWithDeployedFiles},
     install_requires=[
@@ -68,6 +69,7 @@ setup(
     extras_require={
         "function": [line for name, lines in sorted(function.items()) if name in ANSWERS_REQUESTS for line in lines],
         "trainer": [line for name, lines in sorted(trainer.items()) if name not in COMMAND_LINE for line in lines],
+        "batch": [line for _, lines in sorted(batch.items()) for line in lines],
         "onnx": [line for _, lines in sorted(onnx.items()) for line in lines],
         "coreml": [line for _, lines in sorted(coreml.items()) for line in lines],
     },

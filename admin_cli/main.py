@@ -16,6 +16,7 @@ from admin_cli import (
     health,
     housekeeping,
     importing,
+    labelling,
     prediction,
     production,
     retrain,
@@ -57,6 +58,7 @@ for command in (
     housekeeping.prune,
 ):
     app.command(name=command.__name__.removesuffix("_versions").removesuffix("_report").removesuffix("_model"))(command)
+app.command("label", context_settings={"allow_extra_args": True})(labelling.label)
 app.add_typer(compare.gate, name="gate")
 canary.canary.command("watch")(canary_watch.watch)
 app.add_typer(canary.canary, name="canary")

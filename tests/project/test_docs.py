@@ -15,7 +15,7 @@ from tests.support.processes import ROOT
 from trainer.main import app as trainer
 
 README = (ROOT / "README.md").read_text()
-ROOMS = ("functions", "trainer", "admin_cli", "tests", "bench", "scripts", "clients")
+ROOMS = ("functions", "trainer", "admin_cli", "batch", "tests", "bench", "scripts", "clients")
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",

@@ -16,6 +16,8 @@ from tests.support.bundles import build_tiny_bundle
 from tests.support.processes import ROOT
 from tests.support.serving import MODEL, publish
 
+EXTRAS = ("-onnx", "-coreml", "-batch")
+
 
 def _run(*command: object, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: os.environ[name] for name in os.environ if not name.startswith(("PYTHON", "MODEL_"))}
@@ -61,18 +63,14 @@ def test_the_wheel_has_the_page_the_contract_and_the_dependencies_as_they_are_de
     required = [line.removeprefix("Requires-Dist: ") for line in metadata.splitlines() if "Requires-Dist" in line]
     pinned = [
         line.strip()
-        for file in (
-            "functions/requirements.txt",
-            "requirements.txt",
-            "requirements-onnx.txt",
-            "requirements-coreml.txt",
-        )
-        for line in (ROOT / file).read_text().splitlines()
+        for file in (ROOT / "functions/requirements.txt", *(ROOT / f"requirements{end}.txt" for end in ("", *EXTRAS)))
+        for line in file.read_text().splitlines()
         if line.strip() and not line.startswith(("#", "-r"))
     ]
     assert {_package(line) for line in required} == {_package(line) for line in pinned}
     assert {_package(line) for line in required if 'extra == "onnx"' in line} == {"onnx", "onnxruntime", "tf2onnx"}
     assert {_package(line) for line in required if 'extra == "coreml"' in line} == {"coremltools"}
+    assert {_package(line) for line in required if 'extra == "batch"' in line} == {"apache-beam", "pyarrow"}
     plain = [line for line in required if "extra ==" not in line]
     assert not [line for line in plain if line.lower().startswith(("tensorflow", "keras", "firebase", "flask"))]
     assert set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dynamic"]) == {

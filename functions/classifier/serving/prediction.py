@@ -60,6 +60,8 @@ class Prediction:
     infer_ms: float
     """Of all forward passes: one, one more with `tta`, `PASSES` more for an explanation by occlusion."""
     encode_ms: float
+    size: tuple[int, int]
+    """Width and height of the photo in pixels, upright."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,7 @@ def predict(loaded: Loaded, content: bytes, query: Query, limits: Limits) -> Pre
         queue_ms=round(queue_ms, 2),
         infer_ms=round(infer_ms, 2),
         encode_ms=_milliseconds(encoding, finished),
+        size=seen.photo.size,
     )
 
 

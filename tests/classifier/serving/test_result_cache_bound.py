@@ -19,7 +19,7 @@ MIB = 2**20
 def prediction(size: int = 0, labels: int = 1) -> Prediction:
     ranked = tuple((f"label {number} of {size}", 0.5 + number / 1e6) for number in range(labels))
     overlay = Overlay("label", 0.5, "image/jpeg", bytes(size)) if size else None
-    return Prediction(ranked, 0, "ok", 0.5, "", overlay, 0.0, 0.0, 0.0, 0.0)
+    return Prediction(ranked, 0, "ok", 0.5, "", overlay, 0.0, 0.0, 0.0, 0.0, (4000, 3000))
 
 
 def key(number: int) -> Any:
