@@ -96,6 +96,7 @@ class Engine:
         """End the process."""
         self._process.kill()
         self._process.communicate()
+        self.log.close()
 
 
 @pytest.fixture(scope="session", name="engine")
