@@ -194,15 +194,18 @@ class Settings:
         """
         cpus = cpus or available_cpus()
         values = {name: each.read(env, each.variable, each.unset) for name, each in declarations().items()}
-        variables.check_access(env, values["access"], values["project"])
+        rules_of_access = (values["access"], *(rules.get("ACCESS", "") for _, rules in values["model_rules"]))
+        has_users = any("auth" in access.split("+") for access in rules_of_access)
+        variables.check_access(env, values["access"], values["project"], has_users=has_users)
         values["interpreters"] = values["interpreters"] or max(1, cpus // 2)
         values["threads"] = values["threads"] or max(1, cpus // values["interpreters"])
         settings = cls(**values)
         for name, rules in settings.model_rules:  # what cannot be used is told at the start
             try:
                 own = settings.of_model(name)
+                users = "auth" in own.access.split("+")
                 claim = {"ACCESS_CLAIM": rules.get("ACCESS_CLAIM", ""), "ACCESS_CHECK_REVOKED": ""}
-                variables.check_access({**env, **claim}, own.access, own.project)
+                variables.check_access({**env, **claim}, own.access, own.project, has_users=users)
             except InvalidSetting as error:
                 raise InvalidSetting(f"MODEL_RULES of {name!r}: {error}") from error
         return settings

@@ -238,15 +238,21 @@ def secrets(env: Env, name: str, unset: tuple[str, ...]) -> tuple[str, ...]:
     return found
 
 
-def check_access(env: Env, access: str, project: str) -> None:
+def check_access(env: Env, access: str, project: str, *, has_users: bool) -> None:
     """Refuse what would look like a protection and be none.
+
+    Args:
+        env: the variables.
+        access: who may call.
+        project: whose tokens count.
+        has_users: whether users call, here or where the rules of a single model say so.
 
     Raises:
         InvalidSetting: a setting about users without users, tokens that nobody signed, or no project of theirs.
     """
     users = "auth" in access.split("+")
     for name in ("ACCESS_CLAIM", "ACCESS_CHECK_REVOKED"):
-        if env.get(name, "").strip() and not users:
+        if env.get(name, "").strip() and not has_users:
             raise InvalidSetting(f"Expected {name} to be empty without users; received {env[name]!r}, ACCESS={access}.")
     host = env.get("FIREBASE_AUTH_EMULATOR_HOST", "")
     if host and users and env.get("FUNCTIONS_EMULATOR") != "true":

@@ -75,6 +75,8 @@ def create_app(
     def admit() -> None:
         # Once, though the request may begin again when its body is here: it counts once for its caller.
         kept = request.environ.get(KEPT, {})
+        if not is_open(request) and (named := len(request.args.getlist(MODEL))) > 1:
+            raise errors.InvalidRequest(f"Expected {MODEL} once; received it {named} times.")
         if "admitted" in kept:
             g.model, g.caller, g.quotas = kept["admitted"]
         else:

@@ -130,12 +130,15 @@ def _routes(models: Models, admission: Admission) -> Blueprint:
     @routes.post("/<path:path>")
     def call(path: str) -> Response:
         counting.begin()
+        _expect_options_in_data(request)
         asked = read_call(request, models.settings)
         if isinstance(asked, Said):
             counting.leave_out()
+            _expect_once(request, asked.model)
             kept, _ = desk.keep(asked)
             return jsonify(result=kept)
         content, query, name = asked
+        _expect_once(request, name)
         admit_model(name, models, admission)
         predictor = models[g.model]
         loaded = predictor.version_for(content, caller_key())
@@ -149,6 +152,25 @@ def _routes(models: Models, admission: Admission) -> Blueprint:
         return reply
 
     return routes
+
+
+def _expect_options_in_data(call: Request) -> None:
+    """Refuse options that would be passed over. The model alone may be in the address, as whoever admits reads it.
+
+    Raises:
+        InvalidRequest: another one is there.
+    """
+    passed_over = next((name for name in PARAMETERS if name != MODEL and name in call.args), None)
+    if passed_over is not None:
+        raise errors.InvalidRequest(
+            f'Expected {passed_over} beside the photo, as in {{"data": {{"image": …, "{passed_over}": …}}}}; received '
+            "it in the address."
+        )
+
+
+def _expect_once(call: Request, model: str | None) -> None:
+    if model is not None and MODEL in call.args:
+        raise errors.InvalidRequest("Expected model once; received it in the address and in the body.")
 
 
 def _data(body: bytes) -> dict[str, Any]:

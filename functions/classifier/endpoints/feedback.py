@@ -60,6 +60,10 @@ class FeedbackDesk:
             RateLimited: the caller has sent as many as are taken of it in a while.
             Unavailable: the store cannot be reached.
         """
+        # Before a body is read that nobody could take.
+        named = (g.model,) if MODEL in request.args else self._models.names
+        if not any(self._models.settings_of(name).feedback_limit for name in named):
+            raise _not_taken()
         if request.mimetype != "application/json":
             raise UnsupportedMedia(f"Expected application/json; received {request.mimetype or 'no Content-Type'}.")
         body = read_body(request, body_limit(self._settings))
@@ -76,12 +80,16 @@ class FeedbackDesk:
         correction, photo, model = said
         admit_model(model, self._models, self._admission)
         if not self._models.settings_of(g.model).feedback_limit:
-            raise Forbidden("Corrections are not taken here. An operator may allow them with FEEDBACK_LIMIT.")
+            raise _not_taken()
         self._admission.admit_feedback()
         added = Feedback(self._store(), g.model).add(correction, photo)
         request_log.note("INFO", "Took a correction.", feedback=correction.id, photo=bool(photo), again=not added)
         body = {"id": correction.id, "photo": bool(photo), "known": not added, "request_id": g.request_id}
         return body, 201 if added else 200
+
+
+def _not_taken() -> Forbidden:
+    return Forbidden("Corrections are not taken here. An operator may allow them with FEEDBACK_LIMIT.")
 
 
 def read_correction(members: Any, settings: Settings) -> Said:

@@ -288,3 +288,80 @@ def test_models_that_are_loaded_at_once_each_count(store: Path, monkeypatch: pyt
     for name, needed in (("food", 60), ("dogs", 60), ("empty", 30)):
         models._room_for(name)(needed)
     assert let_go == ["dogs", "empty"]
+
+
+@pytest.mark.parametrize("path", ["/", "/model", "/model/file", "/models", "/feedback"])
+def test_a_model_that_is_named_twice_is_refused_and_not_guessed(store: Path, path: str) -> None:
+    app = client(store)
+    query = f"{path}?model=food&model=dogs"
+    reply = app.get(query) if path.startswith("/model") else app.post(query, data=GREEN, content_type="image/png")
+    assert "Expected model once; received it 2 times" in problem(reply, 400, "invalid-request")
+
+
+def test_a_call_has_its_options_in_its_data_and_none_in_the_address(store: Path) -> None:
+    import base64
+
+    call = create_call_app(settings_for(store, other_models=("dogs",))).test_client()
+    data = {"data": {"image": base64.b64encode(GREEN).decode()}}
+
+    def said(query: str, body: dict) -> str:
+        reply = call.post(f"/{query}", json=body)
+        assert (reply.status_code, reply.get_json()["error"]["status"]) == (400, "INVALID_ARGUMENT"), reply.text
+        return reply.get_json()["error"]["message"]
+
+    assert "Expected model once; received it 2 times" in said("?model=dogs&model=food", data)
+    assert "Expected consent beside the photo" in said("?consent=1", data)
+    assert "Expected top_k beside the photo" in said("?top_k=1", data)
+    both = {"data": {**data["data"], "model": "food"}}
+    assert "Expected model once; received it in the address and in the body" in said("?model=dogs", both)
+    correction = {"data": {"feedback": {"label": "x", "request_id": "1", "model": "food"}}}
+    assert "Expected model once; received it in the address and in the body" in said("?model=dogs", correction)
+    assert call.post("/?model=dogs", json=data).get_json()["result"]["label"] == "blue"
+
+
+def test_revoked_users_can_be_turned_away_where_one_model_alone_has_users() -> None:
+    env = {
+        "ACCESS_CHECK_REVOKED": "1",
+        "ACCESS_CLAIM": "member",
+        "GOOGLE_CLOUD_PROJECT": "demo-pointer",
+        "MODEL_NAMES": "dogs",
+        "MODEL_RULES": '{"dogs": {"ACCESS": "auth"}}',
+    }
+    settings = Settings.from_env(env, cpus=1)
+    dogs, food = settings.of_model("dogs"), settings.of_model("food")
+    assert (dogs.access, dogs.access_check_revoked, dogs.access_claim) == ("auth", True, "member")
+    assert (food.access, food.access_check_revoked, food.access_claim) == ("public", False, "")
+    for rules in ('{"dogs": {"ACCESS": "app-check"}}', '{"dogs": {"RATE_LIMIT": "9/minute"}}'):
+        with pytest.raises(InvalidSetting, match="Expected ACCESS_CLAIM to be empty without users"):
+            Settings.from_env({**env, "MODEL_RULES": rules}, cpus=1)
+
+
+class Unread:
+    """A body that must not be read."""
+
+    def read(self, *_: object) -> bytes:
+        raise AssertionError("the body was read")
+
+    readline = readinto = read
+
+    def tell(self) -> int:
+        return 0
+
+    def seek(self, *_: int) -> int:
+        return 0
+
+    def close(self) -> None:
+        pass
+
+
+def test_corrections_that_nobody_takes_are_refused_before_they_are_read(store: Path) -> None:
+    def sent(app, query: str = "") -> str:
+        body = {"input_stream": Unread(), "content_length": 10_000_000, "content_type": "application/json"}
+        return problem(app.post(f"/feedback{query}", **body), 403, "forbidden")
+
+    assert "not taken here" in sent(client(store, feedback_limit=""))
+    one = client(store, model_rules=(("dogs", {"FEEDBACK_LIMIT": "0"}),))
+    assert "not taken here" in sent(one, "?model=dogs")
+    # One model takes some, and which is meant the body tells: it is read.
+    body = {"input_stream": Unread(), "content_length": 10, "content_type": "application/json"}
+    assert one.post("/feedback", **body).status_code == 500
