@@ -179,18 +179,25 @@ def models_body(models: Models, admitted: str, caller: str | None = None) -> dic
         admitted: by whose rules the caller was admitted; of models with other rules no more than these is told.
         caller: see `Instance.chosen`.
     """
-    return {"default": models.default, "models": [_summary(models, name, admitted, caller) for name in models.names]}
+    here = models.settings_of(admitted)
+    told = [name for name in models.names if _same_rules(models.settings_of(name), here)]
+    found = models.all_chosen(told, caller)
+    summaries = [_summary(models, name, found.get(name)) for name in models.names]
+    return {"default": models.default, "models": summaries}
 
 
-def _summary(models: Models, name: str, admitted: str, caller: str | None) -> dict[str, Any]:
-    settings, here = models.settings_of(name), models.settings_of(admitted)
+def _same_rules(settings: Settings, here: Settings) -> bool:
+    return (settings.access, settings.access_claim) == (here.access, here.access_claim)
+
+
+def _summary(models: Models, name: str, chosen: Chosen | Exception | None) -> dict[str, Any]:
     summary = {"name": name, "url": "model" if name == models.default else f"model?model={name}"}
-    if (settings.access, settings.access_claim) != (here.access, here.access_claim):
-        return {**summary, "access": settings.access}
-    try:
-        chosen = models.peek(name).instance.chosen(caller)
-    except PointerError as error:
-        return {**summary, "problem": body_of_problem(error)}
+    if chosen is None:
+        return {**summary, "access": models.settings_of(name).access}
+    if isinstance(chosen, PointerError):
+        return {**summary, "problem": body_of_problem(chosen)}
+    if isinstance(chosen, Exception):
+        raise chosen
     manifest = chosen.manifest
     return {
         **summary,

@@ -8,11 +8,13 @@ import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from classifier.errors import NotReady, Overloaded, Unavailable
+from classifier.fair_queue import FairQueue
 from classifier.logs import log
 from classifier.registry.channels import CANARY, PRODUCTION, Channels, Pointer
 from classifier.serving.assignment import gets_canary
@@ -45,12 +47,19 @@ class Instance:
         settings: see `Settings`.
         fall_back: whether an earlier version may serve at first; False where production's own is asked for.
         make_room: called with the bytes that are needed before a version, or its file, is read.
+        cold: where callers line up who have to wait for a store because nothing is loaded; None lets all of them wait.
     """
 
     def __init__(
-        self, settings: Settings, *, fall_back: bool = True, make_room: Callable[[int], None] | None = None
+        self,
+        settings: Settings,
+        *,
+        fall_back: bool = True,
+        make_room: Callable[[int], None] | None = None,
+        cold: FairQueue | None = None,
     ) -> None:
         self.settings = settings
+        self._queue = cold
         self._fall_back = fall_back
         self._loader = Loader(settings, make_room)
         self._lock = threading.Lock()
@@ -94,21 +103,26 @@ class Instance:
             NotReady: nothing has been promoted.
             Corrupt: the promoted version is not what its manifest, or the pointer, promises, and no earlier one is.
             Unavailable: the store cannot be reached, or not within `FIRST_LOAD_WITHIN` seconds.
-            Overloaded: the instance was told to end before it had loaded.
+            Overloaded: the instance was told to end before it had loaded, or too many wait for a first load already.
         """
         if self._serving is None:
-            loaded = self._first_load()
+            with self._in_line():
+                loaded = self._first_load()
             return self.canary.for_caller(caller) or loaded
         self._looks.look_when_due()
         return self.canary.for_caller(caller) or self._serving  # maybe another than before
 
-    def chosen(self, caller: str | None = None) -> Chosen:
+    def chosen(self, caller: str | None = None, *, in_line: bool = True) -> Chosen:
         """Return what serves a caller, or would serve as far as manifests tell, without loading a model.
+
+        Args:
+            caller: see `current`.
+            in_line: whether to line up where the store has to be read; False for who takes no thread of the server's.
 
         Raises what `current` raises.
         """
         if self._serving is None:
-            return self._cold(Chosen, self._choose, caller)
+            return self._cold(Chosen, self._choose, caller, in_line=in_line)
         self._looks.look_when_due()
         return self.canary.for_caller(caller) or self._serving
 
@@ -129,8 +143,19 @@ class Instance:
         self._looks.look_when_due()
         return self.canary.for_caller(caller) or self._serving or serving
 
-    def _cold(self, kind: type[_C], use: Callable[[Pointer], _C], caller: str | None) -> _C:
+    def _cold(self, kind: type[_C], use: Callable[[Pointer], _C], caller: str | None, *, in_line: bool = True) -> _C:
         """Return what a cold instance would serve: what it told less than POINTER_TTL seconds ago, if that suffices."""
+        told = self._told.get(PRODUCTION)
+        if isinstance(told, kind) and not self._channels.canary and not self._looks.is_due():
+            return told
+        with self._in_line() if in_line else nullcontext():
+            return self._read_cold(kind, use, caller)
+
+    def _in_line(self) -> AbstractContextManager[None]:
+        """Let the caller wait for a store, or turn it away where too many do: they take the threads of warm models."""
+        return self._queue.lend() if self._queue else nullcontext()
+
+    def _read_cold(self, kind: type[_C], use: Callable[[Pointer], _C], caller: str | None) -> _C:
         if self._looks.is_due() or not self._told:
             self._told = {}
             channels = self._see_now()

@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
+from contextvars import copy_context
 from typing import NamedTuple
 
-from classifier.errors import NotFound
+from classifier.errors import NotFound, Unavailable
+from classifier.fair_queue import FairQueue
 from classifier.logs import log
 from classifier.photo.memory import Memory
 from classifier.serving.beside import free_memory
 from classifier.serving.cache import ResultCache
 from classifier.serving.instance import Instance
+from classifier.serving.loader import Chosen
 from classifier.serving.predictor import Predictor
 from classifier.settings import Settings
 
 LONGEST_SHOWN = 100
 PROMISED_FOR = 5.0
 """Seconds for which memory counts as taken before it is, at most: a model is read and built meanwhile."""
+
+
+LONGEST_COLD_WAIT = 5.0
+"""Seconds that a request may wait for its turn to wait for a model that is not loaded."""
+TOLD_WITHIN = 3.0
+"""Seconds in which all models have to tell what serves."""
+SERVER_THREADS = 12
+"""What main.py asks gunicorn for, unless the environment's THREADS says otherwise."""
+
+
+def server_threads() -> int:
+    """Return how many requests the server answers at once."""
+    told = os.environ.get("THREADS", "")
+    return int(told) if told.isdecimal() and int(told) else SERVER_THREADS
 
 
 class _Promise(NamedTuple):
@@ -49,6 +68,17 @@ class Models:
         self._of = {name: settings.of_model(name) for name in settings.models}
         self._memory = Memory(settings.max_image_memory, wait=settings.wait, max_waiting=settings.max_waiting)
         self._results = ResultCache(settings.result_cache_bytes) if settings.result_cache_bytes else None
+        # Of the server's threads a third may wait for stores, and as many for their turn: the rest is for what is here.
+        third = max(1, server_threads() // 3)
+        self._cold = (
+            FairQueue(
+                third, wait=LONGEST_COLD_WAIT, max_waiting=third, busy="Models that are not loaded are slow to read"
+            )
+            if len(self._of) > 1
+            else None
+        )
+        self._reading: dict[str, Future[Chosen]] = {}
+        """What serves of cold models, while it is read for `all_chosen`."""
         self._lock = threading.Lock()
         self._making_room = threading.Lock()
         self._promised: list[_Promise] = []
@@ -97,9 +127,57 @@ class Models:
     def _made(self, name: str, instance: Instance | None = None) -> Predictor:
         settings = self._of[name]
         room = self._room_for(name) if len(self._of) > 1 else None
-        return Predictor(
-            settings, instance or Instance(settings, make_room=room), memory=self._memory, results=self._results
-        )
+        instance = instance or Instance(settings, make_room=room, cold=self._cold)
+        return Predictor(settings, instance, memory=self._memory, results=self._results)
+
+    def all_chosen(self, names: Iterable[str], caller: str | None = None) -> dict[str, Chosen | Exception]:
+        """Return what serves of several models, or why it cannot be told: all are read at once, within `TOLD_WITHIN`.
+
+        No model is loaded or used by it. One that is still being read for another request is not read twice.
+
+        Args:
+            names: the models.
+            caller: see `Instance.chosen`.
+        """
+        flights = {name: self._read(name) for name in names}
+        wait(flights.values(), timeout=TOLD_WITHIN)
+        found: dict[str, Chosen | Exception] = {}
+        for name, flight in flights.items():
+            try:
+                if not flight.done():
+                    raise Unavailable(f"What serves of {name} was not read within {TOLD_WITHIN:g} s.")
+                flight.result()
+                found[name] = self.peek(name).instance.chosen(caller, in_line=False)  # which has just been read
+            except Exception as error:  # noqa: BLE001 - whoever asked tells it
+                found[name] = error
+        return found
+
+    def _read(self, name: str) -> Future[Chosen]:
+        """Begin to read what serves of a model, in a thread of its own, or join whoever reads it."""
+        instance = self.peek(name).instance
+        with self._lock:
+            known = self._reading.get(name)
+            if known is not None:
+                return known
+            flight: Future[Chosen] = Future()
+            self._reading[name] = flight
+
+        def read() -> None:
+            try:
+                flight.set_result(instance.chosen(in_line=False))
+            except Exception as error:  # noqa: BLE001 - see above
+                flight.set_exception(error)
+            finally:
+                with self._lock:
+                    del self._reading[name]
+
+        try:
+            threading.Thread(target=copy_context().run, args=(read,), name="models", daemon=True).start()
+        except RuntimeError as error:  # no thread is to be had
+            with self._lock:
+                del self._reading[name]
+            flight.set_exception(Unavailable(f"No thread is to be had: {error}."))
+        return flight
 
     def _room_for(self, name: str) -> Callable[[int], None]:
         def make_room(needed: int) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +17,7 @@ import pytest
 
 from classifier.endpoints.app import create_app
 from classifier.endpoints.callable import create_call_app
-from classifier.errors import InvalidSetting
+from classifier.errors import InvalidSetting, NotReady, Unavailable
 from classifier.registry.rules import Registry
 from classifier.serving import golden
 from classifier.serving import models as serving_models
@@ -337,31 +340,95 @@ def test_revoked_users_can_be_turned_away_where_one_model_alone_has_users() -> N
 
 
 class Unread:
-    """A body that must not be read."""
+    """A body that says how often it was read."""
+
+    reads = at = 0
 
     def read(self, *_: object) -> bytes:
-        raise AssertionError("the body was read")
+        self.reads += 1
+        return b""
 
     readline = readinto = read
 
     def tell(self) -> int:
-        return 0
+        return self.at
 
-    def seek(self, *_: int) -> int:
-        return 0
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self.at = 10_000_000 if whence == os.SEEK_END else offset
+        return self.at
 
     def close(self) -> None:
         pass
 
 
 def test_corrections_that_nobody_takes_are_refused_before_they_are_read(store: Path) -> None:
-    def sent(app, query: str = "") -> str:
-        body = {"input_stream": Unread(), "content_length": 10_000_000, "content_type": "application/json"}
-        return problem(app.post(f"/feedback{query}", **body), 403, "forbidden")
+    def sent(app, query: str = ""):
+        body = Unread()
+        options = {"input_stream": body, "content_type": "application/json"}
+        return app.post(f"/feedback{query}", **options), body.reads
 
-    assert "not taken here" in sent(client(store, feedback_limit=""))
+    reply, reads = sent(client(store, feedback_limit=""))
+    assert "not taken here" in problem(reply, 403, "forbidden") and reads == 0
     one = client(store, model_rules=(("dogs", {"FEEDBACK_LIMIT": "0"}),))
-    assert "not taken here" in sent(one, "?model=dogs")
-    # One model takes some, and which is meant the body tells: it is read.
-    body = {"input_stream": Unread(), "content_length": 10, "content_type": "application/json"}
-    assert one.post("/feedback", **body).status_code == 500
+    reply, reads = sent(one, "?model=dogs")
+    assert "not taken here" in problem(reply, 403, "forbidden") and reads == 0
+    # The others take some, and which is meant the body tells.
+    reply, reads = sent(one)
+    assert problem(reply, 400, "invalid-request") and reads
+
+
+def test_a_warm_model_answers_while_the_store_of_another_hangs(store: Path, tmp_path: Path) -> None:
+    """Nobody ever writes into the pipe that the dogs' pointer is: who asks for them would wait for ever."""
+    pointer = store / "dogs" / "channels.json"
+    pointer.unlink()
+    os.mkfifo(pointer)
+    headers = {"Content-Type": "image/png"}
+    asked = 2 * serving_models.SERVER_THREADS
+    with (
+        serve(store, tmp_path / "serving", MODEL_NAMES="dogs,empty") as function,
+        ThreadPoolExecutor(asked) as pool,
+    ):
+        post = partial(function.post, data=GREEN, headers=headers)
+        assert post().json()["label"] == "green"
+        hanging = [pool.submit(post, "/?model=dogs") for _ in range(asked)]
+        end = time.monotonic() + 30
+        while sum(each.done() for each in hanging) < asked - 2 * serving_models.SERVER_THREADS // 3:
+            assert time.monotonic() < end, "all of them wait"
+            time.sleep(0.05)
+        for _ in range(5):
+            began = time.monotonic()
+            assert post().json()["label"] == "green"
+            assert time.monotonic() - began < 5
+        refused = next(each for each in hanging if each.done()).result()
+        assert (refused.status_code, refused.json()["type"]) == (503, "urn:pointer:problem:overloaded")
+        assert int(refused.headers["Retry-After"]) >= 1
+        began = time.monotonic()
+        food, dogs, empty = function.get("/models").json()["models"]
+        assert time.monotonic() - began < serving_models.TOLD_WITHIN + 5
+        assert food["version"] == "v1"
+        assert dogs["problem"]["type"].endswith("store-unavailable") and empty["problem"]["type"].endswith("not-ready")
+        function.process.send_signal(signal.SIGTERM)
+        assert {each.result().status_code for each in hanging} == {503}
+
+
+def test_models_are_read_at_once_and_each_once(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = Models(settings_for(store, other_models=("dogs", "empty")))
+    let_go, began = threading.Event(), []
+    read = LocalStore.read
+
+    def slow(self: LocalStore, name: str):
+        if name == "dogs/channels.json":
+            began.append(name)
+            assert let_go.wait(30)
+        return read(self, name)
+
+    monkeypatch.setattr(LocalStore, "read", slow)
+    monkeypatch.setattr(serving_models, "TOLD_WITHIN", 0.3)
+    for _ in range(5):
+        found = models.all_chosen(models.names, "caller")
+        assert found["food"].pointer.version == "v1"
+        assert isinstance(found["dogs"], Unavailable) and isinstance(found["empty"], NotReady)
+    assert began == ["dogs/channels.json"], "another thread waits for the same"
+    let_go.set()
+    monkeypatch.setattr(serving_models, "TOLD_WITHIN", 30.0)
+    assert models.all_chosen(["dogs"])["dogs"].pointer.version == "v1"
