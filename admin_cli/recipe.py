@@ -9,6 +9,7 @@ from typing import Any
 
 from admin_cli.output import print_text
 from classifier.errors import InvalidRequest, NotFound, Refused
+from classifier.registry.catalogue import VERSION
 from classifier.registry.manifest import MODEL_FILE, Manifest
 
 SECTIONS = ("data", "network", "schedule", "compute")
@@ -57,6 +58,46 @@ def place_data(config: Recipe, manifest: Manifest, dataset: str | None, data_dir
         )
     if made and config["network"].get("weights") not in ("imagenet", "none"):
         config["network"]["weights"] = made.get("network", {}).get("weights")
+
+
+def place_teaching(config: Recipe, manifest: Manifest) -> None:
+    """Say where its teacher and its photos without labels are, unless options were set to that.
+
+    A teacher that was published is named by its version, which stays; other places are those of the run that made it.
+
+    Raises:
+        NotFound: neither an option nor a run under ``runs/`` tells.
+    """
+    made = None
+    for section, option, what in (
+        ("schedule", "teacher", "its teacher is"),
+        ("data", "unlabelled", "its photos without labels are"),
+    ):
+        value = config[section].get(option)
+        if not value or value != manifest.training[section].get(option) or str(value).startswith("gs://"):
+            continue
+        if option == "teacher" and VERSION.fullmatch(str(value)):
+            continue
+        made = made or _run_of(manifest)
+        if not made:
+            raise NotFound(
+                f"Expected a run under {RUNS}/ that made {manifest.version}, which tells where {what}; found none. "
+                f"Name it with --set {option}=FOLDER, or train without with --set {option}=null."
+            )
+        config[section][option] = made.get(section, {}).get(option)
+
+
+def store_of_teacher(config: Recipe, manifest: Manifest, store: str, model: str) -> dict[str, str]:
+    """Return the variables by which the trainer finds the version that teaches: the store, and the teacher's model."""
+    taught = manifest.training.get("teacher") or {}
+    same = taught.get("version") and taught.get("version") == config["schedule"].get("teacher")
+    return {"MODEL_STORE": store, "MODEL_NAME": str(taught.get("model") or model) if same else model}
+
+
+def changes_elsewhere(config: Recipe, changes: list[str] | None) -> list[str]:
+    """Return the options to set on a machine where no run tells of the places that a manifest does not."""
+    places = {"teacher": config["schedule"].get("teacher"), "unlabelled": config["data"].get("unlabelled")}
+    return [*(changes or ()), *(f"{name}={place}" for name, place in places.items() if place)]
 
 
 def set_option(config: Recipe, change: str) -> None:

@@ -32,7 +32,15 @@ from admin_cli.options import (
 )
 from admin_cli.output import print_text
 from admin_cli.production import ReasonOption, promote_through_gate
-from admin_cli.recipe import RUNS, place_data, recipe_of, set_option
+from admin_cli.recipe import (
+    RUNS,
+    changes_elsewhere,
+    place_data,
+    place_teaching,
+    recipe_of,
+    set_option,
+    store_of_teacher,
+)
 from admin_cli.replay import replay
 from admin_cli.subjects import Subject, of_version
 from admin_cli.vertex import (
@@ -132,14 +140,16 @@ def retrain(
     place_data(config, parent.manifest, dataset, data_dir, csv)
     for change in changes or ():
         set_option(config, change)
+    place_teaching(config, parent.manifest)
     if not afresh and config["network"].get("weights") != "none":
         config["network"]["weights"] = "imagenet"  # the version's own are read, and no file that may be gone
     if on == "vertex":
         expect_reachable(config, eval_set)
         same = {
             "store": store, "model": model, "dataset": dataset, "data-dir": config["data"]["data_dir"],
-            "csv": config["data"].get("csv"), "feedback": feedback, "from": source, "set": changes, "force": force,
-            "promote": promote, "canary": canary, "eval-set": eval_set, "reason": reason, "who": name_of(who),
+            "csv": config["data"].get("csv"), "feedback": feedback, "from": source,
+            "set": changes_elsewhere(config, changes), "force": force, "promote": promote, "canary": canary,
+            "eval-set": eval_set, "reason": reason, "who": name_of(who),
         }  # fmt: skip
         start(custom_job(model, arguments_of(same), job), job)
         return
@@ -153,7 +163,8 @@ def retrain(
     if (folder / "bundle").is_dir():
         print_text(f"{folder} is finished; --run names another folder to train once more")
     else:
-        _train(folder, inputs, parent, force=force)
+        variables = store_of_teacher(config, parent.manifest, registry.store.url, registry.model)
+        _train(folder, inputs, parent, variables, force=force)
     version = _publish(registry, folder, who)
     _roll_out(registry, version, who, reason, eval_set, promote=promote, canary=canary)
 
@@ -209,7 +220,7 @@ def _listed(data_dir: str) -> Iterator[str]:
                 yield f"{path.relative_to(data_dir)}\0{status.st_size}\0{status.st_mtime_ns}\n"
 
 
-def _train(folder: Path, inputs: Path, parent: Subject, *, force: bool) -> None:
+def _train(folder: Path, inputs: Path, parent: Subject, variables: Mapping[str, str], *, force: bool) -> None:
     """Run the trainer, a program of its own, whose progress is shown as it comes.
 
     Raises:
@@ -232,7 +243,7 @@ def _train(folder: Path, inputs: Path, parent: Subject, *, force: bool) -> None:
     if parent.manifest.notice:
         command += ["--notice", parent.manifest.notice]
     print_text(" ".join(quote(part) for part in ["trainer", *command[1:]]))
-    done = subprocess.run(command, check=False)
+    done = subprocess.run(command, check=False, env={**os.environ, **variables})
     if done.returncode:
         raise typer.Exit(done.returncode if done.returncode > 0 else 1)
 

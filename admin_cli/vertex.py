@@ -21,6 +21,7 @@ import typer
 from admin_cli.output import json_text, print_json, print_text
 from admin_cli.recipe import Recipe
 from classifier.errors import InvalidRequest, NotFound, Refused
+from classifier.registry.catalogue import VERSION
 from classifier.storage.names import bucket_of
 
 DEFAULT_MACHINE = "n1-standard-8"
@@ -113,11 +114,19 @@ def expect_reachable(recipe: Recipe, eval_set: str | None) -> None:
         InvalidSetting: an address cannot be used.
     """
     data, weights = recipe["data"], str(recipe["network"].get("weights"))
-    for option, place in (("--data-dir", data.get("data_dir")), ("--eval-set", eval_set)):
+    teacher = str(recipe["schedule"].get("teacher") or "")
+    places = (
+        ("--data-dir", data.get("data_dir")),
+        ("--eval-set", eval_set),
+        ("--set unlabelled", data.get("unlabelled")),
+    )
+    for option, place in places:
         if place and not str(place).startswith(MOUNT) and bucket_of(str(place)) is None:
             raise _unseen(f"{option} gs://bucket/folder or {MOUNT}bucket/folder", place)
     if data.get("csv") and not str(data["csv"]).startswith(MOUNT):
         raise _unseen(f"--csv {MOUNT}bucket/table.csv", data["csv"])
+    if teacher and not VERSION.fullmatch(teacher) and not teacher.startswith(MOUNT):
+        raise _unseen(f"--set teacher=v7 (a version), or {MOUNT}bucket/run", teacher)
     if weights not in ("imagenet", "none") and not weights.startswith(MOUNT):
         raise _unseen(f"--set weights=imagenet, none or {MOUNT}bucket/file", weights)
 

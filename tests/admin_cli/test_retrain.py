@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from admin_cli import retrain
 from tests.support.commands import Cli, cli_fixture  # noqa: F401  # fixture
-from tests.support.retraining import asked, described, option, stand_in_fixture  # noqa: F401  # fixture
+from tests.support.retraining import RECIPE, asked, described, option, stand_in_fixture  # noqa: F401  # fixture
 
 
 @pytest.fixture(name="served")
@@ -90,6 +91,43 @@ def test_afresh_has_no_start(cli: Cli, served: Path, stand_in: Any, tmp_path: Pa
     (arguments,) = asked(tmp_path)
     assert "--unchanged" in arguments
     assert json.loads(Path(option(arguments, "--config")).read_text())["network"]["start"] is None
+
+
+def test_a_teacher_that_was_published_teaches_again_and_another_one_is_looked_for(
+    cli: Cli, served: Path, tiny_bundle_original: Path, stand_in: Any, tmp_path: Path
+) -> None:
+    def publish(name: str, schedule: dict[str, Any], **training: Any) -> Path:
+        bundle = tmp_path / "runs" / name / "bundle"
+        shutil.copytree(tiny_bundle_original, bundle)
+        recipe = {**RECIPE, "schedule": {**RECIPE["schedule"], **schedule}, **training}
+        recipe["data"] = {**RECIPE["data"], "unlabelled": None, **training.get("data", {})}
+        described(bundle, training=recipe, created_at=f"2026-01-0{len(name)}T00:00:00Z")
+        return bundle
+
+    taught = {"model": "pets", "version": "v1", "sha256": "0" * 64}
+    cli("publish", publish("by", {"teacher": "v1"}, teacher=taught)).well()
+    cli("promote", "v2", "--force", "--reason", "a test").well()
+    cli("retrain", "--data-dir", served).well()
+    config = json.loads(Path(option(asked(tmp_path)[-1], "--config")).read_text())
+    assert config["schedule"]["teacher"] == "v1"
+    assert json.loads((tmp_path / "store.json").read_text())[1] == "pets"
+    cli("retrain", "--data-dir", served, "--set", "teacher=v2").well()
+    assert json.loads((tmp_path / "store.json").read_text())[1] != "pets"
+
+    # A folder's place is that of the run which made the version: a manifest has its name alone.
+    bundle = publish("one", {"teacher": "large"}, data={"unlabelled": "bucket"})
+    version = cli("publish", bundle).well().split()[1]
+    cli("promote", version, "--force", "--reason", "a test").well()
+    assert "tells where its teacher is" in cli("retrain", "--data-dir", served).failed(3)
+    (bundle.parent / "config.json").write_text(
+        json.dumps({"data": {"unlabelled": "all/bucket"}, "network": {}, "schedule": {"teacher": "runs/large"}})
+    )
+    cli("retrain", "--data-dir", served).well()
+    config = json.loads(Path(option(asked(tmp_path)[-1], "--config")).read_text())
+    assert (config["schedule"]["teacher"], config["data"]["unlabelled"]) == ("runs/large", "all/bucket")
+    cli("retrain", "--data-dir", served, "--set", "teacher=null", "--set", "unlabelled=null").well()
+    config = json.loads(Path(option(asked(tmp_path)[-1], "--config")).read_text())
+    assert (config["schedule"]["teacher"], config["data"]["unlabelled"]) == (None, None)
 
 
 def test_what_is_missing_is_told_with_the_remedy(cli: Cli, served: Path, stand_in: Any, tmp_path: Path) -> None:

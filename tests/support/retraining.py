@@ -21,9 +21,10 @@ RECIPE: dict[str, Any] = {
     "compute": {"precision": "float32"},
 }
 PROGRAM = """#!{python}
-import json, shutil, sys
+import json, os, shutil, sys
 arguments = sys.argv[1:]
 open("asked.jsonl", "a").write(json.dumps(arguments) + "\\n")
+open("store.json", "w").write(json.dumps([os.environ["MODEL_STORE"], os.environ["MODEL_NAME"]]))
 if {code}:
     sys.stderr.write("trainer: no\\n")
     sys.exit({code})

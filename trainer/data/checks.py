@@ -27,9 +27,11 @@ class CheckedPhotos:
     rejected: pd.DataFrame
     """``image_path``, ``label``, ``split``, ``reason``."""
     source: PhotoSource
-    """Row i is the photo of the frame's row i."""
+    """Row i is the photo of the frame's row i; behind them come photos without labels, if there are any."""
     fingerprint: str
-    """sha256 over every path, label, split and content."""
+    """sha256 over every path, label, split and content of the frame."""
+    unlabelled_fingerprint: str = ""
+    """sha256 over every path and content of the photos without labels; empty where there are none."""
 
 
 def check_photos(
@@ -141,7 +143,7 @@ def _mark_duplicates(checked: pd.DataFrame) -> None:
             labels = ", ".join(sorted(twins["label"].unique()))
             checked.loc[twins.index, "reason"] = f"same bytes under several labels: {labels}"
             continue
-        order = sorted(twins.index, key=lambda row: (nearest_to_test[checked.at[row, "split"]], row))
+        order = sorted(twins.index, key=lambda row: (nearest_to_test.get(checked.at[row, "split"], 3), row))
         first = checked.loc[order[0]]
         for row in order[1:]:
             twin = checked.loc[row]

@@ -18,6 +18,7 @@ from trainer.data.loaders import list_photos
 from trainer.data.mirror import local_data_dir
 from trainer.data.source import PhotoSource
 from trainer.data.subsets import keep_classes
+from trainer.data.unlabelled import with_those_of, with_unlabelled
 from trainer.run.config import DataConfig, TrainingConfig
 from trainer.run.files import read_json, write_file, write_json
 from trainer.run.folder import RunFolder
@@ -43,7 +44,8 @@ def prepare_photos(
         InvalidRequest: too many photos are rejected, or too few are left.
     """
     photos, not_listed = check_dataset(config.data, spec, console, cache_bytes=cache_bytes, workers=workers)
-    if run.summary.is_file() and read_json(run.summary)["fingerprint"] != photos.fingerprint:
+    former = read_json(run.summary) if run.summary.is_file() else None
+    if former is not None and former["fingerprint"] != photos.fingerprint:
         raise Refused(
             f"The photos in {config.data.data_dir} are not those that {run.path} was started with"
             f"{_what_changed(run, photos)}. Put them back to resume it, or start a new run."
@@ -60,6 +62,14 @@ def prepare_photos(
         highlight=False,
     )
     _require_enough(photos, config.data.max_rejected, run)
+    if config.data.unlabelled is not None:
+        photos, table = with_unlabelled(photos, config.data.unlabelled, console, workers=workers)
+        if former is not None and former["unlabelled"]["fingerprint"] != photos.unlabelled_fingerprint:
+            raise Refused(
+                f"The photos in {config.data.unlabelled} are not those that {run.path} was started with, which "
+                f"{run.unlabelled} lists. Put them back to resume it, or start a new run."
+            )
+        write_file(run.unlabelled, lambda path: table.to_csv(path, index=False))
     write_file(run.data, lambda path: photos.frame.to_csv(path, index=False))
     write_json(run.summary, _summary(config, photos, counts))
     return photos
@@ -101,9 +111,14 @@ def check_dataset(
 
 
 def load_photos(
-    run: RunFolder, config: TrainingConfig, spec: InputSpec, *, cache_bytes: int | None = None
+    run: RunFolder,
+    config: TrainingConfig,
+    spec: InputSpec,
+    *,
+    cache_bytes: int | None = None,
+    unlabelled: bool = False,
 ) -> CheckedPhotos:
-    """Return the photos that a run has already checked, not yet decoded again.
+    """Return the photos that a run has already checked, not yet decoded again; on request those without labels too.
 
     Raises:
         NotFound: the run has not checked any yet.
@@ -114,7 +129,10 @@ def load_photos(
     frame = pd.read_csv(run.data, dtype=str, keep_default_na=False)
     folder = local_data_dir(config.data.data_dir)
     source = PhotoSource([folder / path for path in frame["image_path"]], spec, cache_bytes=cache_bytes)
-    return CheckedPhotos(frame, pd.read_csv(run.rejected, dtype=str), source, fingerprint(frame))
+    photos = CheckedPhotos(frame, pd.read_csv(run.rejected, dtype=str), source, fingerprint(frame))
+    if not unlabelled or config.data.unlabelled is None:
+        return photos
+    return with_those_of(photos, run.unlabelled, config.data.unlabelled)
 
 
 def _what_changed(run: RunFolder, photos: CheckedPhotos) -> str:
@@ -185,5 +203,15 @@ def _summary(config: TrainingConfig, photos: CheckedPhotos, counts: pd.Series) -
         "photos": {split: int(counts.get(split, 0)) for split in ("train", "validation", "test")},
         "classes": int(photos.frame["label"].nunique()),
         "rejected": len(photos.rejected),
+        **(
+            {
+                "unlabelled": {
+                    "photos": len(photos.source) - len(photos.frame),
+                    "fingerprint": photos.unlabelled_fingerprint,
+                }
+            }
+            if photos.unlabelled_fingerprint
+            else {}
+        ),
         **({"corrections": corrected} if (corrected := ids_in(photos.frame, config.data)) else {}),
     }

@@ -66,6 +66,20 @@ class PhotoSource:
                 self._pixels[row] = pixels
         return pixels
 
+    @property
+    def room(self) -> int:
+        """Return how many bytes of pixels may still be kept."""
+        return self._room
+
+    def joined(self, others: PhotoSource) -> PhotoSource:
+        """Return a source of these photos and, behind them, others of the same size, with the pixels decoded so far.
+
+        The room for more is that of the others.
+        """
+        both = PhotoSource([*self.paths, *others.paths], self.spec, cache_bytes=others._room)
+        both._pixels = self._pixels | {len(self) + row: pixels for row, pixels in others._pixels.items()}
+        return both
+
     def select(self, rows: NDArray[np.intp]) -> PhotoSource:
         """Return a source of these rows only, renumbered from 0, which keeps the pixels decoded so far.
 

@@ -46,6 +46,7 @@ from trainer.run.folder import RunFolder, clear_unfinished_bundle, replace_bundl
 from trainer.run.progress import counting
 from trainer.training.checkpoints import TrainingState
 from trainer.training.features import features_of_backbone
+from trainer.training.teacher import kept_teacher
 from trainer.training.train import Trained
 
 EXPORTING_BACKEND = "tensorflow"
@@ -115,7 +116,7 @@ def make_bundle(
         variants=exported.choice.table(),
         thresholds={UNKNOWN: limit},
         tta=_tta(evaluations["test"].figures(), _views(trained, photos, content, console)),
-        training=_training(config, TrainingState(run)) | {"temperature": round(fitted.temperature, 6)},
+        training=_training(config, run) | {"temperature": round(fitted.temperature, 6)},
         data=read_json(run.summary),
         parent_version=options.parent,
         created_by=None,
@@ -292,18 +293,25 @@ def _share(found: NDArray[np.bool_]) -> float:
     return round(float(found.mean()), 6)
 
 
-def _training(config: TrainingConfig, state: TrainingState) -> dict[str, Any]:
-    """Return the configuration and the best epoch, without the paths of the machine that trained."""
+def _training(config: TrainingConfig, run: RunFolder) -> dict[str, Any]:
+    """Return the configuration, the best epoch and the teacher, without the paths of the machine that trained."""
     plain = config.to_json()
     places = (
         ("data", "data_dir"),
         ("data", "csv"),
         ("data", "corrections"),
+        ("data", "unlabelled"),
+        ("schedule", "teacher"),
         ("network", "weights"),
         ("network", "start"),
     )
     for section, option in places:
         if plain[section][option] and not plain[section][option].startswith("gs://"):
             plain[section][option] = Path(plain[section][option]).name
-    best = {key: value for key, value in (state.best or {}).items() if key not in ("weights", "seeds")}
-    return {**plain, "best_epoch": best}
+    best = TrainingState(run).best or {}
+    plain["best_epoch"] = {key: value for key, value in best.items() if key not in ("weights", "seeds")}
+    if config.schedule.teacher is not None:
+        plain["teacher"] = kept_teacher(run).lineage()
+        # What production was: it may be another version when this is trained again.
+        plain["schedule"]["teacher"] = plain["teacher"]["version"] or plain["schedule"]["teacher"]
+    return plain

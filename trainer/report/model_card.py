@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from classifier.registry.manifest import Manifest
 from trainer.metrics.separation import doubt
@@ -138,16 +139,25 @@ def _making(manifest: Manifest) -> tuple[Block, ...]:
     start = (
         "from scratch" if weights == "none" else f"from the weights {weights}" if weights else "from unknown weights"
     )
+    taught = manifest.training.get("teacher")
     tools = ", ".join(f"{name} {version}" for name, version in manifest.tools.items())
     return (
         Listing(
             (
                 f"Network: {network.get('architecture', 'unknown')}, {start}; served in {manifest.variant}.",
+                *([_teaching(manifest, taught)] if taught else []),
                 f"Exported: {manifest.created_at}.",
                 f"Made with: {tools or 'unknown tools'}.",
             )
         ),
     )
+
+
+def _teaching(manifest: Manifest, taught: Mapping[str, Any]) -> str:
+    name = manifest.training.get("schedule", {}).get("teacher", "another network")
+    photos = (manifest.data.get("unlabelled") or {}).get("photos", 0)
+    besides = f", on {photos:,} photos without labels too" if photos else ""
+    return f"It learned from {name} (SHA-256 {taught.get('sha256')}){besides}."
 
 
 def _dataset(manifest: Manifest) -> str:

@@ -66,6 +66,10 @@ class DataConfig:
     test_share: Annotated[float, Option("Held out for the figures where the data has no test photos.", 0.01, 0.5)] = 0.2
     max_rejected: Annotated[float, Option("Largest share of unusable photos.", 0, 1)] = 0.1
     seed: Annotated[int, SEED] = 7
+    unlabelled: Annotated[
+        str | None,
+        Option("Folder of photos without labels, or gs://bucket/folder, which the --teacher alone labels."),
+    ] = None
     corrections: Annotated[
         str | None,
         Option(
@@ -141,6 +145,15 @@ class ScheduleConfig:
     optimizer: Annotated[Optimizer, Option("adam, adamw or sgd.")] = "adam"
     label_smoothing: Annotated[float, Option("Share of the target given to all.", 0, 0.5)] = 0.0
     mixup: Annotated[float, Option("Alpha of mixup (Zhang et al. 2018) while fine-tuning; 0: none.", 0, 2)] = 0.0
+    teacher: Annotated[
+        str | None,
+        Option(
+            "Learn from this network too: a run's folder, or a published version such as v7 or production.",
+            default="none",
+        ),
+    ] = None
+    teacher_share: Annotated[float, Option("Its share of the loss of photos that have labels.", 0.01, 1)] = 0.7
+    teacher_temperature: Annotated[float, Option("By which both networks' logits are divided first.", 0.1, 20)] = 2.0
     average_epochs: Annotated[
         float,
         Option("Average the weights over about so many epochs while fine-tuning; 0: no.", 0, 100),

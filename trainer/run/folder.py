@@ -4,7 +4,9 @@
     data.csv         the photos used: image_path, label, split, sha256
     rejected.csv     the photos left out, each with its reason
     data.json        fingerprint and counts
-    features.npz     pooled features of the frozen backbone
+    unlabelled.csv   the photos of --unlabelled: image_path, sha256, and the reason of those left out
+    teacher/         the network of --teacher and its manifest
+    features.npz     pooled features of the frozen backbone, and what the teacher says of the same views
     state.json       phase, epoch, best so far, history; names the checkpoints that belong to it
     checkpoints/     weights: the last epoch's (with the optimizer's state) and the best one's
     log.csv          a line an epoch
@@ -55,6 +57,16 @@ class RunFolder:
     def rejected(self) -> Path:
         """The photos left out."""
         return self.path / "rejected.csv"
+
+    @property
+    def unlabelled(self) -> Path:
+        """The photos without labels, used and left out."""
+        return self.path / "unlabelled.csv"
+
+    @property
+    def teacher(self) -> Path:
+        """Folder of the network that teaches."""
+        return self.path / "teacher"
 
     @property
     def summary(self) -> Path:
@@ -153,6 +165,7 @@ def start_run(path: Path, config: TrainingConfig, *, overwrite: bool = False) ->
             _clear(run)
         # A crash while a run was cleared may have left them: of another network, but of the same photos.
         run.features.unlink(missing_ok=True)
+        shutil.rmtree(run.teacher, ignore_errors=True)
     else:
         require_own(path, run.config)
     write_json(run.config, config.to_json())
@@ -268,10 +281,10 @@ def _clear(run: RunFolder) -> None:
     Numbered exports stay: a server may be reading them.
     """
     partial = sorted(file for file in run.path.glob(f"{PARTIAL}*") if file.name != LOCK)
-    for file in (run.state, run.summary, run.data, run.rejected, run.features, run.log, *partial):
+    for file in (run.state, run.summary, run.data, run.rejected, run.unlabelled, run.features, run.log, *partial):
         file.unlink(missing_ok=True)
     unfinished = (partial_export(run.exports(kind)) for kind in get_args(ExportKind))
-    for folder in (run.bundle, run.new_bundle, run.old_bundle, run.checkpoints, *unfinished):
+    for folder in (run.bundle, run.new_bundle, run.old_bundle, run.checkpoints, run.teacher, *unfinished):
         shutil.rmtree(folder, ignore_errors=True)
     _clear_report(run)
 

@@ -63,6 +63,10 @@ def tune(
         PointerError: the data or the options cannot be used, or no trial has a result.
     """
     require_effect(config)
+    if config.schedule.teacher is not None:
+        raise InvalidRequest(
+            "--teacher is for `trainer train`: search without one, then `trainer train --config best.json --teacher`."
+        )
     if config.compute.distribution == "multi-worker":
         raise InvalidRequest(
             "--distribution multi-worker is for `trainer train`: processes share a search through Keras Tuner's "

@@ -15,6 +15,8 @@ from trainer.data.loaders import class_targets
 from trainer.run.config import ScheduleConfig
 
 PREDICTED_BATCH = 32
+UNLABELLED = -1
+"""The class number of photos without a label."""
 
 
 class Batches:
@@ -39,18 +41,28 @@ class Batches:
         self.photos, self.labels, self.schedule = photos, labels, schedule
         self.workers, self.strategy = workers, strategy
         split = photos.frame["split"].to_numpy()
-        self._numbers = class_targets(photos.frame["label"], labels, one_hot=False)
+        unlabelled = np.arange(len(photos.frame), len(photos.source))
+        numbers = class_targets(photos.frame["label"], labels, one_hot=False)
+        self._numbers = np.concatenate([numbers, np.full(len(unlabelled), UNLABELLED, np.int32)])
         self.rows = {name: np.flatnonzero(split == name) for name in ("train", "validation")}
+        # Behind the others: what is made of those alone does not change with them.
+        self.rows["train"] = np.concatenate([self.rows["train"], unlabelled])
 
     def truth(self, split: str) -> NDArray[np.int32]:
         """Return the class numbers of a split, [photos]."""
         return self._numbers[self.rows[split]]
 
     def targets(self, *, soft: bool) -> NDArray[Any]:
-        """Return the targets of the training photos: class numbers [photos], or one-hot rows if `soft`."""
+        """Return the targets of the training photos: class numbers [photos], or one-hot rows if `soft`.
+
+        The row of a photo without a label is zeros.
+        """
+        truth = self.truth("train")
         if not soft:
-            return self.truth("train")
-        return np.eye(len(self.labels), dtype=np.float32)[self.truth("train")]
+            return truth
+        rows = np.eye(len(self.labels), dtype=np.float32)[truth]
+        rows[truth == UNLABELLED] = 0
+        return rows
 
     def shuffled(self) -> keras.utils.PyDataset:
         """Return batches of training photos and targets, in an order of each epoch's own."""
@@ -74,4 +86,4 @@ class Batches:
 
 def soft_targets(schedule: ScheduleConfig) -> bool:
     """Return whether a photo's target is a share of each class, not the number of one."""
-    return schedule.label_smoothing > 0 or schedule.mixup > 0
+    return schedule.label_smoothing > 0 or schedule.mixup > 0 or schedule.teacher is not None

@@ -21,6 +21,7 @@ from trainer.data.checks import CheckedPhotos
 from trainer.data.source import usable_memory
 from trainer.networks import backbones
 from trainer.networks.augmentation import Always
+from trainer.networks.teacher import Teacher
 from trainer.run.config import TrainingConfig
 from trainer.run.files import write_file
 from trainer.run.folder import RunFolder
@@ -47,6 +48,8 @@ def cached_features(
     *,
     views: int = 1,
     augmentation: keras.Model | None = None,
+    teacher: Teacher | None = None,
+    taught_by: str = "",
 ) -> Features:
     """Return features of the training and validation photos, from the run's folder if they are there already.
 
@@ -59,10 +62,13 @@ def cached_features(
         console: where progress is shown.
         views: of each training photo: the photo itself and augmented ones.
         augmentation: what makes the others.
+        teacher: what is asked about the same views.
+        taught_by: tells that teacher, and the photos without labels, from others.
 
     Returns:
         ``train`` [views * photos, channels], view by view, float32, or float16 where there are many; and ``validation``
-        [photos, channels], of the photos themselves. With a head convolution [.., rows, columns, channels].
+        [photos, channels], of the photos themselves. With a head convolution [.., rows, columns, channels]. With a
+        teacher also ``taught`` [views * photos, classes], its logits of the training views, float32.
 
     Raises:
         InvalidRequest: they would take too much memory.
@@ -71,22 +77,30 @@ def cached_features(
     pooled = whole is backbone
     shape = (views, len(data.rows["train"]), *whole.output_shape[-1 if pooled else 1 :])
     kind = training_dtype(shape, usable_memory())
+    asked = {"fingerprint": data.photos.fingerprint, "views": str(views), "taught_by": taught_by}
     if run.features.is_file():
         with np.load(run.features) as saved:
-            made = {name: str(saved[name]) for name in ("fingerprint", "views") if name in saved}
-            if made == {"fingerprint": data.photos.fingerprint, "views": str(views)}:
-                return {split: saved[split] for split in data.rows}
+            made = {name: str(saved[name]) for name in ("fingerprint", "views", "taught_by") if name in saved}
+            if {"taught_by": ""} | made == asked:
+                return {name: saved[name] for name in (*data.rows, "taught") if name in saved}
     plain = feature_model(whole, data.strategy, pooled=pooled)
-    augmented = feature_model(whole, data.strategy, augmentation, pooled=pooled) if views > 1 else None
+    asked_of = plain if teacher is None else feature_model(whole, data.strategy, pooled=pooled, teacher=teacher)
+    augmented = feature_model(whole, data.strategy, augmentation, pooled=pooled, teacher=teacher) if views > 1 else None
     train = np.empty(shape, kind)
+    taught = None if teacher is None else np.empty((*shape[:2], teacher.classes), np.float32)
     for view in range(views):
         what = "features of train photos" + (f", view {view + 1} of {views}" if views > 1 else "")
         with _shown(console, what, data, "train") as (batches, step):
-            train[view] = computed_features(augmented if view else plain, batches, step)[: shape[1]]
+            computed = computed_features(augmented if view else asked_of, batches, step)[: shape[1]]
+        if taught is not None:
+            computed, taught[view] = computed[:, : -taught.shape[-1]], computed[:, -taught.shape[-1] :]
+        train[view] = computed.reshape(shape[1:])
     with _shown(console, "features of validation photos", data, "validation") as (batches, step):
         validation = computed_features(plain, batches, step)[: len(data.rows["validation"])]
     features: Features = {"train": train.reshape(-1, *shape[2:]), "validation": validation}
-    arrays: dict[str, Any] = {"fingerprint": np.array(data.photos.fingerprint), "views": np.array(views), **features}
+    if taught is not None:
+        features["taught"] = taught.reshape(-1, taught.shape[-1])
+    arrays: dict[str, Any] = {**{name: np.array(value) for name, value in asked.items()}, **features}
     if data.strategy.workers.chief:
         write_file(run.features, lambda path: np.savez(path, **arrays))
     return features
@@ -112,12 +126,21 @@ def features_of_backbone(
 
 
 def feature_model(
-    backbone: keras.Model, strategy: Strategy, augmentation: keras.Model | None = None, *, pooled: bool = True
+    backbone: keras.Model,
+    strategy: Strategy,
+    augmentation: keras.Model | None = None,
+    *,
+    pooled: bool = True,
+    teacher: Teacher | None = None,
 ) -> keras.Model:
     """Return photos [n, H, W, 3] -> features [n, channels], or [n, rows, columns, channels] where not `pooled`.
 
-    With `augmentation` they are of changed photos each time.
+    With `augmentation` they are of changed photos each time. With a teacher they are [n, all values], and its logits of
+    the same view stand behind them.
     """
+    if teacher is not None:
+        with strategy.scope():
+            return strategy.gathered(_taught_features(backbone, augmentation, teacher, pooled=pooled))
     changes = [] if augmentation is None else [Always(augmentation)]
     pooling = [keras.layers.GlobalAveragePooling2D(dtype="float32")] if pooled else []
     with strategy.scope():
@@ -182,25 +205,46 @@ class FeatureSequence(keras.utils.PyDataset):  # type: ignore[misc]
         targets: one a photo.
         batch_size: how many views a batch.
         seed: of the order.
+        taught: a teacher's logits of every view, [views * photos, classes], which become a second input.
     """
 
     def __init__(
-        self, features: NDArray[np.floating[Any]], targets: NDArray[Any], *, batch_size: int, seed: int
+        self,
+        features: NDArray[np.floating[Any]],
+        targets: NDArray[Any],
+        *,
+        batch_size: int,
+        seed: int,
+        taught: NDArray[np.floating[Any]] | None = None,
     ) -> None:
         super().__init__()
+        self.taught = taught
         self.features, self.targets, self.batch_size, self.seed = features, targets, batch_size, seed
         self.start_epoch(0)
 
     def __len__(self) -> int:
         return -(-len(self.features) // self.batch_size)
 
-    def __getitem__(self, batch: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    def __getitem__(self, batch: int) -> tuple[Any, NDArray[Any]]:
         rows = self._order[batch * self.batch_size : (batch + 1) * self.batch_size]
-        return self.features[rows].astype(np.float32), self.targets[rows % len(self.targets)]
+        features = self.features[rows].astype(np.float32)
+        inputs = features if self.taught is None else (features, self.taught[rows])
+        return inputs, self.targets[rows % len(self.targets)]
 
     def start_epoch(self, epoch: int) -> None:
         """Take the order of the given epoch, counted from 0."""
         self._order = np.random.default_rng([self.seed, epoch]).permutation(len(self.features))
+
+
+def _taught_features(
+    backbone: keras.Model, augmentation: keras.Model | None, teacher: Teacher, *, pooled: bool
+) -> keras.Model:
+    image = keras.Input(backbone.input_shape[1:], dtype="uint8")
+    view = image if augmentation is None else Always(augmentation)(image)
+    last = keras.layers.GlobalAveragePooling2D if pooled else keras.layers.Flatten
+    return keras.Model(
+        image, keras.layers.Concatenate(dtype="float32")([last(dtype="float32")(backbone(view)), teacher(view)])
+    )
 
 
 @contextmanager

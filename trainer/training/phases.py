@@ -11,10 +11,12 @@ from rich.console import Console
 from trainer.compute.strategy import Strategy
 from trainer.networks import backbones, heads
 from trainer.networks.augmentation import scheduled_augmentation
+from trainer.networks.teacher import Teacher, taught_classifier, taught_head
 from trainer.run.config import ScheduleConfig, TrainingConfig
 from trainer.training import optimizers
 from trainer.training.batches import Batches, soft_targets
 from trainer.training.checkpoints import Checkpointing, TrainingState, Validation, merit
+from trainer.training.distillation import DistillationLoss, LabelledAccuracy, LabelledLogLoss
 from trainer.training.features import Features, FeatureSequence
 from trainer.training.progress import TrainingProgress
 
@@ -33,6 +35,8 @@ class Networks:
     """What is trained on cached features: the head, with the convolution before it if there is one."""
     plain: keras.Model
     """Both together: from photos to logits, without augmentation."""
+    teacher: Teacher | None = None
+    """What they learn from besides, in every phase."""
 
 
 def train_head(
@@ -47,17 +51,17 @@ def train_head(
     top, strategy = networks.top, data.strategy
     state.resume(HEAD_PHASE, top)
     alone = strategy.on_one_device(top)
-    soft = soft_targets(schedule)
     training = FeatureSequence(
-        features["train"], data.targets(soft=soft), batch_size=schedule.batch_size, seed=schedule.seed
-    )
-    optimizer = optimizers.build_optimizer(schedule.optimizer, head_rate(schedule))
-    _compile(alone, optimizer, strategy, soft=soft, label_smoothing=schedule.label_smoothing)
+        features["train"], data.targets(soft=soft_targets(schedule)),
+        batch_size=schedule.batch_size, seed=schedule.seed, taught=features.get("taught"),
+    )  # fmt: skip
+    trained = alone if networks.teacher is None else taught_head(alone)
+    _compile(trained, optimizers.build_optimizer(schedule.optimizer, head_rate(schedule)), strategy, schedule)
     keeper = Checkpointing(state, HEAD_PHASE, schedule.patience, alone, resumable=False)
     validation = Validation(keras.Model(alone.input, alone.output), features["validation"], data.truth("validation"))
     progress = TrainingProgress(console, HEAD_PHASE, schedule.head_epochs, len(features["train"]), lines=False)
     try:
-        alone.fit(
+        trained.fit(
             training,
             epochs=schedule.head_epochs, shuffle=False, verbose=0,
             callbacks=[in_order(training), validation, keeper, progress],
@@ -101,12 +105,12 @@ def train_backbone(
     augmentation = None
     if schedule.augment:
         augmentation = scheduled_augmentation(schedule, kind.zoom)
-    whole = heads.classifier(networks.backbone, networks.head, augmentation)
+    if networks.teacher is None:
+        whole = heads.classifier(networks.backbone, networks.head, augmentation)
+    else:
+        whole = taught_classifier(networks.backbone, networks.head, networks.teacher, augmentation)
     optimizer = _fine_tuning_optimizer(config, whole, networks.backbone, epochs * len(training), epochs)
-    _compile(
-        whole, data.strategy.optimizer(optimizer), data.strategy,
-        soft=soft_targets(schedule), label_smoothing=schedule.label_smoothing,
-    )  # fmt: skip
+    _compile(whole, data.strategy.optimizer(optimizer), data.strategy, schedule)
     done = state.resume(phase, whole)
     console.print(
         f"{phase}: {count} layers of {config.network.architecture} and the head, at most {epochs} epochs"
@@ -177,25 +181,17 @@ def _fine_tuning_optimizer(
 
 
 def _compile(
-    model: keras.Model,
-    optimizer: keras.optimizers.Optimizer,
-    strategy: Strategy,
-    *,
-    soft: bool,
-    label_smoothing: float,
+    model: keras.Model, optimizer: keras.optimizers.Optimizer, strategy: Strategy, schedule: ScheduleConfig
 ) -> None:
-    metrics = keras.metrics
-    accuracy, log_loss = metrics.SparseCategoricalAccuracy, metrics.SparseCategoricalCrossentropy
-    if soft:
-        accuracy, log_loss = metrics.CategoricalAccuracy, metrics.CategoricalCrossentropy
-    model.compile(
-        optimizer,
-        loss=loss_of(soft=soft, label_smoothing=label_smoothing),
-        # Weighted, because photos that only fill a batch up for several devices have the weight 0.
-        weighted_metrics=[
-            accuracy(name="accuracy"),
-            # The loss that Keras reports includes L2 terms; this one is comparable between phases and networks.
-            log_loss(from_logits=True, name="log_loss"),
-        ],
-        jit_compile=strategy.jit_compile(),
-    )
+    metrics, soft = keras.metrics, soft_targets(schedule)
+    # The loss that Keras reports includes L2 terms; the log-loss is comparable between phases and networks.
+    if schedule.teacher is not None:
+        loss: Any = DistillationLoss(schedule.teacher_share, schedule.teacher_temperature, schedule.label_smoothing)
+        shown = [LabelledAccuracy(name="accuracy"), LabelledLogLoss(name="log_loss")]
+    else:
+        loss = loss_of(soft=soft, label_smoothing=schedule.label_smoothing)
+        accuracy = metrics.CategoricalAccuracy if soft else metrics.SparseCategoricalAccuracy
+        log_loss = metrics.CategoricalCrossentropy if soft else metrics.SparseCategoricalCrossentropy
+        shown = [accuracy(name="accuracy"), log_loss(from_logits=True, name="log_loss")]
+    # Weighted, because photos that only fill a batch up for several devices have the weight 0.
+    model.compile(optimizer, loss=loss, weighted_metrics=shown, jit_compile=strategy.jit_compile())

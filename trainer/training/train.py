@@ -26,6 +26,7 @@ from trainer.data.subsets import has_subset
 from trainer.networks import backbones, heads
 from trainer.networks.augmentation import scheduled_augmentation
 from trainer.networks.backbones import input_spec
+from trainer.networks.teacher import Teacher
 from trainer.run.config import NetworkConfig, ScheduleConfig, TrainingConfig
 from trainer.run.folder import RunFolder
 from trainer.training.batches import Batches
@@ -41,6 +42,7 @@ from trainer.training.phases import (
     train_head,
 )
 from trainer.training.start import load_backbone, load_head
+from trainer.training.teacher import KeptTeacher, keep_teacher, kept_teacher
 
 SCRATCH_HEAD_DECAY = 1e-4
 USUAL = ScheduleConfig()
@@ -147,10 +149,15 @@ def _train(
         console = Console(file=io.StringIO())
     keras.utils.set_random_seed(config.schedule.seed)
     state = TrainingState(run, strategy.workers)
+    phase = TRAINING_PHASE if scratch else FINE_TUNING_PHASE
+    epochs, patience = config.fine_tune_epochs(), config.schedule.patience
+    state.reopen(phase, epochs, patience)
     headless = not scratch and HEAD_PHASE not in state.finished
     fresh = headless or (scratch and state.best is None)
     start = Path(config.network.start) if config.network.start and fresh else None
-    # Before the photos: what is wrong with the options is said at once. Behind the head's phase, a checkpoint follows.
+    # Before the photos: what is wrong with the options is said at once.
+    kept = _keep_teacher(config, run, strategy)
+    # Behind the head's phase, a checkpoint follows.
     with strategy.scope():
         backbone = backbones.build_backbone(
             config.network,
@@ -162,7 +169,9 @@ def _train(
     data = Batches(photos, labels, config.schedule, workers, strategy)
     if start is not None:  # before the features, which are those of its backbone
         load_backbone(start, backbone)
-    features = _features(config, run, backbone, data, console) if headless else {}
+    with strategy.scope():
+        teacher = kept.layer(labels, config.compute.precision) if kept and phase not in state.finished else None
+    features = _features(config, run, backbone, data, (kept, teacher), console) if headless else {}
     if state.head_decay is None:
         state.head_decay = _head_decay(config.schedule, features, len(data.rows["train"]))
     with strategy.scope():
@@ -174,10 +183,7 @@ def _train(
             console.print(
                 f"going on from {start}" + (f"; new: {', '.join(new)}" if new else ""), highlight=False, markup=False
             )
-        networks = Networks(backbone, head, _top(backbone, head), heads.classifier(backbone, head))
-    phase = TRAINING_PHASE if scratch else FINE_TUNING_PHASE
-    epochs, patience = config.fine_tune_epochs(), config.schedule.patience
-    state.reopen(phase, epochs, patience)
+        networks = Networks(backbone, head, _top(backbone, head), heads.classifier(backbone, head), teacher)
     try:
         if headless:
             train_head(config.schedule, state, networks, features, data, console)
@@ -207,6 +213,11 @@ def require_effect(config: TrainingConfig) -> None:
         InvalidRequest: another option leaves one without effect; the message names both.
     """
     schedule = config.schedule
+    if schedule.teacher is None and config.data.unlabelled is not None:
+        raise InvalidRequest("--unlabelled needs --teacher, which says what the photos show.")
+    for option in ("teacher_share", "teacher_temperature"):
+        if schedule.teacher is None and getattr(schedule, option) != getattr(USUAL, option):
+            raise InvalidRequest(f"--{option.replace('_', '-')} needs --teacher: add it, or leave the option out.")
     fine_tuning = {
         "--mixup": schedule.mixup > 0,
         "--layer-decay": schedule.layer_decay < 1,
@@ -299,18 +310,39 @@ def _photos(
         strategy.workers.meet()
         return photos
     strategy.workers.meet()
-    photos = load_photos(run, config, spec, cache_bytes=cache_bytes)
+    photos = load_photos(run, config, spec, cache_bytes=cache_bytes, unlabelled=True)
     require_unchanged(photos, np.arange(len(photos.frame)))
     return photos
 
 
+def _keep_teacher(config: TrainingConfig, run: RunFolder, strategy: Strategy) -> KeptTeacher | None:
+    """Return the teacher, which the chief has put into the run's folder."""
+    if config.schedule.teacher is None:
+        return None
+    if strategy.workers.chief:
+        kept = keep_teacher(config.schedule.teacher, run)
+        strategy.workers.meet()
+        return kept
+    strategy.workers.meet()
+    return kept_teacher(run)
+
+
 def _features(
-    config: TrainingConfig, run: RunFolder, backbone: keras.Model, data: Batches, console: Console
+    config: TrainingConfig,
+    run: RunFolder,
+    backbone: keras.Model,
+    data: Batches,
+    taught: tuple[KeptTeacher | None, Teacher | None],
+    console: Console,
 ) -> Features:
     schedule, kind = config.schedule, backbones.architecture(config.network.architecture)
+    kept, teacher = taught
     with data.strategy.scope():  # its random states are variables too
         augmentation = scheduled_augmentation(schedule, kind.zoom)
-    return cached_features(run, backbone, data, console, views=schedule.head_views, augmentation=augmentation)
+    return cached_features(
+        run, backbone, data, console, views=schedule.head_views, augmentation=augmentation, teacher=teacher,
+        taught_by="" if kept is None else f"{kept.sha256} {data.photos.unlabelled_fingerprint}".strip(),
+    )  # fmt: skip
 
 
 def _head_decay(schedule: ScheduleConfig, features: Features, photos: int) -> float:

@@ -24,6 +24,7 @@ from rich.console import Console
 from classifier.errors import InvalidRequest
 from classifier.registry.manifest import Manifest
 from tests.support import photo_sets
+from tests.support.bundles import write_bundle
 from tests.support.processes import ROOT
 from trainer.compute import processes
 from trainer.compute.strategy import Strategy, configure
@@ -185,6 +186,36 @@ def test_jax_trains_all_augmentation_and_a_head_convolution(photos, weights, env
             np.testing.assert_allclose(two[name], array, atol=2e-3, err_msg=name)
     logs = [pd.read_csv(runs[name] / "log.csv")["val_log_loss"] for name in ("alone", "shared")]
     np.testing.assert_allclose(*logs, rtol=1e-2)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("backend", SHARED)
+def test_two_devices_learn_from_a_teacher_what_one_learns(photos, weights, environments, tmp_path, backend):
+    """With photos without labels; JAX's is killed besides."""
+    keras.utils.set_random_seed(12)
+    backbone = backbones.build_backbone(NetworkConfig("base_cnn", "none", image_size=48))
+    heads.classifier(backbone, heads.build_head(backbone.output_shape[-1], 3)).save(tmp_path / "network.keras")
+    files = {"model.tflite": b"a model", "model.keras": (tmp_path / "network.keras").read_bytes()}
+    teacher = write_bundle(tmp_path / "teacher", files, labels=tuple(sorted(photo_sets.COLOURS)))
+    for number in range(3):
+        photo_sets.write_photo(tmp_path / f"more/{number}.jpg", (150, 150, 50), 800 + number)
+    alone = _config(photos, weights, augment=False, teacher=str(teacher))
+    alone = replace(alone, data=replace(alone.data, unlabelled=str(tmp_path / "more")))
+    shared = replace(alone, compute=ComputeConfig(distribution=SHARED[backend]))
+    environment = {**environments[backend], **({"WITHOUT_DROPOUT": "1"} if backend == "tensorflow" else {})}
+    if backend == "jax":
+        killed = _train({**environment, "KILL_AFTER": "1"}, (shared, tmp_path / "shared"))
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    done = _train(environment, (alone, tmp_path / "alone"), (shared, tmp_path / "shared"))
+    assert done.returncode == 0, done.stderr
+    logs = [pd.read_csv(tmp_path / name / "log.csv") for name in ("alone", "shared")]
+    for column in ("val_log_loss", "val_accuracy", "log_loss"):
+        np.testing.assert_allclose(logs[1][column], logs[0][column], rtol=2e-2 if column == "log_loss" else 1e-4)
+    for part in ("backbone", "head"):
+        one, two = (_arrays(tmp_path / name / f"{part}.weights.h5") for name in ("alone", "shared"))
+        assert one
+        for name, array in one.items():
+            np.testing.assert_allclose(two[name], array, atol=2e-4, err_msg=name)
 
 
 @pytest.mark.long

@@ -13,12 +13,12 @@ from rich.console import Console
 
 from tests.support import photo_sets
 from tests.support.interrupted_training import trainings
+from tests.support.tiny_backbone import add_tiny_architecture, tiny_architecture, tiny_weights  # noqa: F401  # fixture
 from trainer.data.loaders import class_targets
 from trainer.metrics.calibration import log_loss
-from trainer.networks import backbones, heads
+from trainer.networks import heads
 from trainer.run.config import ComputeConfig, DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
 from trainer.run.folder import open_run, start_run
-from trainer.run.presets import PRESETS, Preset
 from trainer.training import checkpoints, phases, train
 from trainer.training.checkpoints import Checkpointing, TrainingState
 
@@ -43,27 +43,7 @@ def photos(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
-    keras.utils.set_random_seed(3)
-    path = tmp_path_factory.mktemp("weights") / "tiny.weights.h5"
-    _tiny(NetworkConfig(), (16, 16, 3)).save_weights(path)
-    return path
-
-
-@pytest.fixture(autouse=True)
-def tiny_architecture(monkeypatch):
-    """A backbone of three stages whose training takes a moment."""
-    preset = Preset(16, fine_tune_layers=-1, fine_tune_epochs=2, fine_tune_learning_rate=1e-3)
-    monkeypatch.setitem(PRESETS, "tiny", preset)
-    kind = backbones.Architecture("tiny", backbones.ARCHITECTURES["mobilenet"].scaling, _tiny)
-    monkeypatch.setitem(backbones.ARCHITECTURES, "tiny", kind)
-
-
-def _tiny(config: NetworkConfig, shape: tuple[int, int, int]) -> keras.Model:
-    image = keras.Input(shape)
-    x = image
-    for width in (4, 6, 8):
-        x = keras.layers.Conv2D(width, 3, 2, padding="same", activation="relu", name=f"stage_{width}")(x)
-    return keras.Model(image, x, name="tiny")
+    return tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.weights.h5")
 
 
 def _config(photos: Path, weights: Path, **schedule) -> TrainingConfig:
@@ -97,7 +77,7 @@ def _same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
 def usual(photos, weights, tmp_path_factory) -> list[np.ndarray]:
     """The weights that the usual options give."""
     with pytest.MonkeyPatch.context() as patch:
-        tiny_architecture.__wrapped__(patch)
+        add_tiny_architecture(patch)
         return _train(_config(photos, weights), tmp_path_factory.mktemp("usual") / "run")
 
 
