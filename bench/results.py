@@ -4,8 +4,10 @@
 
 Photos and weights are looked for in POINTER_DATA and POINTER_WEIGHTS, or where --data and --weights say. The seed
 decides which photos validate, the order, the augmentation and the dropout; for the dogs, whose data set has no test
-photos of its own, which photos test too. The figures are those of the bundle's manifest: of the file that is served, on
-the test photos. The interval is Wilson's, at 95 %, of the mean share for one run's number of test photos.
+photos of its own, which photos test too. A network that has a teacher learns from one that is trained with the first
+seed, or where the seed decides which photos test, with the same one. The figures are those of the bundle's manifest:
+of the file that is served, on the test photos. The interval is Wilson's, at 95 %, of the mean share for one run's
+number of test photos.
 """
 
 from __future__ import annotations
@@ -41,8 +43,16 @@ class Network:
     options: tuple[str, ...] = ()
     fine_tuning: tuple[str, ...] = ()
     """Those that have no effect on a head alone."""
+    architecture: str = ""
+    """Of the trainer, where it is not its own name."""
+    teacher: str = ""
+    """Another one of these, from which it learns."""
 
 
+STRONG = ("--augmentation-strength", "1.7", "--average-epochs", "2")
+LITE0, LITE2 = (f"efficientnet_lite{number}_no_top.weights.h5" for number in (0, 2))
+SLOWLY = ("--fine-tune-learning-rate", "5e-5")
+USUAL = ("mobilenet_v2", "inception_v3")
 NETWORKS = {
     "mobilenet_v2": Network("mobilenet_v2_1.0_224_no_top.weights.h5"),
     "inception_v3": Network(
@@ -52,6 +62,15 @@ NETWORKS = {
             "--label-smoothing", "0.1", "--mixup", "0.2", "--augmentation-strength", "1.7", "--average-epochs", "2",
             "--fine-tune-epochs", "18",
         ),
+    ),
+    "efficientnet_lite0": Network(LITE0, fine_tuning=(*SLOWLY, *STRONG, "--label-smoothing", "0.1")),
+    "efficientnet_lite2": Network(LITE2, fine_tuning=(*SLOWLY, *STRONG, "--fine-tune-epochs", "6")),
+    "mobilenet_v2_taught": Network(
+        "mobilenet_v2_1.0_224_no_top.weights.h5", fine_tuning=STRONG,
+        architecture="mobilenet_v2", teacher="efficientnet_lite2",
+    ),
+    "efficientnet_lite0_taught": Network(
+        LITE0, fine_tuning=(*SLOWLY, *STRONG), architecture="efficientnet_lite0", teacher="efficientnet_lite2",
     ),
 }  # fmt: skip
 
@@ -91,7 +110,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shared = ROOT.parent / "shared"
     parser.add_argument("--seeds", default="7,8,9", help="default: %(default)s")
-    parser.add_argument("--architectures", default=",".join(NETWORKS), help="default: %(default)s")
+    parser.add_argument(
+        "--architectures", default=",".join(USUAL), help=f"of {', '.join(NETWORKS)} (default: %(default)s)"
+    )
     parser.add_argument("--datasets", default="food-101,dog-breed", help="default: %(default)s")
     parser.add_argument("--data", type=Path, default=os.environ.get("POINTER_DATA", shared / "data"))
     parser.add_argument("--weights", type=Path, default=os.environ.get("POINTER_WEIGHTS", shared / "weights"))
@@ -103,13 +124,15 @@ def main() -> None:
         parser.error(f"expected --architectures among {', '.join(NETWORKS)}; received {', '.join(sorted(unknown))}")
     seeds = [int(seed) for seed in options.seeds.split(",")]
     rows = [HEADER, re.sub(r"[^|]+", " --- ", HEADER)]
-    for case in cases(options.architectures.split(","), options.datasets.split(","), options.phases.split(",")):
-        results = []
-        for seed in seeds:
-            results.append(run(case, seed, options.data, options.weights))
-            print(f"{case.dataset} {case.architecture}, {case.trained}, seed {seed}: {results[-1]}", flush=True)
-        rows.append(row(case, seeds, results))
-        print(rows[-1], flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(options.data, options.weights, Path(folder), seeds[0])
+        for case in cases(options.architectures.split(","), options.datasets.split(","), options.phases.split(",")):
+            results = []
+            for seed in seeds:
+                results.append(bench.run(case, seed))
+                print(f"{case.dataset} {case.architecture}, {case.trained}, seed {seed}: {results[-1]}", flush=True)
+            rows.append(row(case, seeds, results))
+            print(rows[-1], flush=True)
     print("\n" + "\n".join(rows))
     if options.table:
         options.table.write_text("\n".join(rows) + "\n")
@@ -125,26 +148,46 @@ def cases(architectures: list[str], datasets: list[str], phases: list[str]) -> I
                 yield Case(dataset, architecture, fine_tuned=True)
 
 
-def run(case: Case, seed: int, data: Path, weights: Path) -> Result:
-    """Train once in a folder that is removed afterwards.
+@dataclass(frozen=True)
+class Bench:
+    """Where photos and weights are, a folder for the teachers, and the seed that they are trained with."""
 
-    Raises:
-        SystemExit: the training failed; its output is the message.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        bundle = Path(folder) / "run" / "bundle"
+    data: Path
+    weights: Path
+    teachers: Path
+    seed: int
+
+    def run(self, case: Case, seed: int) -> Result:
+        """Train once in a folder that is removed afterwards."""
+        with tempfile.TemporaryDirectory() as folder:
+            return self.train(case, seed, Path(folder, "run"))
+
+    def train(self, case: Case, seed: int, run: Path) -> Result:
+        """Train in a folder, its teacher first, if it has one that is not trained yet.
+
+        Raises:
+            SystemExit: the training failed; its output is the message.
+        """
+        network = NETWORKS[case.architecture]
         command = [
-            TRAINER, "train", "--dataset", case.dataset, "--data-dir", data / case.dataset,
-            "--architecture", case.architecture, "--weights", weights / NETWORKS[case.architecture].weights,
-            *case.options, "--seed", seed, "--no-report", "--run", bundle.parent,
+            TRAINER, "train", "--dataset", case.dataset, "--data-dir", self.data / case.dataset,
+            "--architecture", network.architecture or case.architecture, "--weights", self.weights / network.weights,
+            *case.options, "--seed", seed, "--no-report", "--run", run,
         ]  # fmt: skip
+        if network.teacher:
+            of_teacher = self.seed if case.dataset == "food-101" else seed
+            teacher = self.teachers / f"{case.dataset}-{network.teacher}-{of_teacher}"
+            if not teacher.is_dir():
+                result = self.train(Case(case.dataset, network.teacher, case.fine_tuned), of_teacher, teacher)
+                print(f"{case.dataset} {network.teacher}, the teacher, seed {of_teacher}: {result}", flush=True)
+            command += ["--teacher", teacher]
         began = time.perf_counter()
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
         seconds = time.perf_counter() - began
         trained = re.search(r"trained in (\d+) s", done.stdout)
         if done.returncode or trained is None:
             raise SystemExit(done.stdout + done.stderr)
-        manifest = read_bundle(bundle)
+        manifest = read_bundle(run / "bundle")
         return Result(manifest.metrics["test"]["top_1"], manifest.data["photos"]["test"], int(trained[1]), seconds)
 
 

@@ -15,6 +15,7 @@ from classifier.errors import InvalidRequest
 from classifier.registry.manifest import InputSpec, Resize
 from classifier.settings import available_cpus
 from trainer.data.loaders import class_targets
+from trainer.data.mixing import draw_mixes, mixed
 from trainer.data.source import PhotoSource
 
 CLASS_MODES = ("categorical", "sparse", None)
@@ -32,9 +33,10 @@ class PhotoSequence(keras.utils.PyDataset):  # type: ignore[misc]
         targets: one a row: class numbers, or one-hot rows; None gives batches without targets.
         batch_size: photos a batch; the last one may be smaller.
         shuffle: whether each epoch has an order of its own.
-        seed: of the shuffling and of mixup.
-        mixup: alpha of the Beta distribution that shares of mixed photos are drawn from (Zhang et al. 2018): each photo
-            is mixed with another, and so are their targets, which then have to be one-hot rows; 0 mixes none.
+        seed: of the shuffling and of mixing.
+        mixup: see `draw_mixes`: each photo is mixed with another, and so are their targets, which then have to be
+            one-hot rows.
+        cutmix: likewise.
         workers: threads that make batches ahead; None means one a CPU.
     """
 
@@ -48,11 +50,13 @@ class PhotoSequence(keras.utils.PyDataset):  # type: ignore[misc]
         shuffle: bool = True,
         seed: int = 0,
         mixup: float = 0.0,
+        cutmix: float = 0.0,
         workers: int | None = None,
     ) -> None:
         super().__init__(workers=workers or available_cpus(), use_multiprocessing=False, max_queue_size=4)
         self.source, self.rows, self.targets = source, rows, targets
-        self.batch_size, self.shuffle, self.seed, self.mixup = batch_size, shuffle, seed, mixup
+        self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
+        self.mixup, self.cutmix = mixup, cutmix
         self.epoch = 0
         self._shuffle()
 
@@ -74,12 +78,10 @@ class PhotoSequence(keras.utils.PyDataset):  # type: ignore[misc]
         if self.targets is None:
             return photos
         targets = self.targets[positions]
-        if not self.mixup:
+        if self._mixes is None:
             return photos, targets
-        partners, shares = self._partners[numbers], self._shares[numbers]
-        mixed = _mix(photos, self._photos(partners), shares[:, None, None, None])
-        # The network takes whole grey levels.
-        return np.rint(mixed).astype(np.uint8), _mix(targets, self.targets[partners], shares[:, None])
+        mixes = self._mixes[numbers]
+        return mixed(photos, self._photos(mixes.partners), targets, self.targets[mixes.partners], mixes)
 
     def on_epoch_end(self) -> None:
         """Go to the next order; Keras calls this, once before the first epoch too."""
@@ -99,9 +101,7 @@ class PhotoSequence(keras.utils.PyDataset):  # type: ignore[misc]
         if self.shuffle:
             rng.shuffle(order)
         self._order = order
-        if self.mixup:
-            self._partners = rng.permutation(len(self.rows))
-            self._shares = rng.beta(self.mixup, self.mixup, len(self.rows)).astype(np.float32)
+        self._mixes = draw_mixes(rng, len(self.rows), self.mixup, self.cutmix)
 
 
 def flow_from_dataframe(
@@ -170,8 +170,3 @@ def flow_from_dataframe(
         seed=seed,
         workers=workers,
     )
-
-
-def _mix(first: NDArray[Any], second: NDArray[Any], share: NDArray[np.float32]) -> NDArray[np.float32]:
-    mixed: NDArray[np.float32] = share * first + (1 - share) * second
-    return mixed

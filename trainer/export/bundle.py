@@ -116,7 +116,7 @@ def make_bundle(
         variants=exported.choice.table(),
         thresholds={UNKNOWN: limit},
         tta=_tta(evaluations["test"].figures(), _views(trained, photos, content, console)),
-        training=_training(config, run) | {"temperature": round(fitted.temperature, 6)},
+        training=_training(config, run, trained) | {"temperature": round(fitted.temperature, 6)},
         data=read_json(run.summary),
         parent_version=options.parent,
         created_by=None,
@@ -293,7 +293,7 @@ def _share(found: NDArray[np.bool_]) -> float:
     return round(float(found.mean()), 6)
 
 
-def _training(config: TrainingConfig, run: RunFolder) -> dict[str, Any]:
+def _training(config: TrainingConfig, run: RunFolder, trained: Trained) -> dict[str, Any]:
     """Return the configuration, the best epoch and the teacher, without the paths of the machine that trained."""
     plain = config.to_json()
     places = (
@@ -311,7 +311,7 @@ def _training(config: TrainingConfig, run: RunFolder) -> dict[str, Any]:
     best = TrainingState(run).best or {}
     plain["best_epoch"] = {key: value for key, value in best.items() if key not in ("weights", "seeds")}
     if config.schedule.teacher is not None:
-        plain["teacher"] = kept_teacher(run).lineage()
+        plain["teacher"] = kept_teacher(run).lineage(trained.photos.frame)
         # What production was: it may be another version when this is trained again.
         plain["schedule"]["teacher"] = plain["teacher"]["version"] or plain["schedule"]["teacher"]
     return plain

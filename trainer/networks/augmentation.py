@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from trainer.networks.rand_augment import RandAugment
 from trainer.run.config import Flip, ScheduleConfig
 
 LARGEST_ZOOM = 0.7
@@ -33,6 +34,10 @@ class Amounts:
     """Share of height and, independently, width that a crop cuts off."""
     contrast: float = 0.1
     """Share of the contrast that is added: Keras's layer, given one number, only raises it."""
+    operations: int = 0
+    """Of RandAugment, a photo; the strength does not multiply them."""
+    magnitude: float = 0.0
+    """Of those."""
 
     @classmethod
     def of(cls, schedule: ScheduleConfig, zoom: float) -> Amounts:
@@ -44,6 +49,8 @@ class Amounts:
             schedule.shear,
             zoom if schedule.zoom is None else schedule.zoom,
             schedule.contrast,
+            schedule.randaugment,
+            schedule.randaugment_magnitude,
         )
 
 
@@ -69,9 +76,10 @@ def build_augmentation(seed: int, strength: float = 1.0, amounts: Amounts = Amou
     turn, shift, shear, zoom = (
         amount * strength for amount in (amounts.rotation / 360, amounts.shift, amounts.shear, amounts.zoom)
     )
-    if turn or shift or shear or zoom:
+    drawn = RandAugment(amounts.operations, amounts.magnitude, seed + 4) if amounts.operations else None
+    if turn or shift or shear or zoom or drawn:
         zoom, shear = min(zoom, LARGEST_ZOOM), min(shear, LARGEST_SHEAR) / 360
-        changes.append(RandomAffine(turn, shift, zoom, seed + 1, shear=shear))
+        changes.append(RandomAffine(turn, shift, zoom, seed + 1, shear=shear, drawn=drawn))
     if contrast := min(amounts.contrast * strength, 1.0):
         changes.append(layers.RandomContrast(contrast, value_range=(0, 255), seed=seed + 2))
     if keras.backend.backend() == "jax":
@@ -95,10 +103,23 @@ class RandomAffine(layers.Layer):  # type: ignore[misc]
         seed: of the draws.
         shear: the largest angle by which verticals lean either way, as a share of a full turn. The photo is sheared
             after it is turned.
+        drawn: operations of RandAugment: what moves pixels happens in the same interpolation, the rest behind it.
     """
 
-    def __init__(self, turn: float, shift: float, zoom: float, seed: int, *, shear: float = 0.0) -> None:
+    def __init__(
+        self,
+        turn: float,
+        shift: float,
+        zoom: float,
+        seed: int,
+        *,
+        shear: float = 0.0,
+        drawn: RandAugment | None = None,
+    ) -> None:
         super().__init__()
+        self.drawn = drawn
+        if drawn is not None:
+            self.drawn_seed = drawn.seed_generator  # its state is one of this layer's variables
         self.turn, self.shift, self.zoom, self.shear = turn, shift, zoom, shear
         self.seed_generator = keras.random.SeedGenerator(seed)
         # One operation of TensorFlow's cannot be compiled by XLA.
@@ -119,13 +140,21 @@ class RandomAffine(layers.Layer):  # type: ignore[misc]
             lean = ops.tan(self._draw(photos, -self.shear, self.shear) * 2 * math.pi)
             b, e = b + a * lean, e + d * lean
         middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
-        c = middle_x + right * width - a * middle_x - b * middle_y
-        f = middle_y + below * height - d * middle_x - e * middle_y
+        right, below = right * width, below * height
+        if self.drawn is not None:
+            kinds, signs = self.drawn.draw(ops.shape(photos)[0])
+            matrix, offset = self.drawn.motion(kinds, signs, (height, width))
+            (p, q), (r, s) = ((matrix[:, row, 0], matrix[:, row, 1]) for row in range(2))
+            right, below = right + a * offset[:, 0] + b * offset[:, 1], below + d * offset[:, 0] + e * offset[:, 1]
+            a, b, d, e = a * p + b * r, a * q + b * s, d * p + e * r, d * q + e * s
+        c = middle_x + right - a * middle_x - b * middle_y
+        f = middle_y + below - d * middle_x - e * middle_y
         none = ops.zeros_like(a)
-        return ops.image.affine_transform(
+        moved = ops.image.affine_transform(
             photos, ops.stack([a, b, c, d, e, f, none, none], axis=1),
             interpolation="bilinear", fill_mode="reflect", data_format="channels_last",
         )  # fmt: skip
+        return moved if self.drawn is None else self.drawn.recolour(moved, kinds, signs)
 
     def _draw(self, photos: Any, low: float, high: float) -> Any:
         return keras.random.uniform((ops.shape(photos)[0],), low, high, seed=self.seed_generator)

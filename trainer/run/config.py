@@ -145,6 +145,10 @@ class ScheduleConfig:
     optimizer: Annotated[Optimizer, Option("adam, adamw or sgd.")] = "adam"
     label_smoothing: Annotated[float, Option("Share of the target given to all.", 0, 0.5)] = 0.0
     mixup: Annotated[float, Option("Alpha of mixup (Zhang et al. 2018) while fine-tuning; 0: none.", 0, 2)] = 0.0
+    cutmix: Annotated[
+        float,
+        Option("Alpha of CutMix (Yun et al. 2019) while fine-tuning; 0: none. With mixup: half of the photos.", 0, 2),
+    ] = 0.0
     teacher: Annotated[
         str | None,
         Option(
@@ -173,6 +177,10 @@ class ScheduleConfig:
         Option("Largest share of a side that a crop cuts off.", 0, 0.7, default="0.3, 0 for base_cnn"),
     ] = None
     contrast: Annotated[float, Option("Largest gain of contrast, as a share of it.", 0, 1)] = 0.1
+    randaugment: Annotated[
+        int, Option("Operations of RandAugment (Cubuk et al. 2020) for each photo, besides; 0: none.", 0, 5)
+    ] = 0
+    randaugment_magnitude: Annotated[float, Option("How much they change.", 0, 10)] = 5.0
     seed: Annotated[int, SEED] = 7
 
 

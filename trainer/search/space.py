@@ -80,6 +80,7 @@ SPACE = (
         "head_convolution", "convolve", "choice", (64, 128, 256, 512), "list", "network.head_convolution",
         backbone=True, usual=False,
     ),
+    Parameter("label_smoothing", "smooth", "range", (0.0, 0.3), "linear", "schedule.label_smoothing", usual=False),
 )  # fmt: skip
 AMOUNTS = ("rotation", "shift", "shear", "zoom", "contrast")
 AUGMENTATION = ("augmentation_strength", "flip", *AMOUNTS)

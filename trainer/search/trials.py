@@ -101,8 +101,8 @@ class HeadRunner:
         self.features = cached_features(
             folder.photos, backbone, data, console, views=schedule.head_views, augmentation=augmentation
         )
-        self.soft = soft_targets(schedule)
-        self.targets, self.truth = data.targets(soft=self.soft), data.truth("validation")
+        self.targets = {soft: data.targets(soft=soft) for soft in (False, True)}
+        self.truth = data.truth("validation")
         self.usual_decay = usual_head_decay(self.features["train"], len(data.rows["train"]))
 
     def run(self, number: int, config: TrainingConfig, share: float) -> Outcome:
@@ -111,12 +111,13 @@ class HeadRunner:
         keras.utils.clear_session(free_memory=False)
         keras.utils.set_random_seed(schedule.seed)
         head = self._head(config)
+        soft = soft_targets(schedule)
         train = FeatureSequence(
-            self.features["train"], self.targets, batch_size=schedule.batch_size, seed=schedule.seed
+            self.features["train"], self.targets[soft], batch_size=schedule.batch_size, seed=schedule.seed
         )
         head.compile(
             build_optimizer(schedule.optimizer, head_rate(schedule)),
-            loss_of(soft=self.soft, label_smoothing=schedule.label_smoothing),
+            loss_of(soft=soft, label_smoothing=schedule.label_smoothing),
             # A step is so small that calling it takes a third of the time.
             steps_per_execution=min(STEPS_PER_CALL, len(train)),
             jit_compile=keras.backend.backend() == "jax",

@@ -70,7 +70,8 @@ class Batches:
         return self.strategy.shared(
             PhotoSequence(
                 self.photos.source, self.rows["train"], self.targets(soft=soft_targets(schedule)),
-                batch_size=schedule.batch_size, seed=schedule.seed, mixup=schedule.mixup, workers=self.workers,
+                batch_size=schedule.batch_size, seed=schedule.seed, mixup=schedule.mixup, cutmix=schedule.cutmix,
+                workers=self.workers,
             )
         )  # fmt: skip
 
@@ -86,4 +87,5 @@ class Batches:
 
 def soft_targets(schedule: ScheduleConfig) -> bool:
     """Return whether a photo's target is a share of each class, not the number of one."""
-    return schedule.label_smoothing > 0 or schedule.mixup > 0 or schedule.teacher is not None
+    shared = max(schedule.label_smoothing, schedule.mixup, schedule.cutmix) > 0
+    return shared or schedule.teacher is not None

@@ -1,7 +1,8 @@
 """The teacher of a run: found where --teacher says, checked, and kept in the run's folder, so that the run can resume.
 
-teacher/model.keras      the teacher's network
-teacher/manifest.json    its version's manifest; written last, so that a teacher is whole where it is there
+teacher/model.keras         the teacher's network
+teacher/report/photos.csv   what it was trained on, where it tells
+teacher/manifest.json       its version's manifest; written last, so that a teacher is whole where it is there
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from classifier.errors import Corrupt, InvalidRequest, NotFound
 from classifier.registry.bundle import difference, entry_of_file
@@ -21,6 +25,7 @@ from classifier.registry.manifest import MANIFEST_FILE, Manifest
 from classifier.registry.rules import Registry
 from classifier.settings import Settings
 from classifier.storage.opening import open_store
+from trainer.data.changes import PHOTOS
 from trainer.networks import heads
 from trainer.networks.backbones import BACKBONE
 from trainer.networks.heads import HEAD
@@ -30,6 +35,8 @@ from trainer.run.files import write_file
 from trainer.run.folder import RunFolder
 from trainer.training.start import MODEL, parts
 
+Copy = Callable[[str, Path], Any]
+"""Writes one of a teacher's files, by its name, to a path."""
 FINISH = "Finish it with `trainer train` or `trainer export`, or name another teacher."
 
 
@@ -45,13 +52,28 @@ class KeptTeacher:
         """Return the SHA-256 of its network."""
         return self.manifest.files[MODEL].sha256
 
-    def lineage(self) -> dict[str, Any]:
-        """Return what the manifest of a pupil says of its teacher."""
+    def test_photos_seen(self, frame: pd.DataFrame) -> int | None:
+        """Return how many of a pupil's test photos it was trained on; None where it does not tell.
+
+        Their labels are in what it teaches: figures of a pupil on them flatter.
+
+        Args:
+            frame: the pupil's photos: ``sha256`` and ``split``.
+        """
+        if not (self.folder / PHOTOS).is_file():
+            return None
+        known = pd.read_csv(self.folder / PHOTOS, dtype=str, keep_default_na=False)
+        seen = set(known.loc[known["split"] == "train", "sha256"])
+        return int(frame.loc[frame["split"] == "test", "sha256"].isin(seen).sum())
+
+    def lineage(self, frame: pd.DataFrame) -> dict[str, Any]:
+        """Return what the manifest of a pupil, whose photos are those of `frame`, says of its teacher."""
         return {
             "model": self.manifest.model,
             "version": self.manifest.version,
             "sha256": self.sha256,
             "data_fingerprint": self.manifest.data.get("fingerprint"),
+            "test_photos_seen": self.test_photos_seen(frame),
         }
 
     def layer(self, labels: Sequence[str], precision: Precision) -> Teacher:
@@ -85,10 +107,11 @@ def keep_teacher(name: str, run: RunFolder) -> KeptTeacher:
                 f"Expected a teacher with the network that it was trained as, {MODEL}; {name} has none: it was "
                 "imported, or made elsewhere. Name a run or a version that `trainer train` made."
             )
-        write_file(run.teacher / MODEL, copy)
-        problem = difference(MODEL, manifest.files[MODEL], entry_of_file(run.teacher / MODEL))
-        if problem:
-            raise Corrupt(f"The teacher {name} is damaged: {problem}. Export or publish it again.")
+        for file in (MODEL, *({PHOTOS} & manifest.files.keys())):
+            write_file(run.teacher / file, partial(copy, file))
+            problem = difference(file, manifest.files[file], entry_of_file(run.teacher / file))
+            if problem:
+                raise Corrupt(f"The teacher {name} is damaged: {problem}. Export or publish it again.")
         write_file(run.teacher / MANIFEST_FILE, lambda path: path.write_bytes(manifest.to_json()))
     return kept_teacher(run)
 
@@ -126,8 +149,8 @@ def require_labels(manifest: Manifest, labels: Sequence[str]) -> None:
         )
 
 
-def _found(name: str) -> tuple[Manifest, Callable[[Path], Any]]:
-    """Return a teacher's manifest and what copies its network to a path."""
+def _found(name: str) -> tuple[Manifest, Copy]:
+    """Return a teacher's manifest and what copies one of its files to a path."""
     folder = Path(name)
     if folder.is_dir():
         return _of_folder(folder)
@@ -149,10 +172,10 @@ def _found(name: str) -> tuple[Manifest, Callable[[Path], Any]]:
         manifest = registry.manifest_at(production)
     else:
         manifest, _ = registry.manifest(wanted)
-    return manifest, lambda path: path.write_bytes(registry.read_file(manifest, MODEL))
+    return manifest, lambda file, path: path.write_bytes(registry.read_file(manifest, file))
 
 
-def _of_folder(folder: Path) -> tuple[Manifest, Callable[[Path], Any]]:
+def _of_folder(folder: Path) -> tuple[Manifest, Copy]:
     is_run = (folder / "config.json").is_file() or (folder / "bundle").is_dir()
     bundle = folder / "bundle" if is_run else folder
     if not (bundle / MANIFEST_FILE).is_file():
@@ -162,9 +185,10 @@ def _of_folder(folder: Path) -> tuple[Manifest, Callable[[Path], Any]]:
             else f"Expected the folder of a run or of a version at --teacher {folder}; it has no {MANIFEST_FILE}."
         )
     manifest = Manifest.from_json((bundle / MANIFEST_FILE).read_bytes())
-    if MODEL in manifest.files and not (bundle / MODEL).is_file():
-        raise Corrupt(f"Expected {MODEL} in {bundle}, as its {MANIFEST_FILE} says; it is not there. {FINISH}")
-    return manifest, lambda path: shutil.copyfile(bundle / MODEL, path)
+    for file in sorted({MODEL, PHOTOS} & manifest.files.keys()):
+        if not (bundle / file).is_file():
+            raise Corrupt(f"Expected {file} in {bundle}, as its {MANIFEST_FILE} says; it is not there. {FINISH}")
+    return manifest, lambda file, path: shutil.copyfile(bundle / file, path)
 
 
 def _few(labels: Sequence[str]) -> str:

@@ -169,6 +169,11 @@ def _train(
     data = Batches(photos, labels, config.schedule, workers, strategy)
     if start is not None:  # before the features, which are those of its backbone
         load_backbone(start, backbone)
+    if kept and (seen := kept.test_photos_seen(photos.frame)):
+        console.print(
+            f"warning: the teacher was trained on {seen} of the test photos, whose figures will flatter. Train it with "
+            "the same split: for data without test photos of its own, the same --seed.", style="yellow",
+        )  # fmt: skip
     with strategy.scope():
         teacher = kept.layer(labels, config.compute.precision) if kept and phase not in state.finished else None
     features = _features(config, run, backbone, data, (kept, teacher), console) if headless else {}
@@ -215,11 +220,17 @@ def require_effect(config: TrainingConfig) -> None:
     schedule = config.schedule
     if schedule.teacher is None and config.data.unlabelled is not None:
         raise InvalidRequest("--unlabelled needs --teacher, which says what the photos show.")
-    for option in ("teacher_share", "teacher_temperature"):
-        if schedule.teacher is None and getattr(schedule, option) != getattr(USUAL, option):
-            raise InvalidRequest(f"--{option.replace('_', '-')} needs --teacher: add it, or leave the option out.")
+    for option, needed, given in (
+        ("teacher-share", "teacher", schedule.teacher is not None),
+        ("teacher-temperature", "teacher", schedule.teacher is not None),
+        ("randaugment-magnitude", "randaugment", schedule.randaugment > 0),
+    ):
+        name = option.replace("-", "_")
+        if not given and getattr(schedule, name) != getattr(USUAL, name):
+            raise InvalidRequest(f"--{option} needs --{needed}: add it, or leave the option out.")
     fine_tuning = {
         "--mixup": schedule.mixup > 0,
+        "--cutmix": schedule.cutmix > 0,
         "--layer-decay": schedule.layer_decay < 1,
         "--average-epochs": schedule.average_epochs > 0,
         "--learning-rate-schedule": schedule.learning_rate_schedule != "cosine",
@@ -235,6 +246,7 @@ def require_effect(config: TrainingConfig) -> None:
         "--head-views": schedule.head_views > 1,
         "--augmentation-strength": schedule.augmentation_strength != 1,
         "--flip": schedule.flip != USUAL.flip,
+        "--randaugment": schedule.randaugment > 0,
     }
     amounts = {
         f"--{name}": getattr(schedule, name) != getattr(USUAL, name)

@@ -12,6 +12,7 @@ from classifier.registry.manifest import InputSpec
 from tests.support import photo_sets
 from trainer.data.generator import PhotoSequence, flow_from_dataframe
 from trainer.data.loaders import load
+from trainer.data.mixing import rectangle
 from trainer.data.source import PhotoSource
 from trainer.run.config import DataConfig
 
@@ -124,3 +125,58 @@ def test_mixup_mixes_photos_and_targets_alike(data):
     plain, hard = epoch(3, 1, mixup=0.0)
     assert plain.dtype == np.uint8
     assert set(np.unique(hard)) == {0, 1}
+
+
+def test_cutmix_pastes_a_part_and_mixes_targets_by_its_area(data):
+    root, frame = data
+    spec = InputSpec(width=20, height=16)
+    source = PhotoSource([root / path for path in frame["image_path"]], spec)
+    rows, targets = np.arange(len(frame)), np.eye(len(frame), dtype=np.float32)
+    whole = np.stack([source.array(int(row)) for row in rows])
+
+    def epoch(number: int, **mixing: float):
+        sequence = PhotoSequence(source, rows, targets, batch_size=7, seed=3, **mixing)
+        sequence.start_epoch(number)
+        batches = [sequence[batch] for batch in range(len(sequence))]
+        return [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+
+    photos, shares = epoch(1, cutmix=1.0)
+    assert photos.dtype == np.uint8 and shares.dtype == np.float32
+    replaced = 0
+    order = PhotoSequence(source, rows, targets, batch_size=len(rows), seed=3)
+    order.start_epoch(1)
+    for photo, share, own in zip(photos, shares, order._order.tolist(), strict=True):
+        from_own = (photo == whole[own]).all(axis=-1)
+        others = [row for row in np.flatnonzero(share) if row != own]
+        assert share.sum() == pytest.approx(1)
+        if not others:
+            continue
+        (other,) = others
+        pasted = (photo == whole[other]).all(axis=-1)
+        assert (from_own | pasted).all()
+        # Every pixel that is not its own lies in a rectangle with the area of the other's share.
+        down, right = np.nonzero(~from_own)
+        area = (np.ptp(down) + 1) * (np.ptp(right) + 1) / (16 * 20) if len(down) else 0.0
+        assert share[other] == pytest.approx(area, abs=1 / 16 + 1 / 20)
+        assert share[other] >= area - 1e-6
+        replaced += 1
+    assert replaced > len(frame) / 2
+    assert all(np.array_equal(*pair) for pair in zip(epoch(1, cutmix=1.0), (photos, shares), strict=True))
+    assert not np.array_equal(epoch(2, cutmix=1.0)[0], photos)
+    # With both, some are cut, and the others are what mixup alone makes of them.
+    both, both_shares = epoch(1, cutmix=1.0, mixup=0.4)
+    alone, _ = epoch(1, mixup=0.4)
+    same = (both == alone).all(axis=(1, 2, 3))
+    assert 0 < same.mean() < 1
+    np.testing.assert_allclose(both_shares.sum(axis=1), 1, atol=1e-6)
+
+
+def test_the_rectangle_of_cutmix_has_the_area_that_is_asked_for_unless_it_is_cut_off():
+    inside = np.array([0.5, 0.5], np.float32)
+    for share in (0.1, 0.5, 0.9, 1.0):
+        top, bottom, left, right = rectangle((400, 300), share, inside)
+        assert (bottom - top) * (right - left) / 120_000 == pytest.approx(1 - share, abs=0.01)
+        if share < 1:
+            assert (bottom - top) / (right - left) == pytest.approx(4 / 3, rel=0.02)
+    assert rectangle((400, 300), 0.0, inside) == (0, 400, 0, 300)
+    assert rectangle((400, 300), 0.75, np.array([0.0, 1.0], np.float32)) == (0, 100, 225, 300)

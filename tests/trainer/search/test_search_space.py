@@ -48,9 +48,10 @@ def test_the_space_is_this_table():
         ("contrast", "range", (0.0, 0.5), "linear", "schedule.contrast", True, "any", None, False),
         ("head_convolution", "choice", (64, 128, 256, 512), "list", "network.head_convolution", True, "any", None,
          False),
+        ("label_smoothing", "range", (0.0, 0.3), "linear", "schedule.label_smoothing", False, "any", None, False),
     ]  # fmt: skip
     assert [row.name for row in space.SPACE if not row.usual] == [
-        "flip", "rotation", "shift", "shear", "zoom", "contrast", "head_convolution"
+        "flip", "rotation", "shift", "shear", "zoom", "contrast", "head_convolution", "label_smoothing"
     ]  # fmt: skip
 
 
@@ -74,6 +75,7 @@ def test_the_space_is_shown_in_80_columns():
         ),
         (CONFIG, ("dropout",), False, "dropout", True),
         (CONFIG, ("shear", "flip", "head_convolution"), False, "flip shear head_convolution", False),
+        (CONFIG, ("label_smoothing", "dropout"), False, "dropout label_smoothing", True),
         (CONFIG, ("dropout",), True, "dropout", False),
         (CONFIG, ("image_size", "dropout"), False, "dropout image_size", False),
         (

@@ -27,10 +27,11 @@ from trainer.export import bundle
 from trainer.main import app
 from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
 from trainer.run.folder import RunFolder
-from trainer.search import tune
+from trainer.search import trials, tune
 from trainer.search.folder import OBJECTIVE, SearchFolder, ranking
 from trainer.search.processes import Role
 from trainer.search.space import choose_parameters
+from trainer.training import phases
 from trainer.training.checkpoints import merit
 
 ALONE = Role("alone")
@@ -137,6 +138,26 @@ def test_the_same_seed_gives_the_same_result_and_a_killed_search_goes_on_to_it(c
     assert _results(resumed) == _results(whole)
     assert {number: killed.record(number).stat().st_mtime_ns for number in times} == times
     assert killed.best.read_text() == SearchFolder(tmp_path / "whole").best.read_text()
+
+
+def test_label_smoothing_is_searched_on_cached_features_and_a_teacher_is_not_for_a_search(
+    config, tmp_path, monkeypatch
+):
+    losses = []
+
+    def spied(**options):
+        losses.append(phases.loss_of(**options))
+        return losses[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trials, "loss_of", spied)
+        found = _tune(config, tmp_path / "search", ["label_smoothing"], max_trials=2)
+    assert not any(trial.failure for trial in found)
+    assert [loss.label_smoothing for loss in losses] == [trial.values["label_smoothing"] for trial in found]
+    assert losses[0].label_smoothing != losses[1].label_smoothing
+    taught = replace(config, schedule=replace(config.schedule, teacher="v1"))
+    with pytest.raises(InvalidRequest, match="--teacher is for `trainer train`"):
+        _tune(taught, tmp_path / "taught")
 
 
 @pytest.mark.long

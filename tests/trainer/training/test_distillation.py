@@ -68,12 +68,12 @@ def teacher(tmp_path_factory) -> Path:
         return _teacher(tmp_path_factory.mktemp("teachers") / "large", ("bread", *LABELS))
 
 
-def _teacher(run: Path, labels: tuple[str, ...], side: int = 24) -> Path:
+def _teacher(run: Path, labels: tuple[str, ...], side: int = 24, **more: bytes) -> Path:
     run.mkdir()
     (run / "config.json").write_text("{}")
     _network(len(labels), side).save(run / "network.keras")
     files = {"model.tflite": b"a model", "model.keras": (run / "network.keras").read_bytes()}
-    write_bundle(run / "bundle", files, labels=labels)
+    write_bundle(run / "bundle", {**files, **more}, labels=labels)
     return run
 
 
@@ -208,7 +208,7 @@ def test_an_interrupted_run_ends_as_if_undisturbed(photos, weights, teacher, unl
     """It is interrupted in each phase."""
     config = _config(
         photos, weights, teacher, unlabelled=str(unlabelled), mixup=0.3, average_epochs=1.5, label_smoothing=0.1,
-        head_views=2,
+        head_views=2, cutmix=1.0, randaugment=1,
     )  # fmt: skip
     undisturbed = _train(config, tmp_path / "undisturbed")
 
@@ -277,6 +277,7 @@ def test_a_run_teaches_another_one_by_the_command_line(photos, unlabelled, tmp_p
         "version": None,
         "sha256": teacher.files["model.keras"].sha256,
         "data_fingerprint": teacher.data["fingerprint"],
+        "test_photos_seen": 0,
     }
     assert manifest.training["schedule"]["teacher"] == "large"
     assert manifest.training["schedule"]["teacher_temperature"] == 3
@@ -337,7 +338,7 @@ def test_a_published_version_teaches_and_what_production_was_stays(photos, weigh
     assert _same(learnt, by_folder)
     registry.promote("v2", who="me", reason="", replay=lambda manifest, read: None)
     kept = train.keep_teacher("production", open_run(tmp_path / "run")[0])
-    assert kept.lineage()["version"] == "v1" and kept.lineage()["model"] == "dishes"
+    assert (kept.manifest.version, kept.manifest.model) == ("v1", "dishes")
     assert _same(_train(config, tmp_path / "run"), learnt)
     now = replace(config, schedule=replace(config.schedule, teacher="V2"))
     assert not _same(_train(now, tmp_path / "now"), learnt)
@@ -373,6 +374,21 @@ def test_a_teacher_that_cannot_teach_is_told_before_anything_is_trained(photos, 
     assert "it lacks leaf, sky, and knows bread, cake besides" in failure(fewer)
 
 
+def test_a_teacher_that_knows_the_answers_is_told_and_recorded(photos, weights, tmp_path):
+    """It was trained on two of the test photos, by another split."""
+    config = _config(photos, weights, "none", fine_tune_epochs=0, head_epochs=1)
+    _train(replace(config, schedule=replace(config.schedule, teacher=None)), tmp_path / "without")
+    frame = pd.read_csv(tmp_path / "without/data.csv")
+    table = frame[["sha256", "label", "split"]].copy()
+    table.loc[np.flatnonzero(frame["split"] == "test")[:2], "split"] = "train"
+    other = _teacher(tmp_path / "other", LABELS, **{"report/photos.csv": table.to_csv(index=False).encode()})
+    said = io.StringIO()
+    config = replace(config, schedule=replace(config.schedule, teacher=str(other)))
+    _train(config, tmp_path / "run", Console(file=said, width=200))
+    assert "warning: the teacher was trained on 2 of the test photos" in said.getvalue()
+    assert train.kept_teacher(open_run(tmp_path / "run")[0]).lineage(frame)["test_photos_seen"] == 2
+
+
 def test_a_run_s_own_teacher_that_is_spoilt_is_told(photos, weights, teacher, tmp_path):
     config = _config(photos, weights, teacher, fine_tune_epochs=0, head_epochs=1)
     _train(config, tmp_path / "run")
@@ -386,6 +402,8 @@ def test_options_without_a_teacher_are_refused(photos, weights):
     plain = replace(plain, schedule=replace(plain.schedule, teacher=None))
     with pytest.raises(InvalidRequest, match="--teacher-share needs --teacher"):
         train.require_effect(replace(plain, schedule=replace(plain.schedule, teacher_share=0.5)))
+    with pytest.raises(InvalidRequest, match="--randaugment-magnitude needs --randaugment"):
+        train.require_effect(replace(plain, schedule=replace(plain.schedule, randaugment_magnitude=9.0)))
     with pytest.raises(InvalidRequest, match="--unlabelled needs --teacher"):
         train.require_effect(replace(plain, data=replace(plain.data, unlabelled="photos")))
 

@@ -29,8 +29,10 @@ OPTIONS = {
     "layers": {"layer_decay": 0.3},
     "smoothing": {"label_smoothing": 0.2},
     "mixup": {"mixup": 0.5},
+    "cutmix": {"cutmix": 1.0},
     "average": {"average_epochs": 1.0},
     "strength": {"augmentation_strength": 2.0},
+    "operations": {"randaugment": 2},
     "views": {"head_views": 3},
     "penalty": {"head_decay": 0.1},
 }
@@ -126,7 +128,9 @@ def test_the_average_of_the_weights_is_validated_and_kept(precision, photos, wei
 
 def test_an_interrupted_run_ends_as_if_undisturbed(photos, weights, tmp_path, monkeypatch):
     """With the options that the killed run below does not have."""
-    config = _config(photos, weights, optimizer="adamw", learning_rate_schedule="constant", augment=False, mixup=0.4)
+    config = _config(
+        photos, weights, optimizer="adamw", learning_rate_schedule="constant", augment=False, mixup=0.4, cutmix=1.0
+    )
     undisturbed = _train(config, tmp_path / "undisturbed")
 
     class InterruptedError(Exception):
@@ -180,7 +184,7 @@ def test_a_run_killed_in_either_phase_resumes_with_all_options(photos, tmp_path)
         ScheduleConfig(
             head_epochs=3, fine_tune_epochs=2, fine_tune_layers=3, fine_tune_learning_rate=1e-3, batch_size=8,
             head_views=2, optimizer="sgd", layer_decay=0.5, label_smoothing=0.1, mixup=0.3, augmentation_strength=1.5,
-            average_epochs=1.5,
+            average_epochs=1.5, cutmix=0.5, randaugment=2,
         ),
     )  # fmt: skip
     undisturbed = _train(config, tmp_path / "undisturbed")
