@@ -18,6 +18,7 @@ from classifier import errors
 from classifier.access.admission import Admission, is_open
 from classifier.access.limits import headers as rate_limit_headers
 from classifier.endpoints import counting, request_log
+from classifier.endpoints.downloads import Downloads
 from classifier.endpoints.feedback import FeedbackDesk
 from classifier.endpoints.files import CONTENT_SECURITY_POLICY, PAGE, ROOT, make_conditional, send_static
 from classifier.endpoints.model import model_body, models_body, send_file
@@ -28,7 +29,7 @@ from classifier.endpoints.request_photos import body_limit, body_too_large, read
 from classifier.endpoints.unread import KEPT
 from classifier.serving.instance import Instance
 from classifier.serving.models import Models
-from classifier.settings import Settings
+from classifier.settings import MIB, Settings
 from classifier.storage.opening import open_store
 from classifier.storage.protocol import ObjectStore
 
@@ -113,6 +114,7 @@ def _routes(models: Models, admission: Admission) -> Blueprint:
     routes = Blueprint("pointer", __name__)
     photo_store = Lazy(settings.photo_store)
     desk = FeedbackDesk(models, admission, Lazy(settings.model_store))
+    downloads = Downloads(settings.function_memory * MIB)
 
     @routes.post("/")
     def classify() -> Response:
@@ -150,7 +152,7 @@ def _routes(models: Models, admission: Admission) -> Blueprint:
 
     @routes.get("/model/file")
     def model_file() -> Response:
-        reply, chosen = send_file(request, models[g.model].instance, caller_key())
+        reply, chosen = send_file(request, models[g.model].instance, downloads, caller_key())
         tell_fallback(reply, chosen)
         return _to_be_asked_again(reply)
 

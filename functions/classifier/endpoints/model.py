@@ -13,6 +13,7 @@ from werkzeug.exceptions import (
     RequestedRangeNotSatisfiable,
 )
 
+from classifier.endpoints.downloads import Downloads
 from classifier.endpoints.problems import body_of_problem
 from classifier.errors import PointerError
 from classifier.registry.manifest import MODEL_FILE, SIGNATURE, FileEntry
@@ -52,7 +53,9 @@ def describe(chosen: Chosen, link: str = LINK) -> dict[str, Any]:
     }
 
 
-def send_file(request: Request, instance: Instance, caller: str | None = None) -> tuple[Response, Chosen]:
+def send_file(
+    request: Request, instance: Instance, downloads: Downloads, caller: str | None = None
+) -> tuple[Response, Chosen]:
     """Answer a request for the file that serves its caller now, and say whose it is.
 
     RFC 9110: conditional, and one range of bytes.
@@ -64,13 +67,21 @@ def send_file(request: Request, instance: Instance, caller: str | None = None) -
     Raises:
         PreconditionFailed: If-Match names other files.
         RequestedRangeNotSatisfiable: the file is shorter.
+        Overloaded: see `Downloads`.
         Also what `Instance.with_file` raises.
     """
     chosen = instance.chosen(caller)
     if request.method == "HEAD" or _is_known(request, chosen):
         return _reply(request, chosen), chosen
     held = instance.with_file(caller)  # which may be another version, and another file
-    return _reply(request, held, held), held
+    end = downloads.begin(held.content)
+    try:
+        reply = _reply(request, held, held)
+    except BaseException:
+        end()
+        raise
+    reply.call_on_close(end)
+    return reply, held
 
 
 def _reply(request: Request, chosen: Chosen, held: Loaded | Fetched | None = None) -> Response:

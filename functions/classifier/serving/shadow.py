@@ -47,6 +47,9 @@ DECODE_BYTES = 24 * MIB
 SLOWEST_MS = 2000.0
 FAULTS = 3
 """Photos in a row that fail, or take longer than `SLOWEST_MS` of processor time, after which the instance gives up."""
+STUCK_AFTER, STUCK_REQUESTS = 120.0, 500
+"""Seconds that a photo may take, and how many requests are answered meanwhile at least, until it is taken to never end:
+seconds alone pass also where the platform takes the processor away between requests."""
 KEPT_AN_HOUR = 60
 """Photos that one instance keeps at most."""
 IDLE_SECONDS = 60.0
@@ -63,6 +66,16 @@ class _Photo(NamedTuple):
     offered: float
 
 
+class _AtHand(NamedTuple):
+    """That a photo is being classified."""
+
+    loaded: Loaded
+    """By which version."""
+    began: float
+    requests: int
+    """How many predictions had ended when it was begun."""
+
+
 class ShadowLane(Beside):
     """Follows the shadow of ``channels.json``; see `Beside`. Any thread may call `answering`, `offer` and `take`."""
 
@@ -74,6 +87,9 @@ class ShadowLane(Beside):
         self._photos: deque[_Photo] = deque()
         self._thread: threading.Thread | None = None
         self._answering = 0
+        self._requests = 0
+        """How many predictions have ended."""
+        self._at_hand: _AtHand | None = None
         self._answered = 0.0
         """When the last prediction ended."""
         self._beside = 0.0
@@ -105,11 +121,15 @@ class ShadowLane(Beside):
         finally:
             with self._changed:
                 self._answering -= 1
+                self._requests += 1
                 self._answered = time.monotonic()
 
     def offer(self, content: bytes, query: Query, said: Prediction, loaded: Loaded) -> None:
         """Give it a photo that was classified, of which it takes a sample. Raises nothing and waits for nothing."""
         shadow, mine = self._shadow, self.loaded
+        if self._is_stuck():
+            self._abandon()
+            return
         if shadow is None or mine is None or loaded.channel != PRODUCTION or random.random() >= shadow.sample:  # noqa: S311
             return
         with self._changed:
@@ -133,16 +153,42 @@ class ShadowLane(Beside):
             rows, self._rows = self._rows, {}
         return rows
 
+    def _is_stuck(self) -> bool:
+        at_hand = self._at_hand
+        if at_hand is None:
+            return False
+        ended = self._requests - at_hand.requests
+        return time.monotonic() - at_hand.began > STUCK_AFTER and ended >= STUCK_REQUESTS
+
+    def _abandon(self) -> None:
+        """Go on without the thread that does not come back; if it ever does, it finds that it is not awaited."""
+        with self._changed:
+            if self._at_hand is None:
+                return
+            stuck = self._at_hand.loaded
+            self._thread = self._at_hand = None
+            self._memory = Memory(DECODE_BYTES, wait=0.0)  # the other may be held for ever
+            self._row(stuck).shadow["failed"] += 1
+        if self.loaded is stuck:
+            self._go_on_without(stuck, "stuck")
+
+    def _is_abandoned(self) -> bool:
+        return self._thread is not threading.current_thread()
+
     def _run(self) -> None:
         _give_way()
-        while photo := self._next():
+        while not self._is_abandoned() and (photo := self._next()):
             mine, shadow = self.loaded, self._shadow
             if mine is not None and shadow is not None:
+                self._at_hand = _AtHand(mine, time.monotonic(), self._requests)
                 try:
                     self._classify(photo, mine, shadow)
                 except Exception as error:  # noqa: BLE001 - the next photo has its turn
                     log("ERROR", "The shadow failed.", error=error, version=mine.pointer.version)
                     self._fault(mine, "failing")
+                with self._changed:
+                    if not self._is_abandoned():
+                        self._at_hand = None
 
     def _next(self) -> _Photo | None:
         """Wait for a photo, and for its turn; None when there was none for long, and the thread ends."""
@@ -169,9 +215,13 @@ class ShadowLane(Beside):
             answer = predict(mine, photo.content, Query(top_k=1, tta=photo.query.tta), limits)
         except TooLarge:
             with self._changed:
+                if self._is_abandoned():
+                    return
                 self._row(mine).shadow["dropped"] += 1
             return
         except Exception as error:  # noqa: BLE001 - whatever it does, production serves
+            if self._is_abandoned():
+                return
             if not self._faults:
                 log("WARNING", "The shadow failed.", error=error, version=mine.pointer.version)
             with self._changed:
@@ -181,6 +231,8 @@ class ShadowLane(Beside):
         milliseconds = (time.thread_time() - began) * 1000
         (said, _), (label, confidence) = photo.said.ranked[0], answer.ranked[0]
         with self._changed:
+            if self._is_abandoned():
+                return
             row = self._row(mine)
             row.add_photo(label, confidence, unknown=answer.status == UNKNOWN, cached=False)
             row.add_shadow(said, label, milliseconds, photo.said.decode_ms + photo.said.infer_ms)
@@ -195,6 +247,9 @@ class ShadowLane(Beside):
         self._faults += 1
         if self._faults < FAULTS or self.loaded is not mine:
             return
+        self._go_on_without(mine, reason)
+
+    def _go_on_without(self, mine: Loaded, reason: str) -> None:
         log("ERROR", f"{mine.pointer.version} is {reason} as the shadow; this instance goes on without it.")
         self.give_up(reason)
         self._faults = 0

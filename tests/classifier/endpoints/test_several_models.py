@@ -14,9 +14,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from flask import Flask, request
 
+from classifier.endpoints import downloads
 from classifier.endpoints.app import create_app
 from classifier.endpoints.callable import create_call_app
+from classifier.endpoints.unread import answer
 from classifier.errors import InvalidSetting, NotReady, Unavailable
 from classifier.registry.rules import Registry
 from classifier.serving import golden
@@ -432,3 +435,33 @@ def test_models_are_read_at_once_and_each_once(store: Path, monkeypatch: pytest.
     let_go.set()
     monkeypatch.setattr(serving_models, "TOLD_WITHIN", 30.0)
     assert models.all_chosen(["dogs"])["dogs"].pointer.version == "v1"
+
+
+def test_slow_downloads_keep_no_more_files_in_memory_than_there_is_room_for(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "FILES", 1)
+    monkeypatch.setattr(downloads, "SHARE", 0.0)
+    app = client(store)
+    # As main.py serves it: within another app, whose reply ends the download.
+    outer = Flask("outer")
+    outer.add_url_rule("/<path:_>", view_func=lambda _: answer(app.application, request))
+    asking = outer.test_client()
+    asking.environ_base.update(app.environ_base)
+    slow = asking.get("/model/file")
+    again = asking.get("/model/file", headers={"Range": "bytes=0-9"})
+    assert (slow.status_code, again.status_code) == (200, 206)
+    again.close()
+    refused = asking.get("/model/file?model=dogs")
+    assert "being downloaded" in problem(refused, 503, "overloaded")
+    assert refused.headers["Retry-After"] == str(downloads.RETRY_AFTER)
+    assert asking.head("/model/file?model=dogs").status_code == 200
+    slow.close()
+    slow.close()
+    dogs = asking.get("/model/file?model=dogs")
+    assert dogs.status_code == 200
+    assert problem(asking.get("/model/file"), 503, "overloaded")
+    dogs.close()
+    unsatisfied = asking.get("/model/file", headers={"Range": "bytes=99999999-"})
+    assert unsatisfied.status_code == 416
+    assert asking.get("/model/file?model=dogs").status_code == 200

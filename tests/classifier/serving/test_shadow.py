@@ -20,6 +20,8 @@ from tests.support.serving import MODEL, damage, publish
 GREEN, RED = colour_photo("green"), colour_photo("red")
 ROOM = 1 << 20
 """MiB: the process of these tests has other things in its memory."""
+LATE = 30.0
+"""Seconds after which something does not come any more, also on a machine that has much else to do."""
 
 
 @pytest.fixture(name="store")
@@ -46,7 +48,8 @@ class Running:
     def __init__(self, store: Path, *, loaded: bool = True, **changes) -> None:
         self.instance = Instance(settings_for(store, pointer_ttl=0.0, function_memory=ROOM, **changes))
         self.client = client_for(store, self.instance, **changes)
-        for _ in range(200):
+        end = time.monotonic() + LATE
+        while time.monotonic() < end:
             self.client.get("/model")
             self.instance.current()
             if not loaded or self.instance.shadow.loaded or self.instance.shadow.problem:
@@ -58,10 +61,17 @@ class Running:
         assert reply.status_code == 200, reply.text
         return reply.get_json()
 
+    def settle(self) -> None:
+        """Wait until the shadow has done with its photos: it counts one before it keeps it."""
+        lane, end = self.instance.shadow, time.monotonic() + LATE
+        while lane._photos or lane._at_hand is not None:
+            assert time.monotonic() < end, "the shadow does not come to an end"
+            time.sleep(0.005)
+
     def counted(self, photos: int) -> shadow.Row:
         """Return what the shadow has counted once it is so many photos, or it is late."""
         row = shadow.Row()
-        end = time.monotonic() + 10
+        end = time.monotonic() + LATE
         while time.monotonic() < end:
             for each in self.instance.shadow.take().values():
                 row.add(each)
@@ -193,7 +203,7 @@ def test_photos_are_kept_only_where_they_disagree_with_consent_and_as_asked(stor
     def kept(content: bytes, query: str) -> int:
         running.ask(content, query)
         assert running.counted(1).photos == 1
-        time.sleep(0.05)
+        running.settle()
         return len(desk.cases())
 
     assert kept(GREEN, "?consent=1") == 0
@@ -253,3 +263,47 @@ def test_a_shadow_without_numbers_for_a_photo_has_failed_and_goes_on(
     monkeypatch.undo()
     running.ask()
     assert running.counted(1).photos == 1
+
+
+def test_one_that_never_returns_is_given_up_and_the_next_one_has_its_turn(
+    store: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going_on, end = threading.Event(), threading.Event()
+    whole = shadow.predict
+
+    def stuck(loaded, *arguments):
+        if loaded.pointer.version != "v2":
+            return whole(loaded, *arguments)
+        going_on.set()
+        assert end.wait(60)
+        return whole(loaded, *arguments)
+
+    running = Running(store, stats_every=0.0)
+    lane = running.instance.shadow
+    monkeypatch.setattr(shadow, "predict", stuck)
+    monkeypatch.setattr(shadow, "STUCK_REQUESTS", 3)
+    running.ask()
+    assert going_on.wait(LATE)
+    thread = lane._thread
+    for _ in range(4):
+        running.ask()
+    assert lane.loaded is not None, "many requests alone are no reason"
+    monkeypatch.setattr(shadow, "STUCK_AFTER", 0.0)
+    assert running.ask()["label"] == "green"
+    assert (lane.loaded, lane.problem) == (None, ("v2", "stuck"))
+    assert running.counted(5).shadow == {"failed": 1, "dropped": shadow.MOST_WAITING}
+
+    monkeypatch.setattr(shadow, "STUCK_AFTER", 120.0)
+    publish(store, tiny_bundle, promote=False)
+    registry(store).stop_shadow(who="tester", reason="")
+    registry(store).start_shadow("v3", who="tester", reason="", replay=golden.replay, sample=1)
+    until = time.monotonic() + LATE
+    while lane.loaded is None and time.monotonic() < until:
+        running.instance.current()
+        time.sleep(0.02)
+    running.ask()
+    assert running.counted(1).photos == 1
+    end.set()  # the other comes back after all, and nobody waits for what it says
+    thread.join(LATE)
+    assert not thread.is_alive()
+    assert lane.take() == {} and lane.loaded is not None
