@@ -71,6 +71,21 @@ def test_what_it_knows_is_kept_and_a_new_class_begins_as_built(version):
     np.testing.assert_allclose(np.array(head(seen))[:, [0, 2, 3]], np.array(trained.head(seen)), atol=1e-5)
 
 
+def test_a_training_may_go_on_at_another_size_of_photos(version):
+    """What `docs/training.md` says of small photos first and large ones last."""
+    folder, trained = version
+    larger = backbones.build_backbone(NetworkConfig("base_cnn", "none", image_size=48, hidden=(8,)))
+    head = heads.build_head(larger.output_shape[-1], 3, NETWORK.hidden)
+    load_backbone(folder, larger)
+    assert load_head(folder, head, trained.labels) == []
+    photo = np.random.default_rng(2).integers(0, 256, (2, 48, 48, 3), np.uint8)
+    logits = np.array(heads.classifier(larger, head)(photo))
+    assert np.isfinite(logits).all() and not np.allclose(logits[0], logits[1])
+    before = [*trained.backbone.get_weights(), *trained.head.get_weights()]
+    for one, other in zip([*larger.get_weights(), *head.get_weights()], before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_another_network_or_a_folder_that_is_none_is_refused(version, tmp_path):
     folder, _ = version
     other = backbones.build_backbone(NetworkConfig("base_cnn", "none", image_size=32))
