@@ -69,6 +69,8 @@ from classifier.traffic.feedback import Feedback
 
 AFRESH = "none"
 KERAS_FILE, PHOTOS = "model.keras", "report/photos.csv"
+DECISIONS = "report/decisions.csv"
+"""Labels changed and photos left out over an audit, which the next training repeats."""
 
 
 def retrain(
@@ -158,6 +160,7 @@ def retrain(
     inputs = folder.with_name(f"{folder.name}.inputs")
     _fetch(parent, inputs / "parent")
     config["network"]["start"] = None if afresh else str(inputs / "parent")
+    config["data"]["decisions"] = str(inputs / "parent" / DECISIONS) if DECISIONS in parent.manifest.files else None
     config["data"]["corrections"] = _corrections(registry, inputs / "corrections") if feedback else None
     write_file(inputs / "config.json", (json.dumps(config, indent=2) + "\n").encode())
     if (folder / "bundle").is_dir():
@@ -172,7 +175,7 @@ def retrain(
 def _fetch(parent: Subject, folder: Path) -> None:
     """Put what a training goes on from into a folder: each file whole or not at all."""
     wanted = {MANIFEST_FILE: parent.manifest.to_json()}
-    for name in (KERAS_FILE, PHOTOS):
+    for name in (KERAS_FILE, PHOTOS, DECISIONS):
         if name in parent.manifest.files and not (folder / name).is_file():
             wanted[name] = parent.read(name)
     for name, content in wanted.items():

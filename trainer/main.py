@@ -18,6 +18,7 @@ from classifier.quiet import write_what_can_be_written
 from classifier.release import release
 from classifier.usage import usage_line
 from trainer.commands.architectures import architectures
+from trainer.commands.auditing import audit
 from trainer.commands.data import datasets, download, samples
 from trainer.commands.grouping import GroupedCommand
 from trainer.commands.importing import import_model
@@ -53,7 +54,7 @@ app = typer.Typer(
 )
 for command in (
     train, tune, export, evaluate, report, import_model, architectures, explain, network,
-    datasets, download, upload, samples,
+    datasets, audit, download, upload, samples,
 ):  # fmt: skip
     app.command(command.__name__.removesuffix("_model"), cls=GroupedCommand)(command)
 

@@ -130,6 +130,19 @@ def test_a_teacher_that_was_published_teaches_again_and_another_one_is_looked_fo
     assert (config["schedule"]["teacher"], config["data"]["unlabelled"]) == (None, None)
 
 
+def test_decisions_over_an_audit_are_repeated(cli: Cli, tiny_bundle: Path, stand_in: Any, tmp_path: Path) -> None:
+    table = "image_path,label,suggested_label,decision,reason\nred/1.png,red,blue,relabel,\n"
+    (tiny_bundle / "report").mkdir(exist_ok=True)
+    (tiny_bundle / "report/decisions.csv").write_text(table)
+    cli("publish", described(tiny_bundle)).well()
+    cli("promote", "v1").well()
+    cli("retrain", "--data-dir", tmp_path, "--force").well()
+    (arguments,) = asked(tmp_path)
+    config = json.loads(Path(option(arguments, "--config")).read_text())
+    assert Path(config["data"]["decisions"]).read_text() == table
+    assert config["data"]["corrections"] is None
+
+
 def test_what_is_missing_is_told_with_the_remedy(cli: Cli, served: Path, stand_in: Any, tmp_path: Path) -> None:
     assert "Name them with --data-dir" in cli("retrain").failed(3)
     assert "with one of" in cli("retrain", "--data-dir", served, "--set", "epochs_of_head=3").failed(2)

@@ -41,7 +41,7 @@ def test_every_command_and_option_has_help_and_an_example():
     group = typer.main.get_command(app)
     assert set(group.commands) == {
         "train", "tune", "export", "evaluate", "report", "import", "architectures", "explain", "network", "datasets",
-        "download", "upload", "samples",
+        "audit", "download", "upload", "samples",
     }  # fmt: skip
     for name, command in group.commands.items():
         assert "Example: trainer " in command.help, name

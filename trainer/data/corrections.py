@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from classifier.errors import InvalidRequest
+from trainer.data.decisions import is_of_decisions
 from trainer.data.layouts import COLUMNS, Listing
 from trainer.data.layouts import csv as csv_listing
 from trainer.run.config import DataConfig
@@ -23,7 +24,7 @@ def with_corrections(listing: Listing, config: DataConfig) -> Listing:
         NotFound: there is no such table.
         InvalidRequest: it is none, or it has a photo for another split.
     """
-    if config.corrections is None:
+    if config.corrections is None or is_of_decisions(Path(config.corrections)):
         return listing
     table = Path(config.corrections)
     found = csv_listing(DataConfig("csv", str(table.parent), csv=str(table)))
@@ -42,7 +43,7 @@ def with_corrections(listing: Listing, config: DataConfig) -> Listing:
 
 def ids_in(frame: pd.DataFrame, config: DataConfig) -> list[str]:
     """Return the names of the corrections that are used: of their files, without endings."""
-    if config.corrections is None:
+    if config.corrections is None or is_of_decisions(Path(config.corrections)):
         return []
     start = os.path.relpath(Path(config.corrections).parent.resolve(), Path(config.data_dir).resolve())
     prefix = _below(start, "")

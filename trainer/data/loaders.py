@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from classifier.errors import InvalidRequest, NotFound
 from trainer.data import layouts
 from trainer.data.corrections import with_corrections
+from trainer.data.decisions import with_decisions
 from trainer.data.layouts import COLUMNS, Listing
 from trainer.data.mirror import local_data_dir
 from trainer.data.subsets import at_most, chosen_classes, keep_classes
@@ -74,7 +75,8 @@ def list_photos(config: DataConfig) -> Listing:
     frame.loc[frame["split"].isna(), "split"] = "train"
     if not (frame["split"] == "validation").any():
         frame = _hold_out(frame, frame["split"] == "train", config.validation_share, "validation", config.seed)
-    return with_corrections(replace(listing, frame=at_most(frame, config.max_per_class, config.seed)), config)
+    listing = replace(listing, frame=at_most(frame, config.max_per_class, config.seed))
+    return with_corrections(with_decisions(listing, config), config)
 
 
 def class_targets(labels: pd.Series, classes: Sequence[str], *, one_hot: bool) -> NDArray[Any]:

@@ -14,6 +14,7 @@ from classifier.errors import InvalidRequest, NotFound, Refused
 from classifier.registry.manifest import InputSpec
 from trainer.data.checks import CheckedPhotos, check_photos, fingerprint
 from trainer.data.corrections import ids_in
+from trainer.data.decisions import DROPPED, counted, decisions_of, read_decisions, to_table
 from trainer.data.loaders import list_photos
 from trainer.data.mirror import local_data_dir
 from trainer.data.source import PhotoSource
@@ -70,8 +71,12 @@ def prepare_photos(
                 f"{run.unlabelled} lists. Put them back to resume it, or start a new run."
             )
         write_file(run.unlabelled, lambda path: table.to_csv(path, index=False))
+    made = decisions_of(config.data)
+    decided = read_decisions(made) if made else {}
+    if decided:
+        write_file(run.decisions, lambda path: to_table(decided).to_csv(path, index=False))
     write_file(run.data, lambda path: photos.frame.to_csv(path, index=False))
-    write_json(run.summary, _summary(config, photos, counts))
+    write_json(run.summary, _summary(config, photos, counts) | ({"decisions": counted(decided)} if decided else {}))
     return photos
 
 
@@ -162,7 +167,7 @@ def _what_changed(run: RunFolder, photos: CheckedPhotos) -> str:
 
 
 def require_few_rejected(photos: CheckedPhotos, max_rejected: float, table: str) -> None:
-    """Refuse a data set of which more than a share cannot be used.
+    """Refuse a data set of which more than a share cannot be used; what was dropped on purpose does not count.
 
     Args:
         photos: what was checked.
@@ -172,11 +177,12 @@ def require_few_rejected(photos: CheckedPhotos, max_rejected: float, table: str)
     Raises:
         InvalidRequest: with how many and why.
     """
-    listed = len(photos.frame) + len(photos.rejected)
-    if len(photos.rejected) > max_rejected * listed:
-        reasons = photos.rejected["reason"].str.split(":").str[0].value_counts()
+    rejected = photos.rejected[~photos.rejected["reason"].str.startswith(DROPPED)]
+    listed = len(photos.frame) + len(rejected)
+    if len(rejected) > max_rejected * listed:
+        reasons = rejected["reason"].str.split(":").str[0].value_counts()
         raise InvalidRequest(
-            f"{len(photos.rejected)} of {listed} photos are rejected ("
+            f"{len(rejected)} of {listed} photos are rejected ("
             + ", ".join(f"{count} {reason}" for reason, count in reasons.head(3).items())
             + f"); at most {max_rejected:.0%} are allowed. {table} lists them; "
             "mend the data, or allow more with --max-rejected."

@@ -77,6 +77,8 @@ def evaluate_run(
             dataset=dataset or data.dataset,
             data_dir=data_dir or data.data_dir,
             csv=str(csv) if csv else data.csv,
+            corrections=None,  # they are about the run's own photos
+            decisions=None,
         )
         photos, not_listed = check_dataset(
             without_subset(data), manifest.input, console, classes=manifest.labels if has_subset(data) else None

@@ -269,7 +269,7 @@ def _write_report(
     folder.mkdir()
     for split, evaluation in evaluations.items():
         evaluation.write(folder, split, photos[split])
-    for path in (run.log, run.rejected):
+    for path in (run.log, run.rejected, *([run.decisions] if run.decisions.is_file() else [])):
         shutil.copyfile(path, folder / path.name)
 
 
@@ -302,6 +302,7 @@ def _training(config: TrainingConfig, run: RunFolder, trained: Trained) -> dict[
         ("data", "corrections"),
         ("data", "unlabelled"),
         ("schedule", "teacher"),
+        ("data", "decisions"),
         ("network", "weights"),
         ("network", "start"),
     )

@@ -73,8 +73,14 @@ class DataConfig:
     corrections: Annotated[
         str | None,
         Option(
-            "A corrections.csv of `admin_cli feedback export`: photos to train on besides, never to test.", path=True
+            "A corrections.csv of `admin_cli feedback export`: photos to train on besides, never to test. Or a table "
+            "for --decisions.",
+            path=True,
         ),
+    ] = None
+    decisions: Annotated[
+        str | None,
+        Option("A decisions.csv of `trainer audit`: photos that get another label, or are left out.", path=True),
     ] = None
 
 

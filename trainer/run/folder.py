@@ -3,6 +3,7 @@
     config.json      what was asked for
     data.csv         the photos used: image_path, label, split, sha256
     rejected.csv     the photos left out, each with its reason
+    decisions.csv    what was decided over an audit: labels changed, photos left out
     data.json        fingerprint and counts
     unlabelled.csv   the photos of --unlabelled: image_path, sha256, and the reason of those left out
     teacher/         the network of --teacher and its manifest
@@ -67,6 +68,11 @@ class RunFolder:
     def teacher(self) -> Path:
         """Folder of the network that teaches."""
         return self.path / "teacher"
+
+    @property
+    def decisions(self) -> Path:
+        """Labels changed and photos left out by decision."""
+        return self.path / "decisions.csv"
 
     @property
     def summary(self) -> Path:
@@ -281,7 +287,17 @@ def _clear(run: RunFolder) -> None:
     Numbered exports stay: a server may be reading them.
     """
     partial = sorted(file for file in run.path.glob(f"{PARTIAL}*") if file.name != LOCK)
-    for file in (run.state, run.summary, run.data, run.rejected, run.unlabelled, run.features, run.log, *partial):
+    for file in (
+        run.state,
+        run.summary,
+        run.data,
+        run.rejected,
+        run.unlabelled,
+        run.decisions,
+        run.features,
+        run.log,
+        *partial,
+    ):
         file.unlink(missing_ok=True)
     unfinished = (partial_export(run.exports(kind)) for kind in get_args(ExportKind))
     for folder in (run.bundle, run.new_bundle, run.old_bundle, run.checkpoints, run.teacher, *unfinished):

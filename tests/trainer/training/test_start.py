@@ -15,6 +15,7 @@ from classifier.errors import InvalidRequest, NotFound, Refused
 from tests.support import photo_sets
 from trainer.data.changes import changes_since, lines_of
 from trainer.data.corrections import ids_in
+from trainer.data.decisions import read_decisions
 from trainer.data.loaders import list_photos
 from trainer.export.bundle import make_bundle
 from trainer.networks import backbones, heads
@@ -29,12 +30,21 @@ NETWORK = NetworkConfig("base_cnn", "none", image_size=32, hidden=(8,))
 def config(photos, **network) -> TrainingConfig:
     changed = NetworkConfig(**{**vars(NETWORK), **network})
     schedule = ScheduleConfig(fine_tune_epochs=2, batch_size=8, augment=False)
-    return TrainingConfig(DataConfig("food-101", str(photos)), changed, schedule)
+    data = DataConfig("food-101", str(photos), decisions=str(photos / "decisions.csv"))
+    return TrainingConfig(data, changed, schedule)
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    return photo_sets.food_101(tmp_path_factory.mktemp("photos"))
+    """With two decisions over an audit, which every training here repeats."""
+    root = photo_sets.food_101(tmp_path_factory.mktemp("photos"))
+    (root / "decisions.csv").write_text(
+        "image_path,label,suggested_label,decision,reason,split\n"
+        "images/apple/0.jpg,apple,leaf,relabel,looks like leaf,train\n"
+        "images/sky/2001.jpg,sky,,drop,nearly the same,train\n"
+        "images/sky/2002.jpg,sky,apple,keep,,train\n"
+    )
+    return root
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +122,9 @@ def test_a_bundle_names_its_parent_and_its_photos(version):
     folder, trained = version
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["parent_version"] == "v3"
+    assert manifest["data"]["decisions"] == {"relabel": 1, "drop": 1}
+    assert manifest["training"]["data"]["decisions"] == "decisions.csv"
+    assert sorted(read_decisions(folder / "report/decisions.csv")) == ["images/apple/0.jpg", "images/sky/2001.jpg"]
     table = pd.read_csv(folder / "report/photos.csv")
     assert list(table) == ["sha256", "label", "split"]
     assert sorted(table["sha256"]) == sorted(trained.photos.frame["sha256"])
