@@ -26,6 +26,11 @@ def recipe_of(manifest: Manifest) -> Recipe:
     Raises:
         NotFound: its manifest has none.
     """
+    if "imported" in manifest.training:
+        raise NotFound(
+            f"{manifest.version} was imported: there is no recipe to train again. Train with `trainer train`, and "
+            "publish the run; or import what was trained elsewhere again."
+        )
     missing = [name for name in SECTIONS[:3] if not isinstance(manifest.training.get(name), Mapping)]
     if missing:
         raise NotFound(

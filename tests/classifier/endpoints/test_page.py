@@ -18,6 +18,7 @@ from classifier.serving import golden
 from classifier.storage.local import LocalStore
 from tests.support.bundles import colour_photo
 from tests.support.serving import Serving, publish, serve
+from tests.support.silent import silenced, silent_model
 from tests.support.tokens import app_token, google, id_token
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
@@ -93,6 +94,26 @@ def red(tmp_path: Path) -> Path:
 def server(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     with serve(published, tmp_path_factory.mktemp("server")) as serving:
         yield serving
+
+
+@pytest.mark.long
+def test_a_model_without_grad_cam_is_explained_by_occlusion(page: Page, tiny_bundle: Path, red: Path, tmp_path: Path):
+    """The page asks for Grad-CAM, is told that this model has none, and asks again by itself."""
+    (tmp_path / "silent").mkdir()
+    publish(tmp_path / "store", silenced(tiny_bundle, silent_model(tmp_path / "silent")))
+    with serve(tmp_path / "store", tmp_path / "server") as serving:
+        page.open(serving.url)
+        page.shows("version", "food v1")
+        page.choose(red)
+        page.shows("caption", "what speaks for ")
+        assert page.part("overlay").is_displayed() and page.hides("problem")
+        label = page.part("label").text.split(",")[0]
+        assert label in page.part("caption").text
+        before = page.part("overlay").get_attribute("src")
+        page.all("#predictions button")[1].click()
+        page.until(lambda: page.part("overlay").get_attribute("src") != before, "another heatmap")
+        log = serving.log.read_text()
+    assert log.count("cannot-explain") == 2, "once for each of the two that were asked for"
 
 
 def test_a_photo_gets_its_labels_and_each_says_why(page: Page, server: Serving, red: Path) -> None:

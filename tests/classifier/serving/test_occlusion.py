@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from flask.testing import FlaskClient
@@ -22,31 +20,19 @@ from classifier.serving.model import Model
 from classifier.serving.occlusion import GRID, PASSES, explain
 from classifier.serving.query import query_of
 from classifier.settings import Settings
-from tests.support.bundles import TINY_COLOURS, TINY_LABELS, TINY_SIDE, files_of
+from tests.support.bundles import TINY_COLOURS, TINY_LABELS, TINY_SIDE
 from tests.support.serving import MODEL, publish
-
-WHY = "it ends in no pooling"
+from tests.support.silent import WHY, rewritten, silenced, silent_model
 
 
 @pytest.fixture(scope="module")
 def silent_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A file that looks at the top left corner alone, and gives no heatmaps."""
-    image = keras.Input((TINY_SIDE, TINY_SIDE, 3), batch_size=1, dtype="uint8", name="image")
-    corner = keras.layers.Rescaling(1 / 16)(image)[:, :8, :8]
-    colours = keras.layers.Flatten()(keras.layers.AveragePooling2D(8)(corner))
-    dense = keras.layers.Dense(4, use_bias=False)
-    served = keras.Model(image, {"probabilities": keras.layers.Softmax(name="probabilities")(dense(colours))})
-    dense.set_weights([np.array([[-1, -1, 0, 1], [-1, 1, 0, -1], [1, -1, 0, -1]], np.float32)])
-    path = tmp_path_factory.mktemp("silent") / "model.tflite"
-    served.export(str(path), format="litert", verbose=False)
-    return path.read_bytes()
+    return silent_model(tmp_path_factory.mktemp("silent"))
 
 
 @pytest.fixture
 def silent_bundle(tiny_bundle: Path, silent_file: bytes) -> Path:
-    (tiny_bundle / "model.tflite").write_bytes(silent_file)
-    _rewrite(tiny_bundle, no_gradcam=WHY)
-    return tiny_bundle
+    return silenced(tiny_bundle, silent_file)
 
 
 @pytest.fixture
@@ -138,7 +124,7 @@ def test_a_manifest_that_says_other_than_its_file_is_not_published(
 ):
     if file == "silent":
         (tiny_bundle / "model.tflite").write_bytes(silent_file)
-    manifest = _rewrite(tiny_bundle, no_gradcam=said)
+    manifest = rewritten(tiny_bundle, no_gradcam=said)
     with pytest.raises(Corrupt, match="heatmaps, as the manifest says"):
         replay(manifest, lambda name: (tiny_bundle / name).read_bytes())
 
@@ -172,10 +158,3 @@ def test_a_label_that_is_not_known_is_told_before_64_passes(client: FlaskClient)
     assert "violet" in said.get_json()["detail"]
     with pytest.raises(InvalidRequest):
         query_of({"gradcam": f"occlusion:{'x' * 1001}"})
-
-
-def _rewrite(bundle: Path, **changes: object) -> Manifest:
-    manifest = Manifest.from_json((bundle / "manifest.json").read_bytes())
-    manifest = dataclasses.replace(manifest, files=files_of(bundle), golden=(), **changes)
-    (bundle / "manifest.json").write_bytes(manifest.to_json())
-    return manifest
