@@ -20,7 +20,7 @@ from admin_cli.options import (
     version_of,
 )
 from admin_cli.output import print_json, print_text
-from admin_cli.production import ReasonOption, promote_through_gate
+from admin_cli.production import ForceOption, ReasonOption, promote_through_gate
 from admin_cli.replay import replay
 from classifier.registry.canary import expect as expect_canary
 
@@ -72,9 +72,7 @@ def start(
 def promote(
     reason: ReasonOption = "",
     eval_set: EvalSetOption = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Promote it whatever the gate says; needs --reason, and is recorded.")
-    ] = False,
+    force: ForceOption = False,
     store: StoreOption = DEFAULT_STORE,
     model: ModelOption = DEFAULT_MODEL,
     who: WhoOption = "",

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from admin_cli.feedback_ranking import Ranked, known_labels, production, ranked_by_use
 from admin_cli.feedback_table import write_accepted
 from admin_cli.options import (
     DEFAULT_MODEL,
@@ -27,28 +25,17 @@ from admin_cli.options import (
     open_registry,
 )
 from admin_cli.output import NOTHING, day, minute, percent, print_json, print_table, print_text
-from admin_cli.subjects import Subject, of_pointer
-from classifier.errors import Corrupt, InvalidRequest, NotFound
+from classifier.errors import InvalidRequest, NotFound
 from classifier.labels import folded, trimmed
 from classifier.registry import fields
 from classifier.registry.rules import Registry
-from classifier.traffic.feedback import Case, Decision, Feedback, Seen, Verdict
+from classifier.traffic.corrections import Case, Decision, Seen, Verdict
+from classifier.traffic.feedback import Feedback
 
-RARE = 20
-"""A class with fewer photos of training is rare."""
 SHOWN_ID = 8
 IdsArgument = Annotated[list[str], typer.Argument(metavar="ID", help="Of corrections, or how it alone begins.")]
 StatusOption = Annotated[str, typer.Option("--status", help="pending, accepted, rejected or all.")]
 feedback = typer.Typer(help="Look through what users corrected, and decide what is learnt.", rich_markup_mode=None)
-
-
-@dataclass(frozen=True)
-class _Ranked:
-    """A correction with how much it would help to look at it, and why."""
-
-    case: Case
-    score: float
-    reasons: tuple[str, ...]
 
 
 @feedback.command("list")
@@ -68,7 +55,7 @@ def list_feedback(
     Example: admin_cli feedback list --status accepted
     """
     registry = open_registry(store, model)
-    ranked = _ranked(registry, _chosen(registry, status))
+    ranked = ranked_by_use(registry, _chosen(registry, status))
     if as_json:
         print_json([_plain(each) for each in ranked])
         return
@@ -81,7 +68,7 @@ def list_feedback(
     )
     if len(ranked) > limit:
         print_text(f"the first {limit} of {len(ranked):,}; --limit shows more")
-    known = set(_production(registry).manifest.labels) if registry.channels(newest=0).production else set()
+    known = set(production(registry).manifest.labels) if registry.channels(newest=0).production else set()
     candidates = Counter(each.case.label for each in ranked if each.case.label and each.case.label not in known)
     if candidates and known:
         typer.echo("")
@@ -112,7 +99,7 @@ def show(
     registry = open_registry(store, model)
     desk = Feedback(registry.store, model)
     case = desk.find(identity)
-    (ranked,) = _ranked(registry, [case])
+    (ranked,) = ranked_by_use(registry, [case])
     if open_it and html is None:
         html = (
             Path(tempfile.mkdtemp(prefix="pointer-")) / f"{case.correction.id[:SHOWN_ID]}.html"
@@ -123,7 +110,7 @@ def show(
             raise NotFound(f"Expected a photo with {case.correction.id}; its user gave none.")
         from admin_cli.feedback_page import write_page
 
-        write_page(html, case, photo, _production(registry))
+        write_page(html, case, photo, production(registry))
         if open_it:
             typer.launch(str(html))
     if as_json:
@@ -249,7 +236,7 @@ def _decide(
             f"Expected --label for {open_[0].correction.id[:SHOWN_ID]}: nobody said what it shows, two versions "
             "disagree about it."
         )
-    known, _ = _known(registry)
+    known, _ = known_labels(registry)
     time, name = fields.now(), name_of(who)
     decided = []
     for case in cases:
@@ -285,61 +272,7 @@ def _chosen(registry: Registry, status: str) -> list[Case]:
     return [case for case in cases if status in ("all", case.status)]
 
 
-def _production(registry: Registry) -> Subject:
-    pointer = registry.channels(newest=0).production
-    if pointer is None:
-        raise NotFound(f"No version of {registry.model} is promoted. `admin_cli promote v1` promotes the first.")
-    return of_pointer(registry, pointer)
-
-
-def _ranked(registry: Registry, cases: Sequence[Case]) -> list[_Ranked]:
-    known, counts = _known(registry)
-    ranked = [_rank(case, known, counts) for case in cases]
-    return sorted(ranked, key=lambda each: (-each.score, each.case.correction.time))
-
-
-def _known(registry: Registry) -> tuple[set[str] | None, Counter[str]]:
-    """Return the labels of production and how many photos of training each has; None where nothing serves."""
-    try:
-        subject = _production(registry)
-    except (NotFound, Corrupt):
-        return None, Counter()
-    counts: Counter[str] = Counter()
-    if "report/photos.csv" in subject.manifest.files:
-        rows = csv.DictReader(io.StringIO(subject.read("report/photos.csv").decode("utf-8")))
-        counts = Counter(row["label"] for row in rows if row["split"] == "train")
-    return set(subject.manifest.labels), counts
-
-
-def _rank(case: Case, known: set[str] | None, counts: Counter[str]) -> _Ranked:
-    seen, label = case.correction.seen, case.label
-    score, reasons = 0.0, []
-    confidence = seen.confidence if seen.confidence is not None else 0.5
-    if case.correction.shadow is not None:
-        score += 1.25
-        reasons.append("shadow disagrees")
-    elif seen.label is not None and seen.label != label:
-        score += 1 + confidence
-        reasons.append("wrong and sure" if confidence >= 0.8 else "wrong")
-    if seen.status == "unknown" or confidence < 0.5:
-        score += 0.5
-        reasons.append("unsure")
-    if seen.channel == "canary":
-        score += 0.5
-        reasons.append("canary")
-    if known is not None and label is not None and label not in known:
-        score += 0.5
-        reasons.append("new label")
-    elif label is not None and counts and counts[label] < RARE:
-        score += 0.5
-        reasons.append("rare class")
-    if not case.correction.photo_bytes:
-        score -= 1
-        reasons.append("no photo")
-    return _Ranked(case, score, tuple(reasons))
-
-
-def _line(ranked: _Ranked) -> tuple[str, ...]:
+def _line(ranked: Ranked) -> tuple[str, ...]:
     case = ranked.case
     seen = case.correction.seen
     return (
@@ -369,7 +302,7 @@ def _decision(case: Case) -> str:
     return f"{case.status} by {case.decision.who}" + (f": {case.decision.reason}" if case.decision.reason else "")
 
 
-def _plain(ranked: _Ranked) -> dict[str, Any]:
+def _plain(ranked: Ranked) -> dict[str, Any]:
     case = ranked.case
     correction = case.correction
     return {

@@ -10,7 +10,7 @@ from admin_cli.measuring import load
 from admin_cli.output import percent
 from admin_cli.subjects import Subject
 from classifier.errors import InvalidRequest
-from classifier.traffic.feedback import Case
+from classifier.traffic.corrections import Case
 
 SIDE = 480
 STYLE = (

@@ -28,6 +28,9 @@ from classifier.registry.channels import CANARY_ABORT, PRODUCTION, HistoryEntry
 from classifier.registry.rules import Registry
 
 ReasonOption = Annotated[str, typer.Option("--reason", help="Recorded in the history.")]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Promote it whatever the gate says; needs --reason, and is recorded.")
+]
 
 
 def promote(
@@ -37,9 +40,7 @@ def promote(
         str | None, typer.Option("--expect", help="Only if production serves this version at that moment.")
     ] = None,
     eval_set: EvalSetOption = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Promote it whatever the gate says; needs --reason, and is recorded.")
-    ] = False,
+    force: ForceOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what the gate says and change nothing.")] = False,
     store: StoreOption = DEFAULT_STORE,
     model: ModelOption = DEFAULT_MODEL,

@@ -188,7 +188,7 @@ def _corrections(registry: Registry, folder: Path) -> str:
         raise NotFound(
             "Expected accepted corrections with photos for --feedback; there are none. `admin_cli feedback list`"
         )
-    print_text(f"{exported.photos:,} accepted corrections are trained on")
+    print_text(f"{exported.photos:,} accepted corrections go to the training")
     return str(folder / "corrections.csv")
 
 

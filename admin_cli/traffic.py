@@ -251,7 +251,7 @@ def ask_model(url: str, model: str | None = None) -> dict[str, Any]:
     import urllib.parse
     import urllib.request
 
-    from admin_cli.prediction import token_headers
+    from admin_cli.calling import token_headers
 
     tokens = token_headers(url)
     query = f"?{urllib.parse.urlencode({'model': model})}" if model else ""

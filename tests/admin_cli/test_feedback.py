@@ -10,7 +10,8 @@ import pytest
 from classifier.errors import Conflict, NotFound
 from classifier.storage.local import LocalStore
 from classifier.storage.protocol import ObjectStore
-from classifier.traffic.feedback import Correction, Decision, Feedback, Seen
+from classifier.traffic.corrections import Correction, Decision, Seen
+from classifier.traffic.feedback import Feedback
 from tests.support.bundles import colour_photo
 from tests.support.commands import Cli, call, cli_fixture  # noqa: F401  # fixtures
 from tests.support.serving import MODEL

@@ -83,7 +83,7 @@ def test_a_version_that_is_wrong_is_corrected_retrained_and_rolled_out(tmp_path:
         run(tmp_path, "admin_cli", "feedback", "accept", *(each["id"] for each in rows))
         # The same recipe, on the corrections besides; compared on the same test photos; half of the callers get it.
         said = run(tmp_path, "admin_cli", "retrain", "--feedback", "--canary", "50")
-        assert "16 accepted corrections are trained on" in said
+        assert "16 of 16 corrections are trained on" in said
         assert "apple: 16 added" in said
         assert "the gate lets v2 pass" in said
         assert "v2 is the canary, for 50 % of the callers" in said

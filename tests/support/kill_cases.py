@@ -13,8 +13,9 @@ from typing import Any
 
 from classifier.registry.manifest import Manifest
 from classifier.storage.local import LocalStore
+from classifier.traffic.corrections import Correction, Seen
 from classifier.traffic.counts import Counts, Row, Span
-from classifier.traffic.feedback import Correction, Feedback, Seen
+from classifier.traffic.feedback import Feedback
 from tests.support.bundles import TINY_LABELS, colour_photo, files_of
 from tests.support.commands import Done
 from tests.support.retraining import RECIPE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,7 @@ def check_photos(
     *,
     cache_bytes: int | None = None,
     workers: int | None = None,
+    corrections: Collection[str] = (),
     on_photo: Callable[[], None] = lambda: None,
 ) -> CheckedPhotos:
     """Read and decode every photo once; separate those that must not be trained or tested on, each with its reason.
@@ -49,12 +50,16 @@ def check_photos(
     same bytes under two labels (all of them: nobody knows which is right); and the same bytes in two splits, which
     would leak (the one in the split nearer to the final test stays).
 
+    A correction's label goes before those of the same bytes elsewhere, which it takes the place of; where they are in
+    the validation or test split they stay there, under its label, and it is not trained on.
+
     Args:
         frame: ``image_path`` (relative to `folder`), ``label``, ``split``.
         folder: the data folder.
         spec: the size at which pixels are kept for later.
         cache_bytes: see `PhotoSource`.
         workers: how many threads decode; None means one a CPU.
+        corrections: the paths in `frame` that are corrections.
         on_photo: called after each photo, from any thread.
     """
     source = PhotoSource([folder / path for path in frame["image_path"]], spec, cache_bytes=cache_bytes)
@@ -81,7 +86,7 @@ def check_photos(
         looks = list(pool.map(look, range(len(frame))))
     checked = frame.assign(sha256=[digest for digest, _ in looks], reason=[reason for _, reason in looks])
     checked["reason"] = checked["reason"].astype(object).where(checked["reason"].notna(), None)
-    _mark_duplicates(checked)
+    _mark_duplicates(checked, set(corrections))
     good = checked["reason"].isna()
     kept = checked[good].drop(columns="reason").reset_index(drop=True)
     rejected = checked[~good][["image_path", "label", "split", "reason"]].reset_index(drop=True)
@@ -134,21 +139,31 @@ def _missing(path: Path) -> str:
     return "missing"
 
 
-def _mark_duplicates(checked: pd.DataFrame) -> None:
-    """Fill in ``reason`` for photos whose path or bytes are there more than once."""
+def _mark_duplicates(checked: pd.DataFrame, corrections: set[str]) -> None:
+    """Fill in ``reason`` for photos whose path or bytes are there more than once; correct labels."""
     nearest_to_test = {"test": 0, "validation": 1, "train": 2}
     readable = checked[checked["reason"].isna()]
     for _, twins in readable[readable.duplicated("sha256", keep=False)].groupby("sha256", sort=False):
-        if twins["label"].nunique() > 1:
+        corrected = twins[twins["image_path"].isin(corrections)]
+        if corrected["label"].nunique() != 1 and twins["label"].nunique() > 1:
             labels = ", ".join(sorted(twins["label"].unique()))
             checked.loc[twins.index, "reason"] = f"same bytes under several labels: {labels}"
             continue
-        order = sorted(twins.index, key=lambda row: (nearest_to_test.get(checked.at[row, "split"], 3), row))
+        place = {
+            row: (nearest_to_test.get(checked.at[row, "split"], 3), row not in corrected.index, row)
+            for row in twins.index
+        }
+        order = sorted(place, key=lambda row: place[row])
+        right = None if corrected.empty else corrected["label"].iloc[0]
+        if right is not None:
+            checked.at[order[0], "label"] = right
         first = checked.loc[order[0]]
         for row in order[1:]:
             twin = checked.loc[row]
             if twin["image_path"] == first["image_path"]:
                 reason = f"listed again (also in {first['split']})"
+            elif right is not None and twin["label"] != right:
+                reason = f"its label was corrected to {right}"
             elif twin["split"] != first["split"]:
                 reason = f"same bytes as {first['image_path']}, which is in {first['split']}"
             else:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from classifier.errors import InvalidRequest
+from trainer.data.checks import CheckedPhotos
 from trainer.data.decisions import is_of_decisions
 from trainer.data.layouts import COLUMNS, Listing
 from trainer.data.layouts import csv as csv_listing
@@ -33,21 +34,41 @@ def with_corrections(listing: Listing, config: DataConfig) -> Listing:
         raise InvalidRequest(f"Expected corrections for train alone in {table}; received one for another split.")
     start = os.path.relpath(table.parent.resolve(), Path(config.data_dir).resolve())
     frame = found.frame.assign(split="train", image_path=[_below(start, name) for name in found.frame["image_path"]])
-    note = f"{len(frame)} corrections are trained on besides"
     return replace(
         listing,
         frame=pd.concat([listing.frame, frame[COLUMNS]], ignore_index=True),
-        notes=(*listing.notes, *found.notes, note),
+        notes=(*listing.notes, *found.notes),
     )
 
 
-def ids_in(frame: pd.DataFrame, config: DataConfig) -> list[str]:
-    """Return the names of the corrections that are used: of their files, without endings."""
+def paths_in(frame: pd.DataFrame, config: DataConfig) -> list[str]:
+    """Return the paths in a data frame that are corrections."""
     if config.corrections is None or is_of_decisions(Path(config.corrections)):
         return []
     start = os.path.relpath(Path(config.corrections).parent.resolve(), Path(config.data_dir).resolve())
     prefix = _below(start, "")
-    return sorted(Path(path).stem for path in frame["image_path"] if path.startswith(prefix))
+    return [path for path in frame["image_path"] if path.startswith(prefix)]
+
+
+def ids_in(frame: pd.DataFrame, config: DataConfig) -> list[str]:
+    """Return the names of the corrections that are used: of their files, without endings."""
+    return sorted(Path(path).stem for path in paths_in(frame, config))
+
+
+def lines_of(listed: pd.DataFrame, photos: CheckedPhotos, config: DataConfig) -> list[str]:
+    """Say what became of the corrections.
+
+    Args:
+        listed: with all of them.
+        photos: with those that are trained on.
+        config: says where they are.
+    """
+    everything, used = paths_in(listed, config), set(paths_in(photos.frame, config))
+    if not everything:
+        return []
+    reasons = photos.rejected.set_index("image_path")["reason"]
+    lines = [f"{len(used)} of {len(everything)} corrections are trained on"]
+    return lines + [f"not on {Path(path).name}: {reasons.get(path)}" for path in everything if path not in used]
 
 
 def _below(start: str, name: str) -> str:

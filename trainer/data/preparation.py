@@ -13,7 +13,7 @@ from rich.console import Console
 from classifier.errors import InvalidRequest, NotFound, Refused
 from classifier.registry.manifest import InputSpec
 from trainer.data.checks import CheckedPhotos, check_photos, fingerprint
-from trainer.data.corrections import ids_in
+from trainer.data.corrections import ids_in, lines_of, paths_in
 from trainer.data.decisions import DROPPED, counted, decisions_of, read_decisions, to_table
 from trainer.data.loaders import list_photos
 from trainer.data.mirror import local_data_dir
@@ -101,8 +101,16 @@ def check_dataset(
         console.print(note, highlight=False, markup=False)
     with counting(console, "checking photos", len(listing.frame)) as step:
         photos = check_photos(
-            listing.frame, Path(config.data_dir), spec, cache_bytes=cache_bytes, workers=workers, on_photo=step
+            listing.frame,
+            Path(config.data_dir),
+            spec,
+            cache_bytes=cache_bytes,
+            workers=workers,
+            corrections=paths_in(listing.frame, config),
+            on_photo=step,
         )
+    for line in lines_of(listing.frame, photos, config):
+        console.print(line, highlight=False, markup=False)
     if listing.first is not None and not len(photos.frame) and not listing.first.is_file():
         missing = int(photos.rejected["reason"].str.startswith("missing").sum())
         raise NotFound(

@@ -23,7 +23,8 @@ from classifier.photo.limits import too_large
 from classifier.serving.models import Models
 from classifier.settings import Settings
 from classifier.storage.protocol import ObjectStore
-from classifier.traffic.feedback import Correction, Feedback, Seen
+from classifier.traffic.corrections import Correction, Seen
+from classifier.traffic.feedback import Feedback
 
 MEMBERS = ("label", "request_id", "photo_sha256", "image", "consent", "seen", "model")
 SEEN = ("version", "channel", "label", "confidence", "status")

@@ -54,7 +54,7 @@ def started(channels: Channels, pointer: Pointer, percent: float) -> Change | No
         canary = Canary(
             pointer.version, pointer.manifest_sha256, {}, percent, secrets.token_hex(8), since=time, step_since=time
         )
-        return _changed(channels, canary, CANARY_START, None, extra)
+        return Change.pointing(_with(channels, canary), CANARY_START, CANARY, None, canary, extra)
     if current.version != pointer.version:
         raise Conflict(
             f"{current.version} is the canary, at {current.percent:g} %. "
@@ -64,7 +64,8 @@ def started(channels: Channels, pointer: Pointer, percent: float) -> Change | No
         return None
     # The salt stays: whoever has it keeps it when the share rises.
     canary = replace(current, percent=percent, step_since=time)
-    return _changed(channels, canary, CANARY_PERCENT, current.version, {**extra, "from_percent": current.percent})
+    extra |= {"from_percent": current.percent}
+    return Change.pointing(_with(channels, canary), CANARY_PERCENT, CANARY, current.version, canary, extra)
 
 
 def aborted(channels: Channels, version: str | None, figures: Mapping[str, Any]) -> Change:
@@ -77,9 +78,8 @@ def aborted(channels: Channels, version: str | None, figures: Mapping[str, Any])
     current = expect(channels)
     if version is not None and current.version != version:
         raise Conflict(f"Expected {version} to be the canary; {current.version} is. `admin_cli history` shows who.")
-    serving = channels.production.version if channels.production else current.version
     extra = {"percent": current.percent, **({"figures": dict(figures)} if figures else {})}
-    return Change(replace(channels, canary=None), CANARY_ABORT, CANARY, current.version, serving, None, extra)
+    return Change.ending(replace(channels, canary=None), CANARY_ABORT, CANARY, current, extra)
 
 
 def expect(channels: Channels) -> Canary:
@@ -93,14 +93,6 @@ def expect(channels: Channels) -> Canary:
     return channels.canary
 
 
-def _changed(channels: Channels, canary: Canary, action: str, before: str | None, extra: Mapping[str, Any]) -> Change:
+def _with(channels: Channels, canary: Canary) -> Channels:
     # A shadow of the same version ends: it is the canary now.
-    return Change(
-        replace(channels, canary=canary, shadow=None),
-        action,
-        CANARY,
-        before,
-        canary.version,
-        canary.manifest_sha256,
-        extra,
-    )
+    return replace(channels, canary=canary, shadow=None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from classifier.errors import Conflict, InvalidRequest, NotFound, PreconditionFailed, Unavailable
-from classifier.registry.channels import CHANNELS_FILE, PRODUCTION, Channels, HistoryEntry
+from classifier.registry.channels import CHANNELS_FILE, PRODUCTION, Channels, HistoryEntry, Pointer
 from classifier.registry.fields import now
 from classifier.registry.versions import ATTEMPTS
 from classifier.storage.protocol import MUST_NOT_EXIST, ObjectStore
@@ -26,6 +26,25 @@ class Change:
     to_version: str
     manifest_sha256: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def pointing(
+        cls,
+        channels: Channels,
+        action: str,
+        channel: str,
+        before: str | None,
+        pointer: Pointer,
+        extra: Mapping[str, Any],
+    ) -> Change:
+        """Make one that lets a channel point at a version."""
+        return cls(channels, action, channel, before, pointer.version, pointer.manifest_sha256, extra)
+
+    @classmethod
+    def ending(cls, channels: Channels, action: str, channel: str, ended: Pointer, extra: Mapping[str, Any]) -> Change:
+        """Make one that ends what runs beside production, which answers alone then."""
+        serving = channels.production or ended
+        return cls(channels, action, channel, ended.version, serving.version, None, extra)
 
 
 class ChannelsFile:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from classifier.errors import Conflict, InvalidRequest, NotFound, Refused
 from classifier.registry.changes import Change
@@ -51,13 +49,14 @@ def started(channels: Channels, pointer: Pointer, sample: float, *, keep_photos:
     extra = {"sample": sample, "keep_photos": keep_photos}
     if current is None:
         shadow = Shadow(pointer.version, pointer.manifest_sha256, {}, sample, keep_photos, now())
-        return _changed(channels, shadow, SHADOW_START, None, extra)
+        return Change.pointing(replace(channels, shadow=shadow), SHADOW_START, SHADOW, None, shadow, extra)
     if current.version != pointer.version:
         raise Conflict(f"{current.version} is the shadow. End it first with `admin_cli shadow stop`.")
     if (current.sample, current.keep_photos) == (sample, keep_photos):
         return None
     shadow = replace(current, sample=sample, keep_photos=keep_photos)
-    return _changed(channels, shadow, SHADOW_CHANGE, current.version, {**extra, "from_sample": current.sample})
+    extra |= {"from_sample": current.sample}
+    return Change.pointing(replace(channels, shadow=shadow), SHADOW_CHANGE, SHADOW, current.version, shadow, extra)
 
 
 def stopped(channels: Channels) -> Change:
@@ -67,9 +66,8 @@ def stopped(channels: Channels) -> Change:
         NotFound: there is none.
     """
     current = expect(channels)
-    serving = channels.production.version if channels.production else current.version
     extra = {"sample": current.sample}
-    return Change(replace(channels, shadow=None), SHADOW_STOP, SHADOW, current.version, serving, None, extra)
+    return Change.ending(replace(channels, shadow=None), SHADOW_STOP, SHADOW, current, extra)
 
 
 def expect(channels: Channels) -> Shadow:
@@ -81,9 +79,3 @@ def expect(channels: Channels) -> Shadow:
     if channels.shadow is None:
         raise NotFound("There is no shadow. `admin_cli shadow start VERSION --sample 0.1` starts one.")
     return channels.shadow
-
-
-def _changed(channels: Channels, shadow: Shadow, action: str, before: str | None, extra: Mapping[str, Any]) -> Change:
-    return Change(
-        replace(channels, shadow=shadow), action, SHADOW, before, shadow.version, shadow.manifest_sha256, extra
-    )

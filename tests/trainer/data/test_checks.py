@@ -73,6 +73,38 @@ def test_every_unusable_photo_is_listed_with_its_reason(root):
     assert len(checked.frame) + len(checked.rejected) == len(rows)
 
 
+def test_a_correction_goes_before_the_label_of_the_same_photo(root):
+    """Photos that were corrected are in the training set, in the test set, or nowhere yet."""
+    trained, tested = sorted(root.rglob("*.png"))[:2]
+    names = [path.relative_to(root).as_posix() for path in (trained, tested)]
+    (root / "c").mkdir()
+    for name, path in (("one", trained), ("two", tested)):
+        (root / f"c/{name}.png").write_bytes(path.read_bytes())
+    corrections = ["c/one.png", "c/two.png"]
+    rows = [
+        (names[0], "wrong", "train"),
+        (names[1], "wrong", "test"),
+        *((each, "right", "train") for each in corrections),
+    ]
+    frame = pd.DataFrame(rows, columns=["image_path", "label", "split"])
+    kept = check_photos(frame, root, SPEC, corrections=corrections)
+    assert kept.frame[["image_path", "label", "split"]].to_numpy().tolist() == [
+        [names[1], "right", "test"],
+        ["c/one.png", "right", "train"],
+    ]
+    assert kept.rejected[["image_path", "reason"]].to_numpy().tolist() == [
+        [names[0], "its label was corrected to right"],
+        ["c/two.png", f"same bytes as {names[1]}, which is in test"],
+    ]
+    # Without corrections nobody knows which label is right; nor where two corrections say different things.
+    assert len(check_photos(frame, root, SPEC).frame) == 0
+    frame.loc[len(frame)] = ["c/three.png", "other", "train"]
+    (root / "c/three.png").write_bytes(trained.read_bytes())
+    assert (
+        names[0] not in check_photos(frame, root, SPEC, corrections=[*corrections, "c/three.png"]).frame["image_path"]
+    )
+
+
 def test_a_reason_never_names_the_machine_s_folders(root):
     (root / "folder.png").mkdir()
     (root / "e.png").rename(root / "e.PNG")
