@@ -13,6 +13,7 @@ from classifier.errors import (
     NotFound,
     NotReady,
     PointerError,
+    RateLimited,
     TooLarge,
     Unavailable,
 )
@@ -63,9 +64,9 @@ def ask_function(url: str, model: str | None, content: bytes, query: Query) -> d
         request.add_unredirected_header(header, token)  # nobody else is to get them
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - as above
-            return _checked(url, response.status, response.read())
+            return _checked(url, response.status, response.headers, response.read())
     except urllib.error.HTTPError as error:
-        return _checked(url, error.code, error.read())
+        return _checked(url, error.code, error.headers, error.read())
     except (OSError, http.client.HTTPException) as error:
         cause = getattr(error, "reason", error)
         reason = getattr(cause, "strerror", None) or cause
@@ -107,7 +108,7 @@ def _tokens() -> dict[str, str]:
     return headers
 
 
-def _checked(url: str, status: int, body: bytes) -> dict[str, Any]:
+def _checked(url: str, status: int, headers: Any, body: bytes) -> dict[str, Any]:
     """Return a reply's JSON; a problem becomes the error that it describes."""
     try:
         reply = json.loads(body)
@@ -123,6 +124,9 @@ def _checked(url: str, status: int, body: bytes) -> dict[str, Any]:
             raise kind(message)
     else:
         message = f"Expected a function of Pointer at {url}; received status {status} and {body[:80]!r}."
+    if status == 429:
+        wait = headers.get("Retry-After", "")
+        raise RateLimited(message, retry_after=int(wait) if wait.isdecimal() else 1)
     if status in (502, 503, 504):
         raise Unavailable(message)
     raise InvalidRequest(message) if status < 500 else PointerError(message)

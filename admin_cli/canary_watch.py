@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, NamedTuple
 
 import typer
@@ -30,6 +30,9 @@ from classifier.registry.rules import Registry
 from classifier.traffic import watching
 from classifier.traffic.counts import Counts, Row
 from classifier.traffic.reading import read_since
+
+FIGURES = {"p95_ms": "latency", "unknown": "unknown photos", "confidence": "confidence", "labels": "labels"}
+"""That are compared once there are enough requests."""
 
 
 class _Look(NamedTuple):
@@ -161,6 +164,8 @@ def _go_on(
     if look.seconds < length or look.row.requests < watching.LEAST_REQUESTS:
         if as_json:
             print_json({"action": "none", "version": current.version, **look.figures()})
+        else:
+            print_text(_waits_for(look, length))
         return False
     following = next((share for share in shares if share > current.percent), None)
     reason = f"no difference in {_minutes(look.seconds)} at {current.percent:g} % ({look.row.requests:,} requests)"
@@ -175,10 +180,23 @@ def _go_on(
         if as_json:
             print_json({"action": "watched", "version": current.version, **look.figures()})
         else:
-            print_text(f"{reason}; next: admin_cli canary promote")
+            print_text(f"{reason}; next: `admin_cli canary promote`")
         return True
     promote_through_gate(registry, current.version, who=who, reason=reason, eval_set=None, force=False, as_json=as_json)
     return True
+
+
+def _waits_for(look: _Look, length: float) -> str:
+    """Say until when the share is kept, and for what."""
+    waits = []
+    if (left := length - look.seconds) > 0:
+        waits.append(f"until {datetime.now(UTC) + timedelta(seconds=left):%H:%M} UTC ({_minutes(left)} more)")
+    if (missing := watching.LEAST_REQUESTS - look.row.requests) > 0:
+        waits.append(f"for {missing} more requests of the canary")
+    known = {each.what for each in look.findings}
+    later = [name for what, name in FIGURES.items() if what not in known]
+    told = f"; once both have {watching.LEAST_REQUESTS}, also compared: {', '.join(later)}" if later else ""
+    return f"{look.canary.version} stays at {look.canary.percent:g} % {' and '.join(waits)}{told}"
 
 
 def _shares(text: str) -> list[float]:

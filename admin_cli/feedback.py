@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from admin_cli.browser import show_page
 from admin_cli.feedback_ranking import Ranked, known_labels, production, ranked_by_use
 from admin_cli.feedback_table import write_accepted
 from admin_cli.options import (
@@ -24,7 +25,7 @@ from admin_cli.options import (
     name_of,
     open_registry,
 )
-from admin_cli.output import NOTHING, day, minute, percent, print_json, print_table, print_text
+from admin_cli.output import NOTHING, day, minute, percent, print_json, print_rows, print_table, print_text
 from classifier.errors import InvalidRequest, NotFound
 from classifier.labels import folded, trimmed
 from classifier.registry import fields
@@ -33,6 +34,8 @@ from classifier.traffic.corrections import Case, Decision, Seen, Verdict
 from classifier.traffic.feedback import Feedback
 
 SHOWN_ID = 8
+COPIES = ("*/{}.*", "runs/*.inputs/corrections/{}.*")
+"""Where photos of corrections are exported, or handed to a training, under the working directory."""
 IdsArgument = Annotated[list[str], typer.Argument(metavar="ID", help="Of corrections, or how it alone begins.")]
 StatusOption = Annotated[str, typer.Option("--status", help="pending, accepted, rejected or all.")]
 feedback = typer.Typer(help="Look through what users corrected, and decide what is learnt.", rich_markup_mode=None)
@@ -62,9 +65,10 @@ def list_feedback(
     if not ranked:
         print_text(f"no {'' if status == 'all' else status + ' '}correction")
         return
-    print_table(
-        ("id", "date", "photo", "said", "", "right", "decision", "why first"),
+    print_rows(
+        ("id", "date", "photo", "said -> right"),
         (_line(each) for each in ranked[:limit]),
+        notes=[_note(each) for each in ranked[:limit]],
     )
     if len(ranked) > limit:
         print_text(f"the first {limit} of {len(ranked):,}; --limit shows more")
@@ -112,7 +116,7 @@ def show(
 
         write_page(html, case, photo, production(registry))
         if open_it:
-            typer.launch(str(html))
+            show_page(html)
     if as_json:
         print_json(_plain(ranked))
         return
@@ -207,17 +211,21 @@ def forget(
 ) -> None:
     """Delete a correction, or all corrections of a photo.
 
-    With the photo and what was decided, as a user may ask. Versions that were trained with it are not changed;
+    With the photo and what was decided, as a user may ask. Copies that were exported or handed to a training below
+    this folder are named, and stay; others are not known. Versions that were trained with it are not changed;
     `admin_cli show` says which corrections a version has.
 
     Example: admin_cli feedback forget 6c1f9a3b
     """
     registry = open_registry(store, model)
-    count = Feedback(registry.store, model).forget(what.strip().lower())
+    ids = Feedback(registry.store, model).forget(what.strip().lower())
+    copies = sorted(str(path) for each in ids for place in COPIES for path in Path().glob(place.format(each)))
     if as_json:
-        print_json({"forgotten": count})
+        print_json({"forgotten": len(ids), "copies": copies})
     else:
-        print_text(f"{count:,} {'correction' if count == 1 else 'corrections'} forgotten")
+        print_text(f"{len(ids):,} {'correction' if len(ids) == 1 else 'corrections'} forgotten")
+        if copies:
+            print_text(f"copies of the photo are left, delete them too: {', '.join(copies)}")
 
 
 def _decide(
@@ -275,16 +283,18 @@ def _chosen(registry: Registry, status: str) -> list[Case]:
 def _line(ranked: Ranked) -> tuple[str, ...]:
     case = ranked.case
     seen = case.correction.seen
+    sure = f" {percent(seen.confidence)}" if seen.confidence is not None else ""
     return (
         case.correction.id[:SHOWN_ID],
         day(case.correction.time),
         "yes" if case.correction.photo_bytes else "",
-        seen.label or NOTHING,
-        percent(seen.confidence) if seen.confidence is not None else "",
-        _right(case),
-        _decision(case) if case.decision else "",
-        ", ".join(ranked.reasons),
+        f"{seen.label or NOTHING}{sure} -> {_right(case)}",
     )
+
+
+def _note(ranked: Ranked) -> str:
+    decided = [_decision(ranked.case)] if ranked.case.decision else []
+    return "; ".join([", ".join(ranked.reasons), *decided])
 
 
 def _right(case: Case) -> str:

@@ -17,7 +17,7 @@ import typer
 
 from admin_cli.findings import Finding
 from admin_cli.options import DEFAULT_MODEL, DEFAULT_STORE, JsonOption, ModelOption, StoreOption, open_registry
-from admin_cli.output import print_json, print_table
+from admin_cli.output import print_json, print_table, with_options
 from admin_cli.replay import replay
 from admin_cli.retrain import trainer
 from admin_cli.traffic import ask_model
@@ -73,6 +73,8 @@ def doctor(
     ]
     if url is not None:
         looks.append(("function", lambda: _function(registry, url)))
+    else:
+        looks.append(("function", _no_function))
     findings: list[Finding] = []
     if account is not None:
         from admin_cli.permissions import expect_account
@@ -87,7 +89,10 @@ def doctor(
     if as_json:
         print_json([each._asdict() for each in findings])
     else:
-        print_table(("", "", "found", "what to do"), [(each.verdict, *each[:1], *each[2:]) for each in findings])
+        print_table(
+            ("", "", "found", "what to do"),
+            [(each.verdict, each.what, each.found, _remedy(each)) for each in findings],
+        )
     wrong = [each.what for each in findings if each.verdict == "wrong"]
     if wrong:
         raise Refused(f"Something is wrong: {', '.join(dict.fromkeys(wrong))}.")
@@ -190,6 +195,15 @@ def _trainer() -> Iterator[Finding]:
         return
     gpu = shutil.which("nvidia-smi")
     yield Finding("gpu", "ok" if gpu else "look", gpu or "none", "" if gpu else "Training goes on the CPU.")
+
+
+def _remedy(finding: Finding) -> str:
+    is_command = finding.remedy.startswith("admin_cli ")
+    return with_options(f"`{finding.remedy}`") if is_command else finding.remedy
+
+
+def _no_function() -> Iterator[Finding]:
+    yield Finding("function", "look", "not looked at", "Name it with --url.")
 
 
 def _function(registry: Registry, url: str) -> Iterator[Finding]:

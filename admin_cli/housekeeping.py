@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from admin_cli.browser import show_page
 from admin_cli.files import PARTIAL, write_file
 from admin_cli.options import (
     DEFAULT_MODEL,
@@ -52,6 +53,7 @@ def models(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> N
                 "model": name,
                 "production": channels.production.version if channels.production else None,
                 "canary": channels.canary.version if channels.canary else None,
+                "shadow": channels.shadow.version if channels.shadow else None,
                 "newest": listing.versions[-1].version if listing.versions else None,
                 "versions": listing.claimed,
             }
@@ -62,9 +64,9 @@ def models(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> N
         print_text(f"There is no model in {store}. `admin_cli publish RUN` publishes the first version.")
     else:
         print_table(
-            ("model", "production", "canary", "newest", "versions"),
+            ("model", "production", "canary", "shadow", "newest", "versions"),
             (
-                [str(each[name] or "-") for name in ("model", "production", "canary", "newest", "versions")]
+                [str(each[name] or "-") for name in ("model", "production", "canary", "shadow", "newest", "versions")]
                 for each in rows
             ),
             right=("versions",),
@@ -114,7 +116,7 @@ def open_report(
     with _writing(path):
         write_file(path, content)
     print_text(f"wrote {path}")
-    typer.launch(str(path))
+    show_page(path)
 
 
 def prune(

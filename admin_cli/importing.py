@@ -89,4 +89,4 @@ def import_model(
         raise typer.Exit(done.returncode if done.returncode > 0 else 1)
     if publish:
         manifest = open_registry(store, model).publish(folder / "bundle", who=name_of(who), replay=replay)
-        print_text(f"published {manifest.version}; next: admin_cli promote {manifest.version}")
+        print_text(f"published {manifest.version}; next: `admin_cli promote {manifest.version}`")

@@ -24,7 +24,7 @@ from admin_cli import (
     traffic,
     versions,
 )
-from admin_cli.output import printable
+from admin_cli.output import printable, with_options
 from classifier.errors import Corrupt, PointerError
 from classifier.exit_codes import exit_code
 from classifier.quiet import write_what_can_be_written
@@ -34,7 +34,8 @@ from classifier.usage import usage_line
 app = typer.Typer(
     name="admin_cli",
     help="Publish, compare, promote and roll back versions of a model.\n\n"
-    "Exit codes: 2 usage, 3 not found, 4 conflict, 5 refused, 6 out of reach.",
+    "Exit codes: 2 usage, 3 not found, 4 conflict, 5 refused, 6 out of reach or overloaded, 7 asked "
+    "too often.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -95,5 +96,5 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    typer.echo(f"admin_cli: {printable(' '.join(message.split()))}", err=True)
+    typer.echo(f"admin_cli: {printable(with_options(' '.join(message.split())))}", err=True)
     sys.exit(code)

@@ -8,6 +8,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
+from shlex import quote
 from typing import Any
 
 import typer
@@ -17,6 +18,7 @@ NARROWEST = 80
 WRAPS_FROM = 17
 """A column whose widest cell has fewer characters keeps its width; the others share what is left."""
 NOTHING = "-"
+_HINT = re.compile(r"`(admin_cli [^`]*?)( --help)?`")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
@@ -37,9 +39,26 @@ def printable(text: str) -> str:
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def with_options(text: str) -> str:
+    """Return a text whose `admin_cli …` commands name the model and the store that this command line names."""
+    typed = [f" {name} {quote(value)}" for name in ("--model", "--store") if (value := _typed(name))]
+    return _HINT.sub(lambda found: found[0] if found[2] else f"`{found[1]}{''.join(typed)}`", text)
+
+
+def _typed(option: str) -> str | None:
+    """Return the value of an option of the command line; None where it has none."""
+    arguments = sys.argv[1:]
+    for number, argument in enumerate(arguments):
+        if argument == option and number + 1 < len(arguments):
+            return arguments[number + 1]
+        if argument.startswith(f"{option}="):
+            return argument.removeprefix(f"{option}=")
+    return None
+
+
 def print_text(text: str) -> None:
     """Print a sentence; what is longer than a line breaks at spaces only, so that a path stays whole."""
-    typer.echo(textwrap.fill(printable(text), _width(), break_long_words=False, break_on_hyphens=False))
+    typer.echo(textwrap.fill(printable(with_options(text)), _width(), break_long_words=False, break_on_hyphens=False))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
@@ -71,6 +90,48 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right:
         console.print(table)
     # Rich fills every cell with spaces, the last one too.
     typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def print_rows(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = (), notes: Sequence[str] = ()
+) -> None:
+    """Print a table whose lines break between words alone: the end of what is too long goes on, indented, below.
+
+    Args:
+        columns: the headers.
+        rows: the cells.
+        right: the columns that are flush right.
+        notes: a text for each row that stands below it; "" for none.
+    """
+    from rich.cells import cell_len
+
+    table = [[printable(cell) for cell in row] for row in (columns, *rows)]
+    widths = [max(map(cell_len, cells)) for cells in zip(*table, strict=True)]
+    for number, row in enumerate(table):
+        padded = [
+            " " * (width - cell_len(cell)) + cell if column in right else cell + " " * (width - cell_len(cell))
+            for cell, width, column in zip(row, widths, columns, strict=True)
+        ]
+        line = "  ".join(padded).rstrip()
+        if not number:
+            typer.secho(line, bold=True)
+            continue
+        wrapped = [line] if cell_len(line) <= _width() else _wrapped(line, "", "    ")
+        if notes and notes[number - 1]:
+            wrapped += _wrapped(printable(notes[number - 1]), "    ", "    ")
+        typer.echo("\n".join(wrapped))
+
+
+def _wrapped(text: str, first: str, others: str) -> list[str]:
+    """Break a text between words, without touching the blanks inside its lines."""
+    return textwrap.wrap(
+        text,
+        _width(),
+        initial_indent=first,
+        subsequent_indent=others,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+    )
 
 
 def sparkline(values: Sequence[float]) -> str:

@@ -21,7 +21,7 @@ from admin_cli.options import (
     open_registry,
     version_of,
 )
-from admin_cli.output import NOTHING, minute, print_json, print_table, print_text
+from admin_cli.output import NOTHING, minute, print_json, print_rows, print_text
 from admin_cli.replay import replay
 from classifier.errors import InvalidRequest, Refused
 from classifier.registry.channels import CANARY_ABORT, PRODUCTION, HistoryEntry
@@ -172,7 +172,11 @@ def history(
     elif not entries:
         print_text(f"No version of {model} was ever promoted in {store}.")
     else:
-        print_table(("time (UTC)", "action", "from", "to", "who", "reason"), map(_line, entries))
+        print_rows(
+            ("time (UTC)", "action", "from", "to", "who"),
+            map(_line, entries),
+            notes=[entry.reason for entry in entries],
+        )
         if channels.older:
             typer.echo("")
             print_text(f"the newest {len(entries)} of {len(entries) + channels.older:,}; --all shows all")
@@ -182,7 +186,7 @@ def _line(entry: HistoryEntry) -> tuple[str, ...]:
     before, after = entry.from_version or NOTHING, entry.to_version
     if isinstance(percent := entry.extra.get("percent"), int | float) and entry.action != CANARY_ABORT:
         after = f"{after} {percent:g} %"
-    return minute(entry.time), entry.action, before, after, entry.who, entry.reason
+    return minute(entry.time), entry.action, before, after, entry.who
 
 
 def _report(entry: HistoryEntry, as_json: bool) -> None:

@@ -34,6 +34,7 @@ from admin_cli.output import print_text
 from admin_cli.production import ReasonOption, promote_through_gate
 from admin_cli.recipe import (
     RUNS,
+    Recipe,
     changes_elsewhere,
     place_data,
     place_teaching,
@@ -58,7 +59,7 @@ from admin_cli.vertex import (
     expect_reachable,
     start,
 )
-from classifier.errors import InvalidRequest, NotFound, Refused
+from classifier.errors import InvalidRequest, NotFound, Refused, Unavailable
 from classifier.registry.canary import check_percent
 from classifier.registry.channels import PRODUCTION
 from classifier.registry.manifest import MANIFEST_FILE, Manifest
@@ -137,12 +138,19 @@ def retrain(
         job.expect_none()
     registry = open_registry(store, model)
     afresh = source.strip().lower() == AFRESH
-    parent = of_version(registry, version_of(registry, PRODUCTION if afresh else source))
-    config = recipe_of(parent.manifest)
-    place_data(config, parent.manifest, dataset, data_dir, csv)
-    for change in changes or ():
-        set_option(config, change)
-    place_teaching(config, parent.manifest)
+    try:
+        parent = of_version(registry, version_of(registry, PRODUCTION if afresh else source))
+    except Unavailable as error:
+        if not dry_run:
+            raise
+        typer.echo(f"The recipe was not looked at, the job will do that: {error}", err=True)
+        config: Recipe = {"data": {"data_dir": data_dir, "csv": csv}, "network": {"weights": "imagenet"}, "schedule": {}}
+    else:
+        config = recipe_of(parent.manifest)
+        place_data(config, parent.manifest, dataset, data_dir, csv)
+        for change in changes or ():
+            set_option(config, change)
+        place_teaching(config, parent.manifest)
     if not afresh and config["network"].get("weights") != "none":
         config["network"]["weights"] = "imagenet"  # the version's own are read, and no file that may be gone
     if on == "vertex":
@@ -186,7 +194,8 @@ def _corrections(registry: Registry, folder: Path) -> str:
     exported = write_accepted(registry, folder)
     if not exported.photos:
         raise NotFound(
-            "Expected accepted corrections with photos for --feedback; there are none. `admin_cli feedback list`"
+            "Expected accepted corrections with photos for --feedback; there are none. "
+            "`admin_cli feedback list` shows what users said."
         )
     print_text(f"{exported.photos:,} accepted corrections go to the training")
     return str(folder / "corrections.csv")
@@ -309,7 +318,7 @@ def _roll_out(
     typer.echo("")
     print_verdict(comparison, reasons)
     if canary is None:
-        print_text(f"next: admin_cli promote {version}, or admin_cli canary start {version} --percent 10")
+        print_text(f"next: `admin_cli promote {version}`, or `admin_cli canary start {version} --percent 10`")
         return
     if reasons:
         raise Refused(f"{version} was published and did not become a canary: {'; '.join(reasons)}.")

@@ -24,11 +24,20 @@ from admin_cli.output import figure, percent, print_json, print_table, print_tex
 from admin_cli.production import ReasonOption
 from admin_cli.replay import replay
 from admin_cli.traffic import duration
+from classifier.errors import InvalidRequest
+from classifier.registry.canary import check_percent
 from classifier.registry.channels import SHADOW
 from classifier.traffic.counts import Row, quantile
 from classifier.traffic.reading import read
 
-SampleOption = Annotated[float, typer.Option("--sample", help="Share of production's photos, above 0 and up to 1.")]
+FIRST_SAMPLE = 0.1
+SampleOption = Annotated[
+    float | None,
+    typer.Option("--sample", help=f"Share of production's photos, above 0 and up to 1. Default: {FIRST_SAMPLE:g}."),
+]
+PercentOption = Annotated[
+    float | None, typer.Option("--percent", help="The same in percent, as `admin_cli canary start` has it.")
+]
 KeepOption = Annotated[
     bool,
     typer.Option(
@@ -42,7 +51,8 @@ shadow = typer.Typer(help="Let a version classify photos beside production.", ri
 @shadow.command("start")
 def start(
     version: VersionArgument,
-    sample: SampleOption = 0.1,
+    sample: SampleOption = None,
+    percent_: PercentOption = None,
     keep_photos: KeepOption = False,
     reason: ReasonOption = "",
     store: StoreOption = DEFAULT_STORE,
@@ -55,8 +65,14 @@ def start(
     Nobody is answered by it: how often it agrees, and how long it takes, is counted. A request never waits for it; a
     photo that would make one wait is dropped, and so is a version that is slow, broken or too large here.
 
-    Example: admin_cli shadow start v8 --sample 0.1
+    Example: admin_cli shadow start v8 --percent 10
     """
+    if sample is not None and percent_ is not None:
+        raise InvalidRequest("Expected --sample or --percent; received both.")
+    if percent_ is not None:
+        check_percent(percent_)
+        sample = percent_ / 100
+    sample = FIRST_SAMPLE if sample is None else sample
     registry = open_registry(store, model)
     version = version_of(registry, version)
     entry = registry.start_shadow(
@@ -69,7 +85,7 @@ def start(
         print_text(f"{version} is the shadow for {sample * 100:g} % of the photos already; nothing was changed")
     else:
         print_text(
-            f"{version} is the shadow, for {sample * 100:g} % of the photos{kept}; next: admin_cli shadow report"
+            f"{version} is the shadow, for {sample * 100:g} % of the photos{kept}; next: `admin_cli shadow report`"
         )
 
 

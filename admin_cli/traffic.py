@@ -20,7 +20,7 @@ from admin_cli.options import (
     model_for_url,
     open_registry,
 )
-from admin_cli.output import NOTHING, figure, minute, percent, print_json, print_table, print_text, sparkline
+from admin_cli.output import NOTHING, figure, minute, percent, print_json, print_rows, print_text, sparkline
 from admin_cli.subjects import of_version
 from classifier.errors import Corrupt, InvalidRequest, NotFound, PointerError
 from classifier.registry.channels import SHADOW, Channels
@@ -183,12 +183,12 @@ class _Status:
                 f"no request was counted in the last {since}; instances write their counts once a minute, in a request"
             )
             return
-        print_table(
-            ("version", "channel", "requests", "5xx", "p50 ms", "p95 ms", "unknown", "labels", "conf."),
+        print_rows(
+            ("version", "channel", "requests", "5xx", "p50", "p95", "unknown", "labels", "conf."),
             (self._line(kind, row) for kind, row in self.rows.items() if kind.channel != SHADOW),
-            right=("requests", "5xx", "p50 ms", "p95 ms", "unknown"),
+            right=("requests", "5xx", "p50", "p95", "unknown"),
         )
-        print_text("labels, conf.: how far from the version's test photos (population stability index)")
+        print_text("p50, p95: milliseconds; labels, conf.: how far from the version's test photos")
         hours = {start: _requests(counts.rows.values()) for start, counts in self.statistics.hours}
         last_hour = self.now.replace(minute=0, second=0, microsecond=0)
         day = [hours.get(last_hour - timedelta(hours=23 - number), 0) for number in range(24)]
@@ -196,12 +196,13 @@ class _Status:
             typer.echo("")
             print_text(f"requests an hour, last 24: {sparkline(day)}  most {max(day):,}")
         for kind, row in self.rows.items():
-            if kind.channel == SHADOW and row.photos:
+            if kind.channel == SHADOW and row.photos and channels.shadow and kind.version == channels.shadow.version:
                 agreed = percent(row.shadow["agreed"] / row.photos)
                 print_text(f"{kind.version}, the shadow: {row.photos:,} photos, {agreed} as production says")
         for problem, times in self.statistics.total.problems.items():
             version, _, reason = problem.partition(" ")
-            print_text(f"{version} does not run beside production ({reason}): told {times:,} times")
+            if version in {each.version for each in (channels.canary, channels.shadow) if each}:
+                print_text(f"{version} does not run beside production ({reason}): told {times:,} times")
 
     def _line(self, kind: Kind, row: Row) -> tuple[str, ...]:
         labels, confidence = self.drifts(kind)

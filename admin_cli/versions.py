@@ -24,7 +24,18 @@ from admin_cli.options import (
     serving,
     version_of,
 )
-from admin_cli.output import NOTHING, day, figure, megabytes, minute, percent, print_json, print_table, print_text
+from admin_cli.output import (
+    NOTHING,
+    day,
+    figure,
+    megabytes,
+    minute,
+    percent,
+    print_json,
+    print_rows,
+    print_table,
+    print_text,
+)
 from admin_cli.replay import replay
 from classifier.errors import NotFound
 from classifier.registry.channels import PRODUCTION
@@ -88,7 +99,7 @@ def list_versions(
     if not summaries:
         print_text(f"No version of {model} is published in {store}. `admin_cli publish RUN` publishes the first.")
         return
-    print_table(
+    print_rows(
         ("version", "created", "network", "variant", "labels", "top-1", "MB", "by"),
         (_line(summary, served) for summary in summaries),
         right=("labels", "top-1", "MB"),

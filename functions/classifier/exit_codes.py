@@ -13,6 +13,7 @@ from classifier.errors import (
     NotReady,
     Overloaded,
     PointerError,
+    RateLimited,
     Refused,
     TooLarge,
     Unavailable,
@@ -31,9 +32,11 @@ EXIT_CODES: tuple[tuple[type[PointerError], int], ...] = (
     (Corrupt, 5),
     (Unavailable, 6),
     (Overloaded, 6),
+    (RateLimited, 7),
     (PointerError, 1),
 )
-"""Usage 2, not found 3, conflict 4, refused 5, store or server out of reach 6; the first match counts."""
+"""Usage 2, not found 3, conflict 4, refused 5, store or server out of reach
+or overloaded 6, asked too often 7; the first match counts."""
 
 
 def exit_code(error: PointerError) -> int:

@@ -179,3 +179,16 @@ def test_an_overlay_that_was_asked_for_and_never_came_is_1(cli: Cli, photo: Path
     out = photo.parent / "out.png"
     assert "sent none" in cli("predict", photo, "--gradcam", out, "--url", f"{any_server}/bare").failed(1)
     assert not out.exists()
+
+
+def test_hints_name_the_model_and_the_store_that_were_typed(cli: Cli, tiny_bundle: Path, tmp_path: Path) -> None:
+    there = ("--model", "dogs", f"--store={tmp_path / 'a store'}")
+    asked = f"--model dogs --store '{tmp_path / 'a store'}'`"
+    cli("publish", tiny_bundle, *there).well()
+    assert f"`admin_cli promote v1 {asked}" in cli("show", *there).failed(3)
+    assert f"`admin_cli canary start VERSION --percent 10 {asked}" in cli("canary", "abort", *there).failed(3)
+    assert "`admin_cli promote --help`" in cli("promote", "--wrong", *there).failed(2)
+    doctor = cli("doctor", *there)
+    assert "--model dogs" in doctor.out and doctor.code == 5
+    cli("publish", tiny_bundle).well()
+    assert "`admin_cli promote v1`" in cli("show").failed(3)  # MODEL_NAME and MODEL_STORE are there the next time too

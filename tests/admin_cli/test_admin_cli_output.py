@@ -132,7 +132,7 @@ def test_reading_commands_fit_with_long_content(cli: Cli, store: Path, columns: 
         return printed
 
     listed = ask("list", "--all")
-    assert "\n* v10    2026-01-31  inception_v3  int8-dynamic     101  81.2%  0.0  " in listed
+    assert "\n* v10    2026-01-31  inception_v3  int8-dynamic     101  81.2%  0.0\n    " in listed
     assert without_breaks(
         "v8       claimed by a.rather.long.name@a-rather-long-domain.example.com at "
     ) in without_breaks(listed)
@@ -154,7 +154,7 @@ def test_a_long_reason_is_there_word_by_word(cli: Cli, tiny_bundle: Path) -> Non
     printed = cli("history").well()
     assert fits(printed)
     assert without_breaks(printed).endswith(without_breaks(REASON))
-    assert re.search(r"\n\d{4}-\d\d-\d\d \d\d:\d\d  promote  -     v1  kim  It calls", printed)
+    assert re.search(r"\n\d{4}-\d\d-\d\d \d\d:\d\d  promote  -     v1  kim\n    It calls", printed)
 
 
 def test_nothing_reaches_the_terminal_that_it_would_obey(cli: Cli, tiny_bundle: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -51,7 +53,13 @@ class _Redirecting(BaseHTTPRequestHandler):
 @pytest.fixture
 def redirecting() -> Iterator[HTTPServer]:
     _Redirecting.seen = []
-    with HTTPServer(("127.0.0.1", 0), _Redirecting) as server:
+    with answering(_Redirecting) as server:
+        yield server
+
+
+@contextmanager
+def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[HTTPServer]:
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
@@ -76,3 +84,27 @@ def test_a_token_is_sent_over_https_alone_and_has_to_be_one(cli: Cli, photo: Pat
     for token in ("a b", "a\nb", "é"):
         message = cli(*ask, "https://pointer.example", POINTER_ID_TOKEN=token).failed(2)
         assert message == "Expected a token in POINTER_ID_TOKEN; received characters that none has."
+
+
+@pytest.mark.parametrize(
+    ("status", "slug", "code"), [(429, "rate-limited", 7), (503, "overloaded", 6), (503, "not-ready", 3), (502, "", 6)]
+)
+def test_a_caller_who_asked_too_often_is_told_apart_from_a_function_out_of_reach(
+    cli: Cli, photo: Path, status: int, slug: str, code: int
+) -> None:
+    class Busy(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            problem = {"type": f"urn:pointer:problem:{slug}", "title": "Not now", "detail": "Try again."}
+            body = json.dumps(problem).encode() if slug else b"<html>"
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with answering(Busy) as server:
+        message = cli("predict", photo, "--url", f"http://127.0.0.1:{server.server_address[1]}").failed(code)
+    assert str(status) in message

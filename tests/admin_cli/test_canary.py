@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -158,7 +159,7 @@ def test_watching_raises_step_by_step_and_promotes(two: Cli, tmp_path: Path) -> 
     assert "v3 is the canary for 50 % of the callers now" in two(*watch(two)).well()
     then = since_a_while(store, 5)
     put(store, rows, then + timedelta(minutes=1))
-    assert "next: admin_cli canary promote" in " ".join(two(*watch(two)).well().split())
+    assert "next: `admin_cli canary promote`" in " ".join(two(*watch(two)).well().split())
     assert "promoted v3 (before: v1)" in two(*watch(two, "--promote")).well()
     status = two("status", "--json").json()
     assert (status["production"], status["canary"]) == ("v3", None)
@@ -264,6 +265,16 @@ def test_a_year_of_ten_busy_instances_is_read_from_a_few_objects(two: Cli, tmp_p
     status = two("status", "--since", "52w", "--json").json()
     assert status["rows"][0]["requests"] == 57 * 2 * 3
     assert status["objects"] <= 60
+
+
+def test_a_watch_says_what_it_waits_for(two: Cli, tmp_path: Path) -> None:
+    two("canary", "start", "v2", "--percent", "5").well()
+    said = " ".join(two("canary", "watch", "--once", "--for", "2h").well().split())
+    assert re.search(r"v2 stays at 5 % until \d\d:\d\d UTC \((119|120) min more\) and for 30 more requests", said)
+    assert said.endswith("once both have 30, also compared: latency, unknown photos, confidence, labels")
+    put(tmp_path / "store", {("v1", "production"): row(40), ("v2", "canary"): row(40)})
+    said = " ".join(two("canary", "watch", "--once", "--for", "2h").well().split())
+    assert said.endswith("min more)")
 
 
 def test_an_overlapping_rollout_is_one_state(two: Cli, tmp_path: Path) -> None:

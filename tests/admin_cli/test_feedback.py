@@ -137,7 +137,7 @@ def test_a_deletion_that_is_killed_never_leaves_the_photo_alone(
             desk.forget(str(case.correction.photo_sha256))
     assert calls[0].endswith(".photo")
     assert desk.photo(case) is None
-    assert desk.forget(case.correction.id) == 1
+    assert desk.forget(case.correction.id) == [case.correction.id]
 
 
 def test_what_a_killed_deletion_left_goes_with_the_next_one(desk: Feedback, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_every_store_keeps_them_alike(store: ObjectStore) -> None:
     assert desk.add(first)
     assert not desk.add(first)
     assert desk.cases()[0].correction == first
-    assert desk.forget(first.id) == 1
+    assert desk.forget(first.id) == [first.id]
     assert desk.cases() == []
 
 
@@ -168,3 +168,14 @@ def test_a_model_without_corrections_says_so(
     assert "one of the models food" in call(
         capfd, "feedback", "list", "--model", "x", MODEL_STORE=tmp_path / "store"
     ).failed(3)
+
+
+def test_copies_of_a_photo_that_is_forgotten_are_named(
+    cli: Cli, desk: Feedback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = {each["label"]: each["id"] for each in cli("feedback", "list", "--json").json()}
+    cli("feedback", "accept", rows["green"]).well()
+    cli("feedback", "export", "corrections").well()
+    assert f"corrections/{rows['green']}.png" in cli("feedback", "forget", rows["green"]).well()
+    assert cli("feedback", "forget", rows["purple"]).well() == "1 correction forgotten\n"

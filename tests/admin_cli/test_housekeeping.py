@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import webbrowser
 from pathlib import Path
 
 import pytest
-import typer
 
 from classifier.errors import NotFound, Refused
 from classifier.registry import pruning
@@ -18,6 +18,10 @@ from tests.support.bundles import colour_photo, replay_bytes, write_bundle
 from tests.support.commands import Cli, cli_fixture  # noqa: F401  # fixture
 from tests.support.registries import promote, publish
 from tests.support.serving import MODEL
+
+
+def without_blanks(text: str) -> str:
+    return "".join(text.split())
 
 
 def registry_of(tmp_path: Path) -> Registry:
@@ -70,8 +74,18 @@ def test_a_version_is_pulled_where_its_report_was_opened_and_where_another_was_p
     publish(registry, write_bundle(tmp_path / "a", files | {"report/report.html": b"<p>"}))
     publish(registry, write_bundle(tmp_path / "b", files | {"report/notes.md": b"other"}))
     promote(registry, "v1")
-    monkeypatch.setattr(typer, "launch", lambda path: 0)
-    cli("open", "v1", "--out", tmp_path / "here").well()
+    # Where there is a browser it gets the page; where there is none, or it does not start, the address is told.
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", lambda address: bool(opened.append(address)) or len(opened) == 1)
+    page = (tmp_path / "here/report/report.html").resolve().as_uri()
+    told = [without_blanks(cli("open", "v1", "--out", tmp_path / "here", DISPLAY=":0").well()) for _ in range(2)]
+    assert opened == [page, page]
+    assert [without_blanks(page) in each for each in told] == [False, True]
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    assert without_blanks(page) in without_blanks(cli("open", "v1", "--out", tmp_path / "here").well())
+    assert len(opened) == 2
     for version in ("v1", "v2"):
         (tmp_path / "here/report/report.html.partial").write_text("as a killed one leaves it")
         cli("pull", version, "--out", tmp_path / "here").well()

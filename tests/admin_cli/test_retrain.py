@@ -37,7 +37,7 @@ def test_production_s_recipe_is_handed_to_the_trainer(cli: Cli, served: Path, st
         "--set",
         "precision=mixed_bfloat16",
     ).well()
-    assert "published v2" in said and "next: admin_cli promote v2" in said
+    assert "published v2" in said and "next: `admin_cli promote v2`" in said
     (arguments,) = asked(tmp_path)
     assert (arguments[0], option(arguments, "--parent")) == ("train", "v1")
     config = json.loads(Path(option(arguments, "--config")).read_text())

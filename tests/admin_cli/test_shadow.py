@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.bundles import TINY_LABELS, colour_photo
 from tests.support.commands import Cli, cli_fixture  # noqa: F401  # fixture
-from tests.support.serving import Serving, serve
+from tests.support.serving import MODEL, Serving, serve
 
 
 @pytest.fixture(name="two")
@@ -90,7 +90,18 @@ def test_a_shadow_is_reported_keeps_photos_by_consent_and_ends(two: Cli, functio
     assert two("feedback", "accept", identity, "--label", "green").well() == f"accepted {identity}: green\n"
     exported = two("feedback", "export", tmp_path / "corrections").well()
     assert exported.startswith("1 photos")
+    assert "v2, the shadow: " in two("status").well()
     assert two("shadow", "stop", "--reason", "seen enough").well() == "v2 is no longer the shadow\n"
+    assert "the shadow: " not in two("status").well()  # which tells what runs; `shadow report` tells what was
     assert two("shadow", "stop").failed(3)
     assert "there is no shadow" in two("shadow", "report").well()
     assert [each["action"] for each in two("history", "--json").json()[:2]] == ["shadow stop", "shadow start"]
+
+
+def test_a_share_may_be_a_percentage_and_every_model_is_listed_with_its_shadow(two: Cli) -> None:
+    assert "for 10 % of the photos" in two("shadow", "start", "v2").well()
+    assert "for 25 % of the photos" in two("shadow", "start", "v2", "--percent", "25").well()
+    assert two("models", "--json").json()[0]["shadow"] == "v2"
+    assert two("models").well().splitlines()[1].split() == [MODEL, "v1", "-", "v2", "v2", "2"]
+    assert "received both" in two("shadow", "start", "v2", "--percent", "25", "--sample", "0.1").failed(2)
+    assert "percentage" in two("shadow", "start", "v2", "--percent", "0").failed(2)

@@ -212,6 +212,19 @@ def test_the_job_retrains_publishes_and_promotes(there: Cli, stand_in: Any, tmp_
     assert (newest["to"], newest["who"], newest["reason"]) == ("v2", "kim", "-weekly")
 
 
+def test_a_job_is_printed_also_where_the_bucket_cannot_be_read(there: Cli) -> None:
+    """The photos' folder is the job's to find then, unless it is named."""
+    away = {"MODEL_STORE": "gs://nobody-s-bucket/models"}
+    printed = there(*ON, "--dry-run", "--data-dir", PHOTOS, **away)
+    assert printed.code == 0 and "was not looked at" in printed.err
+    (pool,) = json.loads(printed.out)["jobSpec"]["workerPoolSpecs"]
+    assert f"--data-dir={PHOTOS}" in pool["containerSpec"]["args"]
+    (pool,) = json.loads(there(*ON, "--dry-run", **away).out)["jobSpec"]["workerPoolSpecs"]
+    assert not [each for each in pool["containerSpec"]["args"] if each.startswith("--data-dir")]
+    assert "data/food" in there(*ON, "--dry-run", "--data-dir", "data/food", **away).err
+    assert there(*ON, "--region", "x", "--data-dir", PHOTOS, **away).code == 3
+
+
 def test_what_the_job_s_machine_would_not_see_is_refused(there: Cli, cli: Cli, gcloud: Callable[..., Path]) -> None:
     record = gcloud()
     photos = ("--data-dir", PHOTOS)

@@ -43,8 +43,9 @@ def print_result(manifest: Any, bundle: Path) -> None:
     print_figures({split: manifest.metrics[split] for split in ("validation", "test")})
     if doubtful := doubt(manifest.metrics["unknown"], manifest.training, manifest.data):
         console().print(f"warning: {doubtful}", style="yellow", highlight=False)
-    run = quote(str(bundle.parent))
-    typer.echo(f"bundle of the {manifest.variant} model in {bundle}; next: admin_cli publish {run}")
+    # A version that follows another is made by `admin_cli retrain`, which publishes it.
+    following = "" if manifest.parent_version else f"; next: admin_cli publish {quote(str(bundle.parent))}"
+    typer.echo(f"bundle of the {manifest.variant} model in {bundle}{following}")
 
 
 def print_views(views: Mapping[str, Mapping[str, float | int]]) -> None:

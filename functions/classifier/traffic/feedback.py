@@ -119,8 +119,8 @@ class Feedback:
             raise Conflict(f"Somebody else decided about {case.correction.id} meanwhile. Look again.") from error
         return replace(case, decision=decision)
 
-    def forget(self, text: str) -> int:
-        """Delete whatever is kept of a correction, or of all corrections of a photo; return how many there were.
+    def forget(self, text: str) -> list[str]:
+        """Delete whatever is kept of a correction, or of all corrections of a photo; return their ids.
 
         Args:
             text: an id or how it alone begins, or a photo's SHA-256.
@@ -142,7 +142,7 @@ class Feedback:
             for date, identity, found in sorted(self._names(), reverse=True):
                 if identity in ids and found == kind:
                     self._store.delete(self._path(date, identity, kind))
-        return len(ids)
+        return sorted(ids)
 
     def _forget_leftovers(self) -> None:
         """Delete decisions about nothing: whoever forgot their corrections was killed before."""

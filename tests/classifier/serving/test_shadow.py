@@ -220,7 +220,7 @@ def test_photos_are_kept_only_where_they_disagree_with_consent_and_as_asked(stor
     assert (case.correction.seen.label, case.correction.shadow.label) == ("green", "blue")
     assert (case.correction.seen.version, case.correction.shadow.version) == ("v1", "v2")
     Running.__init__(running, store, stats_every=0.0, feedback_limit="")
-    assert desk.forget(case.correction.id) == 1
+    assert desk.forget(case.correction.id) == [case.correction.id]
     assert kept(GREEN, "?consent=1") == 0
 
 
