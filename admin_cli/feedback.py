@@ -7,12 +7,13 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from admin_cli.browser import show_page
-from admin_cli.feedback_ranking import Ranked, known_labels, production, ranked_by_use
+from admin_cli.feedback_lines import SHOWN_ID, decision, line, note, plain, shadow_said
+from admin_cli.feedback_ranking import known_labels, production, ranked_by_use
 from admin_cli.feedback_table import write_accepted
 from admin_cli.options import (
     DEFAULT_MODEL,
@@ -25,15 +26,14 @@ from admin_cli.options import (
     name_of,
     open_registry,
 )
-from admin_cli.output import NOTHING, day, minute, percent, print_json, print_rows, print_table, print_text
+from admin_cli.output import NOTHING, minute, percent, print_json, print_rows, print_table, print_text
 from classifier.errors import InvalidRequest, NotFound
 from classifier.labels import folded, trimmed
 from classifier.registry import fields
 from classifier.registry.rules import Registry
-from classifier.traffic.corrections import Case, Decision, Seen, Verdict
+from classifier.traffic.corrections import Case, Decision, Verdict
 from classifier.traffic.feedback import Feedback
 
-SHOWN_ID = 8
 COPIES = ("*/{}.*", "runs/*.inputs/corrections/{}.*")
 """Where photos of corrections are exported, or handed to a training, under the working directory."""
 IdsArgument = Annotated[list[str], typer.Argument(metavar="ID", help="Of corrections, or how it alone begins.")]
@@ -60,15 +60,15 @@ def list_feedback(
     registry = open_registry(store, model)
     ranked = ranked_by_use(registry, _chosen(registry, status))
     if as_json:
-        print_json([_plain(each) for each in ranked])
+        print_json([plain(each) for each in ranked])
         return
     if not ranked:
         print_text(f"no {'' if status == 'all' else status + ' '}correction")
         return
     print_rows(
         ("id", "date", "photo", "said -> right"),
-        (_line(each) for each in ranked[:limit]),
-        notes=[_note(each) for each in ranked[:limit]],
+        (line(each) for each in ranked[:limit]),
+        notes=[note(each) for each in ranked[:limit]],
     )
     if len(ranked) > limit:
         print_text(f"the first {limit} of {len(ranked):,}; --limit shows more")
@@ -118,7 +118,7 @@ def show(
         if open_it:
             show_page(html)
     if as_json:
-        print_json(_plain(ranked))
+        print_json(plain(ranked))
         return
     correction, seen = case.correction, case.correction.seen
     rows = {
@@ -127,11 +127,11 @@ def show(
         "right label": "not known" if case.is_open else case.label or "none of the labels",
         "model said": f"{seen.label or NOTHING} {percent(seen.confidence)}".strip(),
         "version": " ".join(each for each in (seen.version, seen.channel, seen.status) if each) or NOTHING,
-        **({"shadow said": _shadow_said(correction.shadow)} if correction.shadow else {}),
+        **({"shadow said": shadow_said(correction.shadow)} if correction.shadow else {}),
         "photo": f"{correction.photo_bytes:,} bytes" if correction.photo_bytes else "not given",
         "SHA-256": correction.photo_sha256 or NOTHING,
         "request": correction.request_id or NOTHING,
-        "decision": _decision(case),
+        "decision": decision(case),
         "why first": ", ".join(ranked.reasons) or NOTHING,
     }
     print_table(("", ""), list(rows.items()))
@@ -278,54 +278,3 @@ def _chosen(registry: Registry, status: str) -> list[Case]:
     if not cases:
         registry.expect_model()
     return [case for case in cases if status in ("all", case.status)]
-
-
-def _line(ranked: Ranked) -> tuple[str, ...]:
-    case = ranked.case
-    seen = case.correction.seen
-    sure = f" {percent(seen.confidence)}" if seen.confidence is not None else ""
-    return (
-        case.correction.id[:SHOWN_ID],
-        day(case.correction.time),
-        "yes" if case.correction.photo_bytes else "",
-        f"{seen.label or NOTHING}{sure} -> {_right(case)}",
-    )
-
-
-def _note(ranked: Ranked) -> str:
-    decided = [_decision(ranked.case)] if ranked.case.decision else []
-    return "; ".join([", ".join(ranked.reasons), *decided])
-
-
-def _right(case: Case) -> str:
-    shadow = case.correction.shadow
-    return f"{shadow.label}?" if shadow and case.is_open else case.label or "none of these"
-
-
-def _shadow_said(shadow: Seen) -> str:
-    return f"{shadow.label} {percent(shadow.confidence)}, {shadow.version}"
-
-
-def _decision(case: Case) -> str:
-    if case.decision is None:
-        return "pending"
-    return f"{case.status} by {case.decision.who}" + (f": {case.decision.reason}" if case.decision.reason else "")
-
-
-def _plain(ranked: Ranked) -> dict[str, Any]:
-    case = ranked.case
-    correction = case.correction
-    return {
-        "id": correction.id,
-        "time": correction.time,
-        "label": case.label,
-        "request_id": correction.request_id,
-        "photo_sha256": correction.photo_sha256,
-        "photo_bytes": correction.photo_bytes,
-        "seen": correction.seen.to_dict(),
-        "shadow": correction.shadow.to_dict() if correction.shadow else None,
-        "status": case.status,
-        "decision": vars(case.decision) if case.decision else None,
-        "score": round(ranked.score, 3),
-        "reasons": list(ranked.reasons),
-    }

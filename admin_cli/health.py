@@ -37,7 +37,7 @@ REMEDIES = {
     "production": "admin_cli rollback",
     "canary": "admin_cli canary abort",
     "shadow": "admin_cli shadow stop",
-    "before": "Publish it again.",
+    "before": "Publish it once more, with --again.",
 }
 """Of a version that is damaged, by what it is."""
 

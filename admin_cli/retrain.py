@@ -44,6 +44,7 @@ from admin_cli.recipe import (
 )
 from admin_cli.replay import replay
 from admin_cli.subjects import Subject, of_version
+from admin_cli.versions import published_before
 from admin_cli.vertex import (
     AcceleratorOption,
     DryRunOption,
@@ -62,7 +63,7 @@ from admin_cli.vertex import (
 from classifier.errors import InvalidRequest, NotFound, Refused, Unavailable
 from classifier.registry.canary import check_percent
 from classifier.registry.channels import PRODUCTION
-from classifier.registry.manifest import MANIFEST_FILE, Manifest
+from classifier.registry.manifest import MANIFEST_FILE
 from classifier.registry.rules import Registry
 from classifier.storage.names import bucket_of
 from classifier.storage.opening import open_store
@@ -276,13 +277,9 @@ def trainer() -> str:
 def _publish(registry: Registry, folder: Path, who: str) -> str:
     """Publish a run's bundle, unless that was done before: then the same version is meant."""
     bundle = folder / "bundle"
-    mine = Manifest.from_json((bundle / MANIFEST_FILE).read_bytes())
-    listing, _ = registry.newest_versions(20)
-    for summary in reversed(listing.versions):
-        theirs = summary.manifest
-        if theirs and (theirs.created_at, theirs.files) == (mine.created_at, mine.files):
-            print_text(f"{theirs.version} was published before")
-            return str(theirs.version)
+    if same := published_before(registry, bundle):
+        print_text(f"{same} was published before")
+        return same
     manifest = registry.publish(bundle, who=name_of(who), replay=replay)
     print_text(f"published {manifest.version}")
     return str(manifest.version)

@@ -11,4 +11,5 @@ trainer train --dataset food-101 --data-dir "$SAMPLES" --architecture efficientn
     --head-epochs 30 --head-learning-rate 3e-3 --variant float32 --no-report --notice "$notice" --run "$RUN"
 published=$(admin_cli publish "$RUN")
 echo "$published"
-admin_cli promote "${published#published }" --reason "sample model"
+# It says "published v1", or of what was published before "v1 is the same".
+admin_cli promote "$(grep -o 'v[0-9]*' <<<"$published" | head -n 1)" --reason "sample model"

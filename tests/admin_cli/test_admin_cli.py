@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 import uuid
@@ -50,7 +51,7 @@ def test_the_whole_story(tmp_path: Path, tiny_bundle: Path, photo: Path) -> None
     assert run("publish", tmp_path / "run").well() == "published v1\n"
     assert [line[0] for line in words("list")] == ["version", "v1"]
     assert run("promote", "v1", "--reason", "the first").well() == "promoted v1\n"
-    assert run("publish", tmp_path / "run/bundle").well() == "published v2\n"
+    assert run("publish", tmp_path / "run/bundle", "--again").well() == "published v2\n"
     assert [line[:2] for line in words("list")[1:]] == [["*", "v1"], ["v2", "2026-01-31"]]
     assert run("promote", "v2", "--expect", "v1", "--who", "lee").well() == "promoted v2 (before: v1)\n"
     assert words("show")[0] == words("show", "v2")[0] == ["version", "v2", "of", "food"]
@@ -78,7 +79,7 @@ def test_a_function_is_asked_and_answers_as_the_model_does_here(
     with serve(tmp_path / "store", tmp_path / "server", POINTER_TTL="0") as server:
         there = ("--url", server.url)
         here_or_there: list[tuple[str, ...]] = [(), there]
-        cli("publish", tiny_bundle).well()
+        cli("publish", tiny_bundle, "--again").well()
         for where in here_or_there:
             assert "admin_cli promote v1" in cli("predict", photo, *where).failed(3)
         cli("promote", "v1").well()
@@ -116,7 +117,7 @@ def test_a_label_that_looks_like_a_switch_is_explained(
     """Of digits, one class is called "0"; here green is."""
     manifest = (tiny_bundle / "manifest.json").read_text()
     (tiny_bundle / "manifest.json").write_text(manifest.replace('"green"', '"0"'))
-    cli("publish", tiny_bundle).well()
+    cli("publish", tiny_bundle, "--again").well()
     cli("promote", "v1").well()
     with serve(tmp_path / "store", tmp_path / "server") as server:
         for options, count in ((("--tta",), 2), (("--views", "crops"), 5), (("--views", "all"), 10), ((), None)):
@@ -132,7 +133,7 @@ def test_a_label_that_looks_like_a_switch_is_explained(
 def test_a_photo_that_the_model_does_not_know(cli: Cli, tiny_bundle: Path, photo: Path) -> None:
     manifest = json.loads((tiny_bundle / "manifest.json").read_text())
     (tiny_bundle / "manifest.json").write_text(json.dumps({**manifest, "thresholds": {"unknown": 1.0}}))
-    cli("publish", tiny_bundle).well()
+    cli("publish", tiny_bundle, "--again").well()
     cli("promote", "v1").well()
     assert "unknown: not like anything that v1 of food was trained on (score " in cli("predict", photo).well()
     assert "unknown below 1.000" in cli("show").well()
@@ -142,7 +143,7 @@ def test_on_cloud_storage(emulator: str, tiny_bundle: Path) -> None:
     store = f"gs://{BUCKET}/test/{uuid.uuid4().hex}"
     run = partial(process, MODEL_STORE=store, STORAGE_EMULATOR_HOST=emulator, POINTER_WHO="kim")
     for number in (1, 2):
-        assert run("publish", tiny_bundle).well() == f"published v{number}\n"
+        assert run("publish", tiny_bundle, "--again").well() == f"published v{number}\n"
         assert run("promote", f"v{number}").well().startswith(f"promoted v{number}")
     assert run("rollback").well() == "rolled back to v1 (before: v2)\n"
     versions = run("list", "--json").json()
@@ -155,11 +156,11 @@ def test_on_cloud_storage(emulator: str, tiny_bundle: Path) -> None:
 
 
 def test_json_of_every_command(cli: Cli, tiny_bundle: Path, tmp_path: Path, photo: Path) -> None:
-    assert cli("publish", tiny_bundle, "--json").json() == {"version": "v1", "model": "food"}
+    assert cli("publish", tiny_bundle, "--json").json() == {"version": "v1", "model": "food", "published": True}
     assert cli("history", "--json").json() == []
     first = cli("promote", "v1", "--reason", "a “first” one", "--json").json()
     assert (first["from"], first["to"], first["who"], first["reason"]) == (None, "v1", "kim", "a “first” one")
-    cli("publish", tiny_bundle).well()
+    cli("publish", tiny_bundle, "--again").well()
     second = cli("promote", "v2", "--json").json()
     third = cli("rollback", "--json").json()
     assert (third["action"], third["from"], third["to"]) == ("rollback", "v2", "v1")
@@ -201,7 +202,7 @@ def test_json_of_every_command(cli: Cli, tiny_bundle: Path, tmp_path: Path, phot
 
 def test_a_version_may_be_written_in_other_ways(cli: Cli, tiny_bundle: Path) -> None:
     for _ in range(2):
-        cli("publish", tiny_bundle).well()
+        cli("publish", tiny_bundle, "--again").well()
     assert cli("promote", "1").well() == "promoted v1\n"
     assert cli("promote", "V2", "--expect", "production").well() == "promoted v2 (before: v1)\n"
     for same in ("production", "v2", "V2", "2", "02", "Production"):
@@ -299,7 +300,7 @@ finally:
         return set(done.err.split())
 
     for _ in range(2):
-        process("publish", tiny_bundle, **store).well()
+        process("publish", tiny_bundle, "--again", **store).well()
     process("promote", "v1", **store).well()
     for arguments in (["--help"], ["promote", "--help"], ["list"], ["show"], ["history"]):
         assert not HEAVY & imported(*arguments), arguments
@@ -346,3 +347,18 @@ def test_what_cannot_be_used_is_listed_with_its_problem(cli: Cli, tmp_path: Path
     assert "v3       missing or of another size: model.tflite\n" in printed
     assert "".join(problems["v2"].split()) in "".join(printed.split())
     assert cli("show", "v1").well().endswith("\n* float32      -          -         -   -   -             -\n")
+
+
+def test_what_is_published_already_is_not_stored_twice(cli: Cli, tiny_bundle: Path, tmp_path: Path) -> None:
+    assert cli("publish", tiny_bundle).well() == "published v1\n"
+    before = sorted(path for path in (tmp_path / "store").rglob("*") if path.is_file())
+    assert cli("publish", tiny_bundle).well().startswith("v1 is the same; nothing was written")
+    assert cli("publish", tiny_bundle, "--json").json() == {"version": "v1", "model": "food", "published": False}
+    assert sorted(path for path in (tmp_path / "store").rglob("*") if path.is_file()) == before
+    assert cli("publish", tiny_bundle, "--again").well() == "published v2\n"
+    assert cli("publish", tiny_bundle, "--model", "dogs").well() == "published v1\n"
+    # Made anew from the same files it is another.
+    bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "later"))
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps(manifest | {"created_at": "2026-02-01T12:00:00Z"}))
+    assert cli("publish", bundle).well() == "published v3\n"

@@ -149,7 +149,7 @@ def test_reading_commands_fit_with_long_content(cli: Cli, store: Path, columns: 
 
 
 def test_a_long_reason_is_there_word_by_word(cli: Cli, tiny_bundle: Path) -> None:
-    cli("publish", tiny_bundle).well()
+    cli("publish", tiny_bundle, "--again").well()
     cli("promote", "v1", "--reason", REASON).well()
     printed = cli("history").well()
     assert fits(printed)
@@ -178,7 +178,7 @@ def test_a_prediction_with_long_labels_fits(cli: Cli, tiny_bundle: Path, photo: 
     for case in manifest["golden"]:
         case["label"] = renamed[case["label"]]
     (tiny_bundle / "manifest.json").write_text(json.dumps(manifest))
-    cli("publish", tiny_bundle).well()
+    cli("publish", tiny_bundle, "--again").well()
     cli("promote", "v1").well()
     table, said = cli("predict", photo).well().split("\n\n")
     assert fits(table)
@@ -196,7 +196,7 @@ def test_a_long_name_of_a_file_fits(cli: Cli, tiny_bundle: Path) -> None:
     manifest = json.loads((tiny_bundle / "manifest.json").read_text())
     manifest["files"][name] = {"sha256": hashlib.sha256(bytes(1_234_567)).hexdigest(), "bytes": 1_234_567}
     (tiny_bundle / "manifest.json").write_text(json.dumps(manifest))
-    cli("publish", tiny_bundle).well()
+    cli("publish", tiny_bundle, "--again").well()
     printed = cli("verify", "v1").well()
     assert fits(printed)
     assert "1,234,567  " + manifest["files"][name]["sha256"][:16] in printed

@@ -29,7 +29,7 @@ CALLERS = [f"10.1.{number // 250}.{number % 250 + 1}" for number in range(40)]
 def two_fixture(cli: Cli, tiny_bundle: Path, confused_bundle: Path) -> Cli:
     """v1 serves and is right; v2 takes green for blue; v3 serves the same file as v1."""
     for bundle in (tiny_bundle, confused_bundle, tiny_bundle):
-        cli("publish", bundle).well()
+        cli("publish", bundle, "--again").well()
     cli("promote", "v1").well()
     return cli
 
@@ -126,7 +126,7 @@ def test_what_a_killed_or_ended_function_counted_is_there(two: Cli, tmp_path: Pa
 
 
 def test_requests_of_a_function_that_serves_nothing_count_too(cli: Cli, tmp_path: Path, tiny_bundle: Path) -> None:
-    cli("publish", tiny_bundle).well()
+    cli("publish", tiny_bundle, "--again").well()
     with serve(tmp_path / "store", tmp_path / "empty", STATS_EVERY="3600") as function:
         assert function.post(data=colour_photo("red"), headers={"Content-Type": "image/png"}).status_code == 503
     (only,) = cli("status", "--json").json()["rows"]

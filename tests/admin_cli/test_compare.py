@@ -32,8 +32,8 @@ def photos_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(name="two")
 def two_fixture(cli: Cli, tiny_bundle: Path, confused_bundle: Path) -> Cli:
     """v1 serves and is right; v2 takes green for blue."""
-    cli("publish", tiny_bundle).well()
-    cli("publish", confused_bundle).well()
+    cli("publish", tiny_bundle, "--again").well()
+    cli("publish", confused_bundle, "--again").well()
     cli("promote", "v1").well()
     return cli
 
@@ -130,7 +130,7 @@ def test_the_photos_of_a_bucket_are_compared_on_and_decide_about_a_promotion(
     json_api_store.write("evaluation/red/other.png", b"of another set")
     bucket = partial(cli, MODEL_STORE=f"{json_api_store.url}/models", STORAGE_CLIENT=client)
     for bundle in (tiny_bundle, confused_bundle, tiny_bundle):
-        bucket("publish", bundle).well()
+        bucket("publish", bundle, "--again").well()
     bucket("promote", "v1").well()
     for place in (f"{json_api_store.url}/eval", f"{json_api_store.url}/eval/"):
         compared = bucket("compare", "v1", "v2", "--eval-set", place, "--json").json()
@@ -156,7 +156,7 @@ def test_what_publication_stored_is_compared_where_both_have_seen_the_same_photo
     worse = with_predictions(shutil.copytree(confused_bundle, tmp_path / "worse"), wrong=21)
     older = with_predictions(shutil.copytree(confused_bundle, tmp_path / "older"), wrong=21, digests=False)
     for bundle in (better, worse, older):
-        cli("publish", bundle).well()
+        cli("publish", bundle, "--again").well()
     compared = cli("compare", "v1", "v2", "--json").json()
     assert compared["basis"] == "the 100 test photos that both were measured on"
     assert compared["top_1"]["difference"] == -0.2
@@ -164,7 +164,7 @@ def test_what_publication_stored_is_compared_where_both_have_seen_the_same_photo
     # A release without photos' hashes: where all data is the same, paths tell which photos they were.
     assert cli("compare", "v1", "v3", "--json").json()["top_1"]["difference"] == -0.2
     elsewhere = with_data(with_predictions(shutil.copytree(older, tmp_path / "elsewhere"), 21, digests=False), "e" * 64)
-    cli("publish", elsewhere).well()
+    cli("publish", elsewhere, "--again").well()
     assert cli("compare", "v1", "v4", "--json").json()["top_1"] is None
 
 
@@ -204,8 +204,8 @@ def test_force_is_recorded_and_a_rollback_is_never_held_up(two: Cli, photos: Pat
 
 
 def test_a_better_version_passes(cli: Cli, tiny_bundle: Path, confused_bundle: Path, photos: Path) -> None:
-    cli("publish", confused_bundle).well()
-    cli("publish", tiny_bundle).well()
+    cli("publish", confused_bundle, "--again").well()
+    cli("publish", tiny_bundle, "--again").well()
     cli("promote", "v1").well()
     assert "would" not in cli("promote", "v2", "--eval-set", photos, "--dry-run").well()
     assert cli("history", "--json").json()[0]["to"] == "v1"

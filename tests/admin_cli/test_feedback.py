@@ -22,7 +22,7 @@ GREEN, RED = colour_photo("green"), colour_photo("red")
 @pytest.fixture(name="desk")
 def desk_fixture(cli: Cli, tiny_bundle: Path, tmp_path: Path) -> Feedback:
     """Corrections of each kind, of a model that knows four colours."""
-    cli("publish", tiny_bundle).well()
+    cli("publish", tiny_bundle, "--again").well()
     cli("promote", "v1").well()
     desk = Feedback(LocalStore(tmp_path / "store"), MODEL)
     add(desk, "green", Seen("v1", "production", "blue", 0.95, "ok"), GREEN)
@@ -163,7 +163,7 @@ def test_every_store_keeps_them_alike(store: ObjectStore) -> None:
 def test_a_model_without_corrections_says_so(
     cli: Cli, capfd: pytest.CaptureFixture[str], tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    cli("publish", tiny_bundle).well()
+    cli("publish", tiny_bundle, "--again").well()
     assert "no pending correction" in cli("feedback", "list").well()
     assert "one of the models food" in call(
         capfd, "feedback", "list", "--model", "x", MODEL_STORE=tmp_path / "store"

@@ -15,8 +15,8 @@ from tests.support.serving import damage, serve
 
 @pytest.fixture(name="store")
 def store_fixture(cli: Cli, tiny_bundle: Path, tmp_path: Path) -> Path:
-    cli("publish", tiny_bundle).well()
-    cli("publish", tiny_bundle).well()
+    cli("publish", tiny_bundle, "--again").well()
+    cli("publish", tiny_bundle, "--again").well()
     cli("promote", "v1").well()
     return tmp_path / "store"
 
@@ -72,5 +72,5 @@ def test_nothing_promoted_and_no_store(cli: Cli, tiny_bundle: Path) -> None:
     done = cli("doctor", "--json")
     assert done.code == 5
     assert "does not exist" in findings(done)["store"]["found"]
-    cli("publish", tiny_bundle).well()
+    cli("publish", tiny_bundle, "--again").well()
     assert findings(cli("doctor", "--json"))["production"]["remedy"] == "admin_cli promote v1"

@@ -45,14 +45,14 @@ def test_models_are_listed(cli: Cli, nine: Registry, tmp_path: Path) -> None:
     publish(Registry(LocalStore(tmp_path / "store"), "dogs"), tmp_path / "a")
     rows = cli("models", "--json").json()
     assert rows == [
-        {"model": "dogs", "production": None, "canary": None, "newest": "v1", "versions": 1},
-        {"model": "food", "production": "v5", "canary": "v4", "newest": "v9", "versions": 9},
+        {"model": "dogs", "production": None, "canary": None, "shadow": None, "newest": "v1", "versions": 1},
+        {"model": "food", "production": "v5", "canary": "v4", "shadow": None, "newest": "v9", "versions": 9},
     ]
-    assert cli("models").well().split()[:5] == ["model", "production", "canary", "newest", "versions"]
+    assert cli("models").well().split()[:6] == ["model", "production", "canary", "shadow", "newest", "versions"]
 
 
 def test_a_version_is_pulled_whole_and_verified(cli: Cli, tiny_bundle: Path, tmp_path: Path) -> None:
-    cli("publish", tiny_bundle).well()
+    cli("publish", tiny_bundle, "--again").well()
     cli("promote", "v1").well()
     cli("pull", "--out", tmp_path / "pulled").well()
     manifest = read_bundle(tmp_path / "pulled")
@@ -168,7 +168,7 @@ def test_a_version_is_tried_before_it_serves_and_several_photos_are_a_table(
     cli: Cli, tiny_bundle: Path, confused_bundle: Path, tmp_path: Path
 ) -> None:
     for bundle in (tiny_bundle, confused_bundle):
-        cli("publish", bundle).well()
+        cli("publish", bundle, "--again").well()
     cli("promote", "v1").well()
     folder = tmp_path / "photos"
     folder.mkdir()

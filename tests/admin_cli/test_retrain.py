@@ -152,7 +152,7 @@ def test_what_is_missing_is_told_with_the_remedy(cli: Cli, served: Path, stand_i
 
 
 def test_a_version_without_a_recipe_is_told(cli: Cli, tiny_bundle: Path, stand_in: Any) -> None:
-    cli("publish", tiny_bundle).well()
+    cli("publish", tiny_bundle, "--again").well()
     cli("promote", "v1").well()
     assert "to tell how it was trained" in cli("retrain", "--data-dir", ".").failed(3)
 

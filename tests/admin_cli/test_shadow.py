@@ -17,7 +17,7 @@ from tests.support.serving import MODEL, Serving, serve
 def two_fixture(cli: Cli, tiny_bundle: Path, confused_bundle: Path) -> Cli:
     """v1 serves and is right; v2 takes green for blue."""
     for bundle in (tiny_bundle, confused_bundle):
-        cli("publish", bundle).well()
+        cli("publish", bundle, "--again").well()
     cli("promote", "v1").well()
     return cli
 

@@ -254,7 +254,7 @@ def test_what_the_mount_has_is_seen(there: Cli) -> None:
 def test_the_photos_of_the_version_are_handed_on(cli: Cli, emulator: str, tiny_bundle: Path, tmp_path: Path) -> None:
     run = partial(cli, MODEL_STORE=f"gs://{BUCKET}/{uuid.uuid4().hex}", STORAGE_EMULATOR_HOST=emulator)
     described(tiny_bundle, training={**RECIPE, "data": {**RECIPE["data"], "data_dir": PHOTOS}})
-    run("publish", tiny_bundle).well()
+    run("publish", tiny_bundle, "--again").well()
     run("promote", "v1").well()
     assert f"--data-dir={PHOTOS}" in container(run(*ON, "--dry-run").json())["args"]
 
