@@ -272,7 +272,7 @@ def test_a_watch_says_what_it_waits_for(two: Cli, tmp_path: Path) -> None:
     said = " ".join(two("canary", "watch", "--once", "--for", "2h").well().split())
     assert re.search(r"v2 stays at 5 % until \d\d:\d\d UTC \((119|120) min more\) and for 30 more requests", said)
     assert said.endswith("once both have 30, also compared: latency, unknown photos, confidence, labels")
-    put(tmp_path / "store", {("v1", "production"): row(40), ("v2", "canary"): row(40)})
+    put(tmp_path / "store", {("v1", "production"): row(40), ("v2", "canary"): row(40)}, datetime.now(UTC))
     said = " ".join(two("canary", "watch", "--once", "--for", "2h").well().split())
     assert said.endswith("min more)")
 

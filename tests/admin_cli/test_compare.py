@@ -219,8 +219,8 @@ def test_the_gate_is_shown_and_set(two: Cli) -> None:
     rows = {line.split()[0]: line.split() for line in two("gate", "show").well().splitlines()}
     assert rows["top_1_drop"][1:3] == ["0.5", "0.01"]
     assert two("gate", "set", "top_1_drop=0.5").well() == "the gate has these values already; nothing was changed\n"
-    line = two("history").well().splitlines()[1]
-    assert "gate" in line and "a trial" in line
+    said = two("history").well()
+    assert "gate" in said.splitlines()[1] and "\n    a trial\n" in said
     assert "NAME=VALUE" in two("gate", "set", "top_1_drop").failed(2)
     assert "Expected one of top_1_drop" in two("gate", "set", "top=1").failed(2)
     assert json.loads(two("gate", "show", "--json").out)["class_drop"] == 1.0
