@@ -145,7 +145,8 @@ def retrain(
         if not dry_run:
             raise
         typer.echo(f"The recipe was not looked at, the job will do that: {error}", err=True)
-        config: Recipe = {"data": {"data_dir": data_dir, "csv": csv}, "network": {"weights": "imagenet"}, "schedule": {}}
+        data = {"data_dir": data_dir, "csv": csv}
+        config: Recipe = {"data": data, "network": {"weights": "imagenet"}, "schedule": {}}
     else:
         config = recipe_of(parent.manifest)
         place_data(config, parent.manifest, dataset, data_dir, csv)
