@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras import layers
 from PIL import Image
 
+from classifier.errors import NotFound
 from classifier.photo.preprocessing import load_array
 from classifier.registry.manifest import InputSpec, Manifest
 from classifier.serving.model import Model
@@ -28,6 +29,7 @@ from tests.support.foreign import (
     to_tflite,
 )
 from trainer.importing.scaling import scaling_of
+from trainer.main import app as trainer
 
 LABELS = tuple(TINY_COLOURS)
 
@@ -75,6 +77,29 @@ def test_a_file_is_imported_measured_published_and_served(
     logits = np.log(run_tflite(content, scaled_by(scaling, pixels)[None])[0])
     powers = np.exp(logits / manifest.training["temperature"])
     np.testing.assert_allclose(served.run(pixels).probabilities, powers / powers.sum(), atol=1e-5)
+
+
+@pytest.mark.long
+def test_what_was_imported_is_held_to_the_gate_and_is_no_run_to_go_on_from(
+    cli: Cli, network: keras.Model, labels: Path, photos: Path, tmp_path: Path
+) -> None:
+    worse = keras.models.clone_model(network)
+    weights = network.get_weights()
+    weights[-1] = weights[-1] - 1e3 * (np.arange(len(LABELS)) == 0)  # which never says its first label
+    worse.set_weights(weights)
+    for name, each in (("good", network), ("worse", worse)):
+        (tmp_path / f"{name}.tflite").write_bytes(to_tflite(each))
+        told = ("--labels", labels, "--photos", photos, "--scaling=-1..1", "--publish")
+        cli("import", tmp_path / f"{name}.tflite", *told).well()
+    cli("promote", "v1").well()
+    refused = cli("promote", "v2")
+    assert refused.code == 5 and "top-1" in refused.out + refused.err, refused
+    cli("promote", "v2", "--force", "--reason", "a test").well()
+
+    assert "v2 was imported: there is no recipe to train again" in cli("retrain").failed(3)
+    for command in ("report", "evaluate", "export"):
+        with pytest.raises(NotFound, match=r"Expected a run folder with a config\.json; .*import-good has none"):
+            trainer([command, str(tmp_path / "runs/import-good")], standalone_mode=False)
 
 
 @pytest.mark.long
