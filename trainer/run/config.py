@@ -22,6 +22,7 @@ from trainer.run.presets import PRESETS, by_architecture
 
 Optimizer = Literal["adam", "adamw", "sgd"]
 Flip = Literal["none", "horizontal", "vertical", "both"]
+ClassWeights = Literal["none", "balanced"]
 LearningRateSchedule = Literal["cosine", "constant"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 Distribution = Literal["none", "data-parallel", "mirrored", "multi-worker"]
@@ -150,6 +151,9 @@ class ScheduleConfig:
     ] = 1.0
     optimizer: Annotated[Optimizer, Option("adam, adamw or sgd.")] = "adam"
     label_smoothing: Annotated[float, Option("Share of the target given to all.", 0, 0.5)] = 0.0
+    class_weights: Annotated[
+        ClassWeights, Option("balanced: every class counts alike in the loss, however many photos it has; or none.")
+    ] = "none"
     mixup: Annotated[float, Option("Alpha of mixup (Zhang et al. 2018) while fine-tuning; 0: none.", 0, 2)] = 0.0
     cutmix: Annotated[
         float,

@@ -30,6 +30,7 @@ from trainer.search.folder import OBJECTIVE, SearchFolder
 from trainer.training import train
 from trainer.training.batches import Batches, soft_targets
 from trainer.training.checkpoints import TrainingDivergedError, TrainingState
+from trainer.training.class_weights import balanced_weights
 from trainer.training.features import FeatureSequence, cached_features, usual_head_decay
 from trainer.training.optimizers import build_optimizer
 from trainer.training.phases import chosen, head_rate, in_order, loss_of
@@ -103,6 +104,7 @@ class HeadRunner:
         )
         self.targets = {soft: data.targets(soft=soft) for soft in (False, True)}
         self.truth = data.truth("validation")
+        self.weights = balanced_weights(data.truth("train"), len(self.classes))
         self.usual_decay = usual_head_decay(self.features["train"], len(data.rows["train"]))
 
     def run(self, number: int, config: TrainingConfig, share: float) -> Outcome:
@@ -117,7 +119,7 @@ class HeadRunner:
         )
         head.compile(
             build_optimizer(schedule.optimizer, head_rate(schedule)),
-            loss_of(soft=soft, label_smoothing=schedule.label_smoothing),
+            loss_of(schedule, self.weights if schedule.class_weights != "none" else None),
             # A step is so small that calling it takes a third of the time.
             steps_per_execution=min(STEPS_PER_CALL, len(train)),
             jit_compile=keras.backend.backend() == "jax",

@@ -88,4 +88,4 @@ class Batches:
 def soft_targets(schedule: ScheduleConfig) -> bool:
     """Return whether a photo's target is a share of each class, not the number of one."""
     shared = max(schedule.label_smoothing, schedule.mixup, schedule.cutmix) > 0
-    return shared or schedule.teacher is not None
+    return shared or schedule.teacher is not None or schedule.class_weights != "none"

@@ -10,7 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
+from numpy.typing import NDArray
+
+from trainer.training.class_weights import labels_cross_entropy
 
 TINY = 1e-7
 
@@ -28,10 +32,18 @@ class DistillationLoss(keras.losses.Loss):  # type: ignore[misc]
         share: the teacher's share of the loss of labelled photos, 0..1.
         temperature: what both networks' logits are divided by where they are compared.
         label_smoothing: share of the labels' target that is given to all classes.
+        weights: of the classes, [classes], in the labels' cross-entropy; the teacher's has none. None for 1.
     """
 
-    def __init__(self, share: float, temperature: float, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        share: float,
+        temperature: float,
+        label_smoothing: float = 0.0,
+        weights: NDArray[np.float32] | None = None,
+    ) -> None:
         super().__init__(name="distillation")
+        self.weights = weights
         self.share, self.temperature, self.label_smoothing = share, temperature, label_smoothing
 
     def call(self, targets: Any, outputs: Any) -> Any:
@@ -39,9 +51,7 @@ class DistillationLoss(keras.losses.Loss):  # type: ignore[misc]
         own, taught = own_logits(outputs), teachers_logits(outputs)
         targets = ops.cast(targets, own.dtype)
         labelled = ops.sum(targets, axis=-1)
-        smoothed = (1 - self.label_smoothing) * targets
-        smoothed = smoothed + self.label_smoothing * labelled[:, None] / targets.shape[-1]
-        of_labels = -ops.sum(smoothed * ops.log_softmax(own, axis=-1), axis=-1)
+        of_labels = labels_cross_entropy(targets, own, self.label_smoothing, self.weights)
         theirs = ops.log_softmax(taught / self.temperature, axis=-1)
         mine = ops.log_softmax(own / self.temperature, axis=-1)
         of_teacher = self.temperature**2 * ops.sum(ops.exp(theirs) * (theirs - mine), axis=-1)

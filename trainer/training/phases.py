@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
-from trainer.compute.strategy import Strategy
 from trainer.networks import backbones, heads
 from trainer.networks.augmentation import scheduled_augmentation
 from trainer.networks.teacher import Teacher, taught_classifier, taught_head
@@ -16,6 +17,7 @@ from trainer.run.config import ScheduleConfig, TrainingConfig
 from trainer.training import optimizers
 from trainer.training.batches import Batches, soft_targets
 from trainer.training.checkpoints import Checkpointing, TrainingState, Validation, merit
+from trainer.training.class_weights import WeightedCrossentropy, weights_of
 from trainer.training.distillation import DistillationLoss, LabelledAccuracy, LabelledLogLoss
 from trainer.training.features import Features, FeatureSequence
 from trainer.training.progress import TrainingProgress
@@ -56,7 +58,7 @@ def train_head(
         batch_size=schedule.batch_size, seed=schedule.seed, taught=features.get("taught"),
     )  # fmt: skip
     trained = alone if networks.teacher is None else taught_head(alone)
-    _compile(trained, optimizers.build_optimizer(schedule.optimizer, head_rate(schedule)), strategy, schedule)
+    _compile(trained, optimizers.build_optimizer(schedule.optimizer, head_rate(schedule)), data, schedule)
     keeper = Checkpointing(state, HEAD_PHASE, schedule.patience, alone, resumable=False)
     validation = Validation(keras.Model(alone.input, alone.output), features["validation"], data.truth("validation"))
     progress = TrainingProgress(console, HEAD_PHASE, schedule.head_epochs, len(features["train"]), lines=False)
@@ -110,7 +112,7 @@ def train_backbone(
     else:
         whole = taught_classifier(networks.backbone, networks.head, networks.teacher, augmentation)
     optimizer = _fine_tuning_optimizer(config, whole, networks.backbone, epochs * len(training), epochs)
-    _compile(whole, data.strategy.optimizer(optimizer), data.strategy, schedule)
+    _compile(whole, data.strategy.optimizer(optimizer), data, schedule)
     done = state.resume(phase, whole)
     console.print(
         f"{phase}: {count} layers of {config.network.architecture} and the head, at most {epochs} epochs"
@@ -140,9 +142,19 @@ def train_backbone(
     state.finish(phase, epochs, schedule.patience)
 
 
-def loss_of(*, soft: bool, label_smoothing: float) -> keras.losses.Loss:
-    """Return the loss of logits: of class numbers, or of shares of the classes if `soft`."""
-    if soft:
+def loss_of(schedule: ScheduleConfig, weights: NDArray[np.float32] | None) -> keras.losses.Loss:
+    """Return the loss of logits: of class numbers, or of shares of the classes if `soft_targets`.
+
+    Args:
+        schedule: how it is trained.
+        weights: of the classes, from `weights_of`.
+    """
+    label_smoothing = schedule.label_smoothing
+    if schedule.teacher is not None:
+        return DistillationLoss(schedule.teacher_share, schedule.teacher_temperature, label_smoothing, weights)
+    if weights is not None:
+        return WeightedCrossentropy(weights, label_smoothing)
+    if soft_targets(schedule):
         return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing)
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -181,17 +193,16 @@ def _fine_tuning_optimizer(
 
 
 def _compile(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer, strategy: Strategy, schedule: ScheduleConfig
+    model: keras.Model, optimizer: keras.optimizers.Optimizer, data: Batches, schedule: ScheduleConfig
 ) -> None:
     metrics, soft = keras.metrics, soft_targets(schedule)
     # The loss that Keras reports includes L2 terms; the log-loss is comparable between phases and networks.
     if schedule.teacher is not None:
-        loss: Any = DistillationLoss(schedule.teacher_share, schedule.teacher_temperature, schedule.label_smoothing)
-        shown = [LabelledAccuracy(name="accuracy"), LabelledLogLoss(name="log_loss")]
+        shown: list[keras.metrics.Metric] = [LabelledAccuracy(name="accuracy"), LabelledLogLoss(name="log_loss")]
     else:
-        loss = loss_of(soft=soft, label_smoothing=schedule.label_smoothing)
         accuracy = metrics.CategoricalAccuracy if soft else metrics.SparseCategoricalAccuracy
         log_loss = metrics.CategoricalCrossentropy if soft else metrics.SparseCategoricalCrossentropy
         shown = [accuracy(name="accuracy"), log_loss(from_logits=True, name="log_loss")]
     # Weighted, because photos that only fill a batch up for several devices have the weight 0.
-    model.compile(optimizer, loss=loss, weighted_metrics=shown, jit_compile=strategy.jit_compile())
+    loss = loss_of(schedule, weights_of(schedule, data))
+    model.compile(optimizer, loss=loss, weighted_metrics=shown, jit_compile=data.strategy.jit_compile())

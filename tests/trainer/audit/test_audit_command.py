@@ -61,7 +61,7 @@ def test_the_wrong_label_and_the_copy_are_listed(audited):
     assert (table["label"][0], table["suggested_label"][0]) == ("pizza", "doughnut")
     assert rows(out)[COPY]["reason"] == f"nearly the same as {twin_of(root)}, which is in test"
     page = (out / "audit.html").read_text(encoding="utf-8")
-    assert "default-src 'none'" in page and "http://" not in page and "https://" not in page
+    assert "default-src &#39;none&#39;" in page and "http://" not in page and "https://" not in page
     assert page.count("data:image/jpeg") >= 3
 
 

@@ -184,7 +184,7 @@ def test_a_run_killed_in_either_phase_resumes_with_all_options(photos, tmp_path)
         ScheduleConfig(
             head_epochs=3, fine_tune_epochs=2, fine_tune_layers=3, fine_tune_learning_rate=1e-3, batch_size=8,
             head_views=2, optimizer="sgd", layer_decay=0.5, label_smoothing=0.1, mixup=0.3, augmentation_strength=1.5,
-            average_epochs=1.5, cutmix=0.5, randaugment=2,
+            average_epochs=1.5, cutmix=0.5, randaugment=2, class_weights="balanced",
         ),
     )  # fmt: skip
     undisturbed = _train(config, tmp_path / "undisturbed")
