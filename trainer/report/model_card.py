@@ -157,7 +157,9 @@ def _teaching(manifest: Manifest, taught: Mapping[str, Any]) -> str:
     name = manifest.training.get("schedule", {}).get("teacher", "another network")
     photos = (manifest.data.get("unlabelled") or {}).get("photos", 0)
     besides = f", on {photos:,} photos without labels too" if photos else ""
-    return f"It learned from {name} (SHA-256 {taught.get('sha256')}){besides}."
+    seen = taught.get("test_photos_seen")
+    flattered = f" That one was trained on {seen:,} of the test photos, whose figures flatter." if seen else ""
+    return f"It learned from {name} (SHA-256 {taught.get('sha256')}){besides}.{flattered}"
 
 
 def _dataset(manifest: Manifest) -> str:

@@ -79,6 +79,17 @@ def test_the_card_says_where_the_model_ends():
     assert "from scratch" in _card("folder", training={"network": {"architecture": "base_cnn", "weights": "none"}})
 
 
+def test_the_card_names_the_teacher_and_what_it_has_seen():
+    training = {"network": {"architecture": "mobilenet_v2", "weights": "imagenet"}, "schedule": {"teacher": "v7"}}
+    taught = {"version": "v7", "sha256": "ab12", "test_photos_seen": 0}
+    card = _card("folder", training={**training, "teacher": taught}, data={"unlabelled": {"photos": 1234}})
+    assert "It learned from v7 (SHA-256 ab12), on 1,234 photos without labels too." in card
+    assert "flatter" not in card and "learned from" not in _card("folder")
+    assert "on 3 of the test photos, whose figures flatter" in _card(
+        "folder", training={**training, "teacher": {**taught, "test_photos_seen": 3}}
+    )
+
+
 def test_an_older_bundle_has_a_card_too():
     card = _card("food-101", data={}, training={}, thresholds={}, tools={})
     assert "not measured" in card
