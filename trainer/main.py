@@ -25,6 +25,7 @@ from trainer.commands.importing import import_model
 from trainer.commands.looking import explain, network
 from trainer.commands.measuring import evaluate
 from trainer.commands.reporting import report
+from trainer.commands.runs import runs
 from trainer.commands.training import export, train
 from trainer.commands.tuning import tune
 from trainer.commands.uploading import upload
@@ -53,7 +54,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    train, tune, export, evaluate, report, import_model, architectures, explain, network,
+    train, tune, export, evaluate, report, runs, import_model, architectures, explain, network,
     datasets, audit, download, upload, samples,
 ):  # fmt: skip
     app.command(command.__name__.removesuffix("_model"), cls=GroupedCommand)(command)

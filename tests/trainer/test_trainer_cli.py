@@ -40,8 +40,8 @@ def _evaluate(run: Path, capsys, *arguments: object) -> str:
 def test_every_command_and_option_has_help_and_an_example():
     group = typer.main.get_command(app)
     assert set(group.commands) == {
-        "train", "tune", "export", "evaluate", "report", "import", "architectures", "explain", "network", "datasets",
-        "audit", "download", "upload", "samples",
+        "train", "tune", "export", "evaluate", "report", "runs", "import", "architectures", "explain", "network",
+        "datasets", "audit", "download", "upload", "samples",
     }  # fmt: skip
     for name, command in group.commands.items():
         assert "Example: trainer " in command.help, name
