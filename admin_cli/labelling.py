@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -61,6 +62,12 @@ def label(
             "--against", help="Compare with the labels of this version. Default with --sample: the newest other."
         ),
     ] = "",
+    candidates: Annotated[
+        int, typer.Option("--candidates", help="Then choose so many photos whose labelling would teach most.", min=0)
+    ] = 0,
+    candidates_to: Annotated[
+        Path, typer.Option("--candidates-to", help="Folder for them and for candidates.csv, which has none yet.")
+    ] = Path("candidates"),
     runner: Annotated[
         str, typer.Option("--runner", help="local, dataflow, flink, spark, or a runner's name as Beam has it.")
     ] = LOCAL,
@@ -87,6 +94,11 @@ def label(
 
     Example: admin_cli label 'gs://photos/**/*.jpg' --out gs://labels/food --sample 1000
     """
+    if candidates and (candidates_to / "candidates.csv").exists():
+        raise InvalidRequest(
+            f"Expected --candidates-to FOLDER without candidates.csv, which people may have filled in; {candidates_to} "
+            "has one."
+        )
     given = list(context.args)
     strays = [each for each in given if not each.startswith("-")]
     if given and strays and given[0] == strays[0]:
@@ -105,20 +117,22 @@ def label(
     processes = workers or available_cpus()
     how = {
         "runner": RUNNERS.get(runner.lower(), runner), "workers": processes, "sample": sample,
-        "against": version_name(against) if against else "",
+        "against": version_name(against) if against else "", "candidates": candidates,
+        "candidates_to": str(candidates_to.absolute()),
     }  # fmt: skip
-    if not as_json:
-        print_text(f"{pointer.version} of {model} ({manifest.variant}), pinned: a promotion meanwhile changes nothing")
     finished: dict[str, Any] = {}
     with Progress(price, processes if runner == LOCAL else None, shown=not as_json) as progress:
         for event in events("label", {"job": job, "how": how}, given):
             if event["event"] == "listed":
                 finished["listed"] = event
                 if not as_json:
+                    print_text(f"{pointer.version} of {model} ({manifest.variant}), whatever is promoted meanwhile")
                     print_listed(event, pointer.version, sample=sample)
                 progress.begin(event["todo"])
             elif event["event"] == "progress":
                 progress.move(event["done"], event["seconds"])
+            elif event["event"] == "candidates":
+                finished["candidates"] = {name: value for name, value in event.items() if name != "event"}
             elif event["event"] == "finished":
                 finished |= event
                 progress.end()
@@ -175,6 +189,11 @@ def _print(finished: Mapping[str, Any], progress: Progress, out: str, *, as_json
         _print_compared(compared, finished["version"])
     for line in progress.told():
         print_text(line)
+    if chosen := finished.get("candidates"):
+        print_text(
+            f"{chosen['count']:,} photos of a shortlist of {chosen['shortlist']:,} in {chosen['folder']}: fill in the "
+            "column label of candidates.csv, then `trainer train … --corrections FOLDER/candidates.csv`"
+        )
 
 
 def _print_compared(compared: Mapping[str, Any], version: str) -> None:

@@ -19,6 +19,7 @@ from admin_cli import (
     labelling,
     prediction,
     production,
+    relabelling,
     retrain,
     shadow,
     traffic,
@@ -60,6 +61,7 @@ for command in (
 ):
     app.command(name=command.__name__.removesuffix("_versions").removesuffix("_report").removesuffix("_model"))(command)
 app.command("label", context_settings={"allow_extra_args": True})(labelling.label)
+app.command("relabel-diff")(relabelling.relabel_diff)
 app.add_typer(compare.gate, name="gate")
 canary.canary.command("watch")(canary_watch.watch)
 app.add_typer(canary.canary, name="canary")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from batch import chunks
@@ -28,7 +29,8 @@ def label(job: Job, how: Mapping[str, Any], given: Sequence[str], tell: Tell) ->
 
     Args:
         job: what decides what a row says.
-        how: "runner", "workers" (processes of a local run), "sample" (0 for all) and "against" (a version, or "").
+        how: "runner", "workers" (processes of a local run), "sample" (0 for all), "against" (a version, or ""),
+            "candidates" (how many, or 0) and "candidates_to" (a folder).
         given: Beam's own options.
         tell: gets what happens.
 
@@ -74,6 +76,13 @@ def label(job: Job, how: Mapping[str, Any], given: Sequence[str], tell: Tell) ->
         if not how["sample"] and not failed:
             output.forget_plans(job.version)
         against = how["against"] or next((each for each in reversed(output.versions()) if each != job.version), "")
+        if how["candidates"]:
+            from batch.candidates import choose
+
+            choose(
+                job, output, plan, count=how["candidates"], folder=Path(how["candidates_to"]), against=against,
+                workers=how["workers"], tell=tell,
+            )  # fmt: skip
         tell("finished", failed=len(failed), failed_paths=dict(islice(failed.items(), SHOWN)),
              **summarise(output, plan, job.version, against if how["sample"] or how["against"] else ""))  # fmt: skip
     if failed:

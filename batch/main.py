@@ -47,6 +47,10 @@ def run(command: str, values: Mapping[str, Any], options: list[str], tell: Any) 
         from batch.labels import label
 
         label(Job.of(values["job"]), values["how"], options, tell)
+    elif command == "difference":
+        from batch.differences import difference
+
+        difference(values, tell)
     else:
         raise ValueError(command)
 

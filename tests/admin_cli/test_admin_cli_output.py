@@ -30,7 +30,7 @@ COMMANDS = [
     "import", "retrain", "publish", "list", "show", "verify", "compare", "promote", "rollback", "history", "predict",
     "status", "doctor",
     "models", "pull", "open", "prune",
-    "label", "gate show", "gate set", "canary start", "canary promote", "canary abort", "canary watch",
+    "label", "relabel-diff", "gate show", "gate set", "canary start", "canary promote", "canary abort", "canary watch",
     "shadow start", "shadow report", "shadow stop",
     "feedback list", "feedback show", "feedback accept", "feedback reject", "feedback export", "feedback forget",
 ]  # fmt: skip

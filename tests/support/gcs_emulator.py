@@ -1,10 +1,13 @@
 """A Cloud Storage emulator that honours generation preconditions: gcp-storage-emulator, guarded.
 
-    python tests/support/gcs_emulator.py BUCKET
+    python tests/support/gcs_emulator.py BUCKET...
 
-prints its port, then serves the bucket from memory until it is terminated. The package ignores preconditions
+prints its port, then serves the buckets from memory until it is terminated. The package ignores preconditions
 and keeps the generation of a download to itself; the guard around its handlers adds both. The server has one
 thread, so that a check and the write after it cannot be separated.
+
+A bucket whose name ends with -pays refuses who names no project that pays. One that is called generated-100000 has so
+many objects, which are made as they are listed, a page at a time; there is nothing to read in it.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ from gcp_storage_emulator.storage import Storage
 Handler = Callable[[Any, Any, Any], None]
 Conditions = dict[str, int]
 
+REQUESTER_PAYS = "Bucket is a requester pays bucket but no user project provided."
+PAGE = 1000
 CONDITIONS = ("ifGenerationMatch", "ifGenerationNotMatch")
 
 
@@ -35,7 +40,8 @@ class Server(HTTPServer):
 
 def main() -> None:
     storage = Storage(use_memory_fs=True)
-    buckets.create_bucket(sys.argv[1], storage)
+    for name in sys.argv[1:]:
+        buckets.create_bucket(name, storage)
     server.HANDLERS = guard_all(server.HANDLERS)
     http = Server(("127.0.0.1", 0), partial(server.RequestHandler, storage))
     print(http.server_address[1], flush=True)  # noqa: T201
@@ -53,6 +59,15 @@ def guard_all(routes: Any) -> Any:
 
 def guard(handler: Handler, method: str, uploads: dict[str, tuple[Conditions, tuple[str, str]]]) -> Handler:
     def guarded(request: Any, response: Any, storage: Any) -> None:
+        bucket = str((request.params or {}).get("bucket_name", ""))
+        if bucket.endswith("-pays") and method == "GET" and "userProject" not in request.query:
+            response.status = HTTPStatus.BAD_REQUEST
+            response.json({"error": {"code": 400, "message": REQUESTER_PAYS}})
+            return
+        generated = re.fullmatch(r"generated-(\d+)", bucket)
+        if generated and request.path.endswith("/o"):
+            response.json(page_of(int(generated[1]), int(request.query.get("pageToken", ["0"])[0])))
+            return
         upload = request.query.get("upload_id", [""])[0]
         if upload in uploads:
             conditions, target = uploads[upload]
@@ -72,6 +87,20 @@ def guard(handler: Handler, method: str, uploads: dict[str, tuple[Conditions, tu
             uploads[unquote_plus(started[1])] = (conditions, target)
 
     return guarded
+
+
+def page_of(count: int, start: int) -> dict[str, Any]:
+    """A page of the listing of a bucket with so many objects."""
+    end = min(start + PAGE, count)
+    items = [
+        {
+            "name": f"a/folder/of/{number // PAGE:06}/{number:09}.jpg",
+            "size": "100000",
+            "generation": str(10**15 + number),
+        }
+        for number in range(start, end)
+    ]
+    return {"items": items} | ({"nextPageToken": str(end)} if end < count else {})
 
 
 def check(conditions: Conditions, generation: int, *, reading: bool) -> HTTPStatus | None:

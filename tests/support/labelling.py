@@ -37,7 +37,7 @@ for row in table.to_pylist():
 def label(*arguments: str | Path, **env: str | Path) -> Done:
     """Run the command with one worker in its own process, which starts the fastest."""
     workers = () if "--workers" in arguments else ("--workers", "1")
-    return process("label", *arguments, *workers, **env)
+    return process("label", *workers, *arguments, **env)
 
 
 LOOP = """
@@ -89,7 +89,7 @@ class Engine:
 
     def label(self, job: Mapping[str, Any], *options: str, **how: Any) -> dict[str, dict[str, Any]]:
         """Run a labelling with one worker, in this process."""
-        defaults = {"runner": "local", "workers": 1, "sample": 0, "against": ""}
+        defaults = {"runner": "local", "workers": 1, "sample": 0, "against": "", "candidates": 0, "candidates_to": ""}
         return self.run("label", {"job": job, "how": {**defaults, **how}}, *options)
 
     def end(self) -> None:
