@@ -38,7 +38,7 @@ COPIES = ("*/{}.*", "runs/*.inputs/corrections/{}.*")
 """Where photos of corrections are exported, or handed to a training, under the working directory."""
 IdsArgument = Annotated[list[str], typer.Argument(metavar="ID", help="Of corrections, or how it alone begins.")]
 StatusOption = Annotated[str, typer.Option("--status", help="pending, accepted, rejected or all.")]
-feedback = typer.Typer(help="Look through what users corrected, and decide what is learnt.", rich_markup_mode=None)
+feedback = typer.Typer(help="Look through users' corrections, and decide about each.", rich_markup_mode=None)
 
 
 @feedback.command("list")

@@ -47,7 +47,7 @@ def promote(
     who: WhoOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Compare a version with what serves, and let it take its place.
+    """Compare a version with what serves, then let it serve.
 
     Every file is verified and the golden cases are replayed first. The gate refuses a version that loses labels, is
     worse beyond chance, slower or larger than its thresholds allow (`admin_cli gate show`). A first promotion is not

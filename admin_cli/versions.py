@@ -105,7 +105,7 @@ def list_versions(
     limit: LimitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the newest versions; a star marks what production serves.
+    """List the newest versions; a star marks what serves.
 
     Example: admin_cli list --limit 50
     """

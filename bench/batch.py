@@ -70,13 +70,16 @@ rows = dataset.dataset(sys.argv[1], partitioning="hive").to_table().to_pylist()
 print(hashlib.sha256(json.dumps(sorted(map(str, rows))).encode()).hexdigest(), len(rows))
 """
 LISTING = """
-import resource, sys, time
+import sys, time
 from batch.listing import listing
 from batch.plan import Plan
+from pathlib import Path
+def peak():
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").open() if line.startswith("VmHWM"))
 began = time.monotonic()
 with Plan() as plan:
     plan.list(listing(sys.argv[1]).photos)
-    print(plan.count_todo(), time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(plan.count_todo(), time.monotonic() - began, peak())
 """
 
 

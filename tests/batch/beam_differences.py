@@ -90,7 +90,7 @@ def test_the_command_prints_a_table_and_writes_a_page(place: Path, tmp_path: Pat
     shared = 4 * EACH + 1
     assert f"{shared} photos that both labelled: {EACH} ({EACH / shared:.1%}) have another label" in printed
     assert f"green   {EACH}   0     {EACH}     0" in printed and f"green  blue       {EACH}" in printed
-    assert max(map(len, printed.splitlines())) <= 80
+    assert max(len(line) for line in printed.splitlines() if str(page) not in line) <= 80
     text = page.read_text()
     assert text.count("data:image/jpeg;base64,") == text.count("<li>") >= EACH
     assert "<b>" not in text and "<script" not in text
