@@ -1,4 +1,4 @@
-"""What quantisation costs and saves: every variant of MobileNetV2 and Xception, measured in turn in one process.
+"""What quantisation costs and saves: every variant of MobileNetV2 and Xception beside TensorFlow's own int8 files.
 
     python bench/quantisation.py [--data DIR] [--weights DIR] [--network NAME] [--threads 2] [--repeats 5]
 
@@ -6,7 +6,7 @@ MobileNetV2 has its ImageNet weights and a linear head that is trained here on f
 heatmaps are those of the test photos. Xception's weights are random: only its speed, size and memory mean anything,
 and its agreement says how far rounding carries through a network that has learnt nothing. Latency is the median of one
 forward pass with all CPUs or so many threads, the ratio that to float32's: the median over the repeats, with their
-range. Memory is what loading and running the file adds to the peak of a process of its own.
+range; all in turn in one process. Memory is what loading and running the file adds to the peak of a process of its own.
 """
 
 from __future__ import annotations
@@ -116,34 +116,40 @@ def compare(
     repeats: int,
 ) -> None:
     """Convert, measure and print; without the truth, no top-1."""
+    from bench.peers.converter import tensorflows
     from trainer.data.sampling import calibration_rows
     from trainer.data.source import PhotoSource
     from trainer.export.choice import latencies, measure_variants
     from trainer.export.litert import convert_all, with_fusible_relus
+    from trainer.networks.backbones import BACKBONE
     from trainer.networks.gradcam import serving_model
 
     assert isinstance(source, PhotoSource)
     chosen = calibration_rows(labels, rows["train"])
+    photos = [source.array(int(row)) for row in chosen]
     with stopwatch() as (seconds, processor), quiet(tell_on_error=True):
         served = serving_model(with_fusible_relus(backbone), head)
-        contents, failures = convert_all(served, lambda: (source.array(int(row)) for row in chosen))
+        contents, failures = convert_all(served, lambda: photos)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(
         f"converted in {seconds[0]:.0f} s ({processor[0]:.0f} s of CPU) with {len(chosen)} calibration photos, "
         f"peak memory {peak:.0f} MB"
     )
+    with stopwatch() as (_, peer), quiet(tell_on_error=True):
+        contents |= tensorflows(served, contents["float32"], lambda: photos, f"/{BACKBONE}")
+    print(f"TensorFlow's own two int8 files: {peer[0]:.0f} s of CPU")
     with quiet(tell_on_error=True):
         known = np.zeros(len(rows["test"]), np.int32) if truth is None else truth
         variants, broken = measure_variants(contents, source, rows["test"], known, threads)
         photo = source.array(int(rows["test"][0]))
         times = [latencies(contents, photo, threads, RUNS) for _ in range(repeats)]
-    print("variant        top-1  agreement  heatmaps  p50 ms  ratio (range)         MB  MB in memory")
+    print("variant               top-1  agreement  heatmaps  p50 ms  ratio (range)         MB  MB in memory")
     for variant in variants:
         ratios = [each[variant.name] / each["float32"] for each in times]
         top_1 = "-" if truth is None else f"{variant.top_1:.1%}"
         memory = "-" if variant.memory is None else f"{variant.memory / 1e6:.0f}"
         print(
-            f"{variant.name:<13}  {top_1:>5}  {variant.comparison.agreement:>9.1%}  {variant.heatmap_correlation:>8.3f}"
+            f"{variant.name:<20}  {top_1:>5}  {variant.comparison.agreement:>9.1%}  {variant.heatmap_correlation:>8.3f}"
             f"  {median(each[variant.name] for each in times):>6.1f}"
             f"  {median(ratios):>5.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
             f"  {len(variant.content) / 1e6:>7.1f}  {memory:>12}"

@@ -16,9 +16,8 @@ from __future__ import annotations
 import functools
 import re
 import tempfile
-import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, get_args
+from typing import get_args
 
 import keras
 import numpy as np
@@ -26,12 +25,16 @@ from keras import layers
 from numpy.typing import NDArray
 
 from classifier.errors import PointerError
+from trainer.export.quantisation import quantised
 from trainer.networks import backbones
 from trainer.run.config import VariantName
 
 FLOAT32: VariantName = "float32"
 INT8: VariantName = "int8"
 VARIANTS: tuple[VariantName, ...] = get_args(VariantName)
+
+QUANTISED = f"/{backbones.BACKBONE}(?!.*/{backbones.SCALING})"
+"""Tensors of the backbone but for the scaled pixels, which as int8 would be rounded twice."""
 
 Photos = Callable[[], Iterable[NDArray[np.uint8]]]
 """Returns photos [H, W, 3] to calibrate with, one after another."""
@@ -53,19 +56,14 @@ def convert_all(
     Raises:
         Exception: what the converter raised at float32, without which nothing can be compared.
     """
-    from tensorflow.lite.python.convert_phase import ConverterError
-
     contents: dict[str, bytes] = {}
     failures: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        _save(served, folder)
-        for variant in (each for each in VARIANTS if each == FLOAT32 or each in variants):
-            try:
-                contents[variant] = _convert(folder, variant, photos, contents.get(FLOAT32, b""))
-            except (ConverterError, PointerError, OSError, ValueError, RuntimeError) as error:
-                if variant == FLOAT32:
-                    raise
-                failures[variant] = reason(error)
+    contents[FLOAT32] = _converted(served)
+    for variant in (each for each in VARIANTS if each != FLOAT32 and each in variants):
+        try:
+            contents[variant] = _quantised(contents[FLOAT32], variant, photos)
+        except (PointerError, OSError, ValueError, RuntimeError) as error:
+            failures[variant] = reason(error)
     return contents, failures
 
 
@@ -75,9 +73,8 @@ def convert(served: keras.Model, variant: VariantName, photos: Photos = tuple) -
     Raises:
         Exception: what the converter raised.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        _save(served, folder)
-        return _convert(folder, variant, photos, _convert(folder, FLOAT32, photos, b"") if variant == INT8 else b"")
+    float32 = _converted(served)
+    return float32 if variant == FLOAT32 else _quantised(float32, variant, photos)
 
 
 def with_fusible_relus(backbone: keras.Model) -> keras.Model:
@@ -116,8 +113,10 @@ def _relus_apart(core: keras.Model) -> Iterator[layers.Layer]:
             yield layer
 
 
-def _save(served: keras.Model, folder: str) -> None:
-    """Write a SavedModel with one signature, from which every variant is converted."""
+def _converted(served: keras.Model) -> bytes:
+    """Return the float32 file. TensorFlow's converter is named here alone."""
+    import tensorflow as tf
+
     archive = keras.export.ExportArchive()
     archive.track(served)
     archive.add_endpoint(
@@ -125,36 +124,12 @@ def _save(served: keras.Model, folder: str) -> None:
         functools.partial(served.__call__, training=False),
         input_signature=[keras.InputSpec(shape=served.input_shape, dtype="uint8", name="image")],
     )
-    archive.write_out(folder, verbose=False)
-
-
-def _convert(folder: str, variant: VariantName, photos: Photos, float32: bytes) -> bytes:
-    import tensorflow as tf
-
-    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-    if variant != FLOAT32:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if variant == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    if variant == INT8:
-        return _calibrated(converter, photos, float32)
-    content: bytes = converter.convert()
+    with tempfile.TemporaryDirectory() as folder:
+        archive.write_out(folder, verbose=False)
+        content: bytes = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
     return content
 
 
-def _calibrated(converter: Any, photos: Photos, float32: bytes) -> bytes:
-    """Return an int8 file in which what follows the backbone is float32."""
-    import tensorflow as tf
-    from ai_edge_litert.interpreter import Interpreter
-
-    converter.representative_dataset = lambda: ({"image": photo[np.newaxis]} for photo in photos())
-    names = [tensor["name"] for tensor in Interpreter(model_content=float32).get_tensor_details()]
-    options = tf.lite.experimental.QuantizationDebugOptions(
-        denylisted_nodes=[name for name in names if f"/{backbones.BACKBONE}" not in name]
-    )
-    with warnings.catch_warnings():
-        # The debugger, which alone takes such a list, also builds an interpreter of TensorFlow's that it never runs.
-        warnings.filterwarnings("ignore", message=r"\s*Warning: tf.lite.Interpreter is deprecated")
-        debugger = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_options=options)
-        content: bytes = debugger.get_nondebug_quantized_model()
-    return content
+def _quantised(float32: bytes, variant: VariantName, photos: Photos) -> bytes:
+    """Return a variant in which what follows the backbone is float32, but for float16's weights."""
+    return quantised(float32, variant, QUANTISED, (photo[np.newaxis] for photo in photos()))

@@ -1,14 +1,13 @@
 """A program: opens a checked Keras file or SavedModel and converts it to LiteRT; see `trainer.importing.isolated`.
 
-``python -m trainer.importing.convert FOLDER KIND FILE OPTIONS`` writes ``<variant>.tflite`` into the folder. The files
-take what the network takes: pixels are put in front of them by `trainer.importing.compose`, as of any .tflite.
+``python -m trainer.importing.convert FOLDER KIND FILE OPTIONS`` writes ``float32.tflite`` into the folder. It takes
+what the network takes: pixels are put in front of it by `trainer.importing.compose`, as of any .tflite.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,16 +16,11 @@ import numpy as np
 
 from classifier.errors import InvalidRequest
 from classifier.registry.manifest import MAX_SIDE
-from trainer.importing.graph import Graph
 from trainer.importing.isolated import answer
-from trainer.importing.scaling import Scaling, scaling_of
 from trainer.importing.source import Kind
-from trainer.importing.tail import tail_of
 
 TOLERANCE = 1e-3
 """Largest difference of an output, relative to its largest value, between the network and its float32 file."""
-CALIBRATION = "calibration.npy"
-"""Photos uint8 [n, H, W, 3], in the folder, where variants are asked for."""
 
 
 class Opened(NamedTuple):
@@ -47,10 +41,8 @@ def main() -> None:
     answer(folder, lambda: convert(folder, kind, file, **options))  # type: ignore[arg-type]
 
 
-def convert(
-    folder: Path, kind: Kind, file: Path, *, size: list[int] | None = None, variants: list[str], scaling: str = ""
-) -> dict[str, Any]:
-    """Convert to float32, or to the other variants; returns the input's shape and why variants could not be made.
+def convert(folder: Path, kind: Kind, file: Path, *, size: list[int] | None = None) -> dict[str, Any]:
+    """Convert to float32; returns the input's shape.
 
     Raises:
         InvalidRequest: the network cannot be used, or its file gives other numbers than it does.
@@ -67,26 +59,20 @@ def convert(
     written = folder / "network"
     if kind != "saved-model":
         _write(network, function, spec, written)
-    failures = {}
-    for variant in variants:
-        if kind == "saved-model":
-            converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], network.trackable)
-        else:
-            converter = tf.lite.TFLiteConverter.from_saved_model(str(written))
-        try:
-            content = _converted(converter, variant, folder, scaling, shape)
-        except Exception as error:  # the converter raises what its passes raise
-            if variant == "float32":
-                raise InvalidRequest(
-                    f"Expected a network of LiteRT's built-in operators; it cannot be converted: {_first(error)}. Use "
-                    "layers that LiteRT knows."
-                ) from error
-            failures[variant] = _first(error)
-            continue
-        if variant == "float32":
-            _expect_same(content, concrete, shape)
-        (folder / f"{variant}.tflite").write_bytes(content)
-    return {"shape": list(shape), "failures": failures}
+    if kind == "saved-model":
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], network.trackable)
+    else:
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(written))
+    try:
+        content = converter.convert()
+    except Exception as error:  # the converter raises what its passes raise
+        raise InvalidRequest(
+            f"Expected a network of LiteRT's built-in operators; it cannot be converted: {_first(error)}. Use "
+            "layers that LiteRT knows."
+        ) from error
+    _expect_same(content, concrete, shape)
+    (folder / "float32.tflite").write_bytes(content)
+    return {"shape": list(shape)}
 
 
 def _open(kind: Kind, file: Path) -> Opened:
@@ -150,50 +136,6 @@ def _image_shape(shape: tuple[int | None, ...], size: list[int] | None) -> tuple
     if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
         raise InvalidRequest(f"Expected images of at most {MAX_SIDE} pixels a side; received {width} x {height}.")
     return (1, height, width, 3) if last else (1, 3, height, width)
-
-
-def _converted(converter: Any, variant: str, folder: Path, scaling: str, shape: tuple[int, ...]) -> bytes:
-    import tensorflow as tf
-
-    if variant != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if variant == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    if variant != "int8":
-        content: bytes = converter.convert()
-        return content
-    photos = np.load(folder / CALIBRATION)
-    converter.representative_dataset = lambda: (
-        {"image": _scaled(photo, scaling_of(scaling), shape)} for photo in photos
-    )
-    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=_behind_features(folder))
-    with warnings.catch_warnings():
-        # The debugger, which alone takes such a list, also builds an interpreter of TensorFlow's that it never runs.
-        warnings.simplefilter("ignore")
-        debugger = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_options=options)
-        calibrated: bytes = debugger.get_nondebug_quantized_model()
-    return calibrated
-
-
-def _behind_features(folder: Path) -> list[str]:
-    """Return the tensors behind the features, which stay float32 as in `trainer.export.litert`; none without a head."""
-    graph = Graph((folder / "float32.tflite").read_bytes())
-    head = tail_of(graph).head
-    if head is None:
-        return []
-    behind, names = {head.features}, []
-    for operator in graph.sub.operators:
-        if behind & {int(each) for each in operator.inputs}:
-            behind |= {int(each) for each in operator.outputs}
-            names += [graph.sub.tensors[int(each)].name for each in operator.outputs]
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
-
-
-def _scaled(photo: Any, scaling: Scaling, shape: tuple[int, ...]) -> Any:
-    """Return a photo as the network takes it, float32."""
-    factors, offsets = scaling.affine(np.float32, None)
-    image = (photo[..., ::-1] if scaling.order == "bgr" else photo).astype(np.float32) * factors + offsets
-    return (image if shape[3] == 3 else image.transpose(2, 0, 1))[None].astype(np.float32)
 
 
 def _expect_same(content: bytes, concrete: Any, shape: tuple[int, ...]) -> None:

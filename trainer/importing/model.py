@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from classifier.errors import InvalidRequest
 from classifier.registry.manifest import MAX_SIDE, Resize
 from trainer.importing.compose import ImageInput, compose
-from trainer.importing.convert import CALIBRATION
 from trainer.importing.graph import Graph
 from trainer.importing.isolated import run_isolated
 from trainer.importing.labels import fitted_labels, labels_in, read_labels
 from trainer.importing.metadata import read_metadata
+from trainer.importing.quantise import CALIBRATION
 from trainer.importing.scaling import CANDIDATES, PIXELS, Scaling, scaling_of
 from trainer.importing.source import Source
 from trainer.importing.tail import Head, Tail, head_of, tail_of
@@ -91,7 +91,7 @@ class Foreign:
     def variants(
         self, folder: Path, scaling: Scaling, photos: NDArray[np.uint8], names: Sequence[str]
     ) -> tuple[dict[str, bytes], dict[str, str]]:
-        """Convert the network to other variants; returns the files and why others could not be made.
+        """Quantise the converted network; returns the files and why others could not be made.
 
         Args:
             folder: where to work; its float32 file is there.
@@ -100,7 +100,8 @@ class Foreign:
             names: of the variants.
         """
         np.save(folder / CALIBRATION, photos)
-        said = _convert(self.source, folder, None, variants=list(names), scaling=scaling.name)
+        options = json.dumps({"variants": list(names), "scaling": scaling.name})
+        said = run_isolated("trainer.importing.quantise", [options], folder)
         files = {name: (folder / f"{name}.tflite").read_bytes() for name in names if name not in said["failures"]}
         return files, dict(said["failures"])
 
@@ -120,7 +121,8 @@ def read_foreign(source: Source, told: Told, folder: Path) -> Foreign:
     if source.kind == "tflite":
         content = source.path.read_bytes()
     else:
-        _convert(source, folder, told.size, variants=["float32"])
+        options = json.dumps({"size": told.size})
+        run_isolated("trainer.importing.convert", [source.kind, str(source.path.absolute()), options], folder)
         content = (folder / "float32.tflite").read_bytes()
     graph = Graph(content)
     image, tail = _image(graph, told), _tail(graph, told.outputs)
@@ -137,13 +139,6 @@ def read_foreign(source: Source, told: Told, folder: Path) -> Foreign:
     scaling, by = _scaling(graph, told, metadata.scaling, source)
     resize: Resize = told.resize or ("crop" if source.teachable else "stretch")
     return Foreign(source, content, image, tail, labels, scaling, by, resize, notes)
-
-
-def _convert(
-    source: Source, folder: Path, size: tuple[int, int] | None, *, variants: list[str], scaling: str = ""
-) -> dict[str, dict[str, str]]:
-    options = json.dumps({"size": size, "variants": variants, "scaling": scaling})
-    return run_isolated("trainer.importing.convert", [source.kind, str(source.path.absolute()), options], folder)
 
 
 def _image(graph: Graph, told: Told) -> ImageInput:

@@ -25,7 +25,7 @@ from trainer.networks import efficientnet_lite
 from trainer.run.config import NetworkConfig, Precision
 from trainer.run.presets import PRESETS, Preset
 
-BACKBONE, HEAD_CONVOLUTION = "backbone", "head_convolution"
+BACKBONE, SCALING, HEAD_CONVOLUTION = "backbone", "scaling", "head_convolution"
 ALPHA = ("MobileNet", "MobileNetV2")
 SCALE_THEMSELVES = ("MobileNetV3", "EfficientNetV2", "ConvNeXt")
 """Unless they are told not to: how pixels are scaled is told once, for all."""
@@ -254,12 +254,12 @@ def _base_cnn(config: NetworkConfig, shape: tuple[int, int, int]) -> keras.Model
 
 def _symmetric(image: Any) -> Any:
     """Scale 0..255 to -1..1."""
-    return layers.Rescaling(1 / 127.5, offset=-1.0, name="scaling")(image)
+    return layers.Rescaling(1 / 127.5, offset=-1.0, name=SCALING)(image)
 
 
 def _caffe(image: Any) -> Any:
     """Subtract ImageNet's channel means in BGR order, as the original ResNet weights expect."""
-    swap = layers.Conv2D(3, 1, use_bias=True, trainable=False, name="scaling", dtype="float32")
+    swap = layers.Conv2D(3, 1, use_bias=True, trainable=False, name=SCALING, dtype="float32")
     scaled = swap(layers.Rescaling(1.0, name="to_float")(image))
     rgb_to_bgr = keras.ops.convert_to_numpy(keras.ops.flip(keras.ops.eye(3), axis=1))[None, None]
     swap.set_weights([rgb_to_bgr, keras.ops.convert_to_numpy([-103.939, -116.779, -123.68]).astype("float32")])
@@ -272,13 +272,13 @@ def _torch(image: Any) -> Any:
     return layers.Rescaling(
         [1 / (255 * each) for each in deviations],
         offset=[-mean / each for mean, each in zip(means, deviations, strict=True)],
-        name="scaling",
+        name=SCALING,
     )(image)
 
 
 def _by_128(image: Any) -> Any:
     """Scale 0..255 to -1..0.992, as EfficientNetV2's larger networks do."""
-    return layers.Rescaling(1 / 128, offset=-1.0, name="scaling")(image)
+    return layers.Rescaling(1 / 128, offset=-1.0, name=SCALING)(image)
 
 
 SCALINGS = {
