@@ -55,6 +55,7 @@ def test_a_version_that_is_wrong_is_corrected_retrained_and_rolled_out(tmp_path:
     run(
         tmp_path, "trainer", "train", "--dataset", "food-101", "--data-dir", photos, "--architecture", "base_cnn",
         "--weights", "none", "--image-size", "32", "--fine-tune-epochs", "12", "--batch-size", "8", "--no-report",
+        "--validation-share", "0.3",
         "--run", "runs/first",
     )  # fmt: skip
     run(tmp_path, "admin_cli", "publish", "runs/first")
