@@ -43,7 +43,9 @@ def quantised(float32: bytes, variant: VariantName, operators: str, photos: Iter
 
     Raises:
         ValueError: the quantizer cannot do it, and says why.
+        Exception: what reading the photos raised.
     """
+    given = list(photos) if variant == "int8" else []
     try:
         with warnings.catch_warnings():
             # Of channels whose weights are all zero; of the interpreter that keeps what a calibration reads.
@@ -53,7 +55,7 @@ def quantised(float32: bytes, variant: VariantName, operators: str, photos: Iter
                 return _apply(float32, _float16())
             if variant == "int8-dynamic":
                 return _apply(float32, _dynamic(operators))
-            return _calibrated(float32, operators, list(photos))
+            return _calibrated(float32, operators, given)
     except Exception as error:  # the quantizer raises what its parts raise
         raise ValueError(f"AI Edge Quantizer: {type(error).__name__}: {error}") from error
 
