@@ -56,6 +56,7 @@ class BuildWithDeployedFiles(build_py):
 function = requirements(FUNCTION / "requirements.txt")
 trainer = requirements(ROOT / "requirements.txt")
 onnx = requirements(ROOT / "requirements-onnx.txt")
+mlflow = requirements(ROOT / "requirements-mlflow.txt")
 coreml = requirements(ROOT / "requirements-coreml.txt")
 batch = requirements(ROOT / "requirements-batch.txt")
 setup(
@@ -71,6 +72,7 @@ setup(
         "trainer": [line for name, lines in sorted(trainer.items()) if name not in COMMAND_LINE for line in lines],
         "batch": [line for _, lines in sorted(batch.items()) for line in lines],
         "onnx": [line for _, lines in sorted(onnx.items()) for line in lines],
+        "mlflow": [line for _, lines in sorted(mlflow.items()) for line in lines],
         "coreml": [line for _, lines in sorted(coreml.items()) for line in lines],
     },
 )

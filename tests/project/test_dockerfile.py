@@ -69,7 +69,7 @@ def test_everything_that_is_imported_or_read_is_copied():
     }
     read = {
         "pyproject.toml", "setup.py", "requirements.txt", "requirements-onnx.txt", "requirements-coreml.txt",
-        "requirements-batch.txt",
+        "requirements-batch.txt", "requirements-mlflow.txt",
         "functions/requirements.txt",
     }  # fmt: skip
     assert read | {project["project"]["readme"], *project["project"]["license-files"]} <= sources

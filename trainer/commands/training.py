@@ -19,6 +19,8 @@ from trainer.run.declarations import declared
 if TYPE_CHECKING:
     from trainer.compute.processes import Workers
     from trainer.run.folder import RunFolder
+    from trainer.tracking.tracker import Tracking
+    from trainer.training.train import Trained
 
 
 @declared_options
@@ -37,6 +39,12 @@ def train(
         ),
     ] = None,
     unchanged: Annotated[bool, typer.Option("--unchanged", help="Train also where none did.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write curves and pictures for TensorBoard, to RUN/tensorboard.")
+    ] = False,
+    mlflow: Annotated[
+        bool, typer.Option("--mlflow", help="Log to MLflow, where MLFLOW_TRACKING_URI says; needs the extra mlflow.")
+    ] = False,
 ) -> None:
     """Train on photos and make a bundle.
 
@@ -54,6 +62,10 @@ def train(
 
     if options.ood is not None:
         require_folder(options.ood)
+    if mlflow:
+        from trainer.tracking.mlflow_run import require_mlflow
+
+        require_mlflow()
     cache_bytes = None if cache_gb is None else int(cache_gb * 1e9)
     place = read_workers() if config.compute.distribution == "multi-worker" else ALONE
     if not place.chief:
@@ -61,7 +73,11 @@ def train(
         return
     with only_one(run, RunFolder(run).config):
         folder = start_run(run, config, overwrite=overwrite)
-        _train(folder, config, place, options, cache_bytes, workers, report=report, since=None if unchanged else since)
+        tracking = _tracking(folder, tensorboard=tensorboard, mlflow=mlflow)
+        _train(
+            folder, config, place, options, cache_bytes, workers,
+            report=report, since=None if unchanged else since, tracking=tracking,
+        )  # fmt: skip
 
 
 def _train(
@@ -74,16 +90,39 @@ def _train(
     *,
     report: bool,
     since: Path | None,
+    tracking: Tracking,
 ) -> None:
     began = time.perf_counter()
     _load(place)
-    from trainer.export import bundle
     from trainer.training import train
 
     photos = None
     if since is not None:
         photos = train.photos_since(since, config, folder, console(), cache_bytes=cache_bytes, workers=workers)
-    trained = train.train(config, folder, console(), photos=photos, cache_bytes=cache_bytes, workers=workers)
+    tracking.begin(folder, config)
+    try:
+        trained = train.train(
+            config, folder, console(),
+            photos=photos, cache_bytes=cache_bytes, workers=workers, on_epoch=tracking.epoch,
+        )  # fmt: skip
+        _finish(trained, folder, config, options, report=report, tracking=tracking, began=began)
+    finally:
+        tracking.close()
+
+
+def _finish(
+    trained: Trained,
+    folder: RunFolder,
+    config: TrainingConfig,
+    options: ExportOptions,
+    *,
+    report: bool,
+    tracking: Tracking,
+    began: float,
+) -> None:
+    """Make the bundle and the report of what was trained."""
+    from trainer.export import bundle
+
     console().print(f"trained in {time.perf_counter() - began:.0f} s", highlight=False)
     if bundle.backend() != bundle.EXPORTING_BACKEND:
         path = quote(str(folder.path))
@@ -95,7 +134,22 @@ def _train(
         write_report(folder, options.ood)
     else:
         tell_of_former_report(folder)
+    tracking.result(folder, manifest.metrics)
     console().print(f"done in {time.perf_counter() - began:.0f} s", highlight=False)
+
+
+def _tracking(folder: RunFolder, *, tensorboard: bool, mlflow: bool) -> Tracking:
+    """Return what follows the training besides its own folder."""
+    from trainer.tracking.mlflow_run import MlflowRun
+    from trainer.tracking.tensorboard import TensorBoard
+    from trainer.tracking.tracker import Tracker, Tracking
+
+    trackers: list[Tracker] = []
+    if tensorboard:
+        trackers.append(TensorBoard(folder.tensorboard))
+    if mlflow:
+        trackers.append(MlflowRun(folder.mlflow))
+    return Tracking(trackers, console())
 
 
 def _help_to_train(

@@ -13,6 +13,7 @@
     log.csv          a line an epoch
     bundle/          what `admin_cli publish` takes; complete when its manifest.json is there
     report/          report.html and model_card.md with their figures and tables, and the evaluations they are made of
+    tensorboard/     events, with --tensorboard; mlflow.json names the run of MLflow, with --mlflow
     saved_model/1/   what `trainer export --format saved-model` made, each time under the next number
     onnx/1/          of `--format onnx` likewise; coreml/1/ of `--format coreml`
 
@@ -98,6 +99,16 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """Folder of weights."""
         return self.path / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of TensorBoard's events."""
+        return self.path / "tensorboard"
+
+    @property
+    def mlflow(self) -> Path:
+        """Which run of MLflow this one is."""
+        return self.path / "mlflow.json"
 
     @property
     def bundle(self) -> Path:
@@ -296,11 +307,13 @@ def _clear(run: RunFolder) -> None:
         run.decisions,
         run.features,
         run.log,
+        run.mlflow,
         *partial,
     ):
         file.unlink(missing_ok=True)
     unfinished = (partial_export(run.exports(kind)) for kind in get_args(ExportKind))
-    for folder in (run.bundle, run.new_bundle, run.old_bundle, run.checkpoints, run.teacher, *unfinished):
+    folders = (run.tensorboard, run.bundle, run.new_bundle, run.old_bundle, run.checkpoints, run.teacher, *unfinished)
+    for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
     _clear_report(run)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ class TrainingState:
         """Most epochs, and the patience, that the finished phases were trained with."""
         self.head_decay: float | None = None
         """L2 of the head's kernels, from when it is known."""
+        self.on_epoch: Callable[[int, dict[str, Any]], None] = lambda step, entry: None
+        """Called with each epoch that is recorded; its number counts on over the phases."""
         self._read()
 
     def _read(self) -> None:
@@ -75,6 +78,7 @@ class TrainingState:
             weights = self._save(trained, f"last-{entry['phase']}-{entry['epoch']:03}")
             self.last = {**entry, "weights": weights, "seeds": _seed_states(trained)}
         self._write()
+        self.on_epoch(len(self.history), entry)
 
     def keep_whole(self, model: keras.Model) -> None:
         """Replace the best epoch's weights, which are those of a part, by the whole model's."""

@@ -7,9 +7,11 @@ both phases is the result: fine-tuning can never make it worse.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 import keras
 import numpy as np
@@ -66,6 +68,7 @@ def train(
     photos: CheckedPhotos | None = None,
     cache_bytes: int | None = None,
     workers: int | None = None,
+    on_epoch: Callable[[int, dict[str, Any]], None] | None = None,
 ) -> Trained:
     """Train as configured, or go on where the run was interrupted, and return the best network.
 
@@ -76,6 +79,7 @@ def train(
         photos: where they are prepared already.
         cache_bytes: how many bytes of decoded photos are kept in memory.
         workers: threads that decode.
+        on_epoch: called with each epoch that is recorded, and its number, which counts on over the phases.
 
     Raises:
         PointerError: the data or the options cannot be used; the message says why.
@@ -87,7 +91,7 @@ def train(
     require_effect(config)
     strategy = configure(config.compute)
     with strategy.workers.together():
-        return _train(config, run, console, strategy, photos, cache_bytes, workers)
+        return _train(config, run, console, strategy, photos, cache_bytes, workers, on_epoch)
 
 
 def photos_since(
@@ -143,12 +147,15 @@ def _train(
     photos: CheckedPhotos | None,
     cache_bytes: int | None,
     workers: int | None,
+    on_epoch: Callable[[int, dict[str, Any]], None] | None,
 ) -> Trained:
     scratch = backbones.from_scratch(config.network)
     if not strategy.workers.chief:
         console = Console(file=io.StringIO())
     keras.utils.set_random_seed(config.schedule.seed)
     state = TrainingState(run, strategy.workers)
+    if on_epoch is not None and strategy.workers.chief:
+        state.on_epoch = on_epoch
     phase = TRAINING_PHASE if scratch else FINE_TUNING_PHASE
     epochs, patience = config.fine_tune_epochs(), config.schedule.patience
     state.reopen(phase, epochs, patience)
