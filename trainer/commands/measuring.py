@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from trainer.commands.options import CsvOption, DataDirOption, RunArgument
-from trainer.commands.screen import console, print_figures, print_views
+from trainer.commands.screen import console, print_figures, print_ood, print_views
 
 
 def evaluate(
@@ -20,9 +20,12 @@ def evaluate(
     csv: CsvOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the JSON and CSV tables.")] = None,
     ood: Annotated[
-        Path | None,
+        list[str] | None,
         typer.Option(
-            "--ood", "--strangers", help="Folder of photos of something else: how many are accepted as known?"
+            "--ood",
+            "--strangers",
+            metavar="[NAME=]FOLDER",
+            help="Photos of something else: how many are accepted as known? Several folders: near=FOLDER far=FOLDER.",
         ),
     ] = None,
     views: Annotated[
@@ -33,30 +36,29 @@ def evaluate(
     """Measure a run's served file on photos.
 
     The figures are top-1, top-5, log-loss, precision, recall, F1 and the confusion matrix. The column "top-1 tta"
-    averages each photo with its mirror image (test-time augmentation).
+    averages each photo with its mirror image (test-time augmentation). Photos of nearly the right thing are harder to
+    tell than others: give each kind a name, --ood near=FOLDER --ood far=FOLDER.
 
     Example: trainer evaluate runs/food --split validation --out tables
     """
-    from trainer.data.ood_photos import require_folder
+    from trainer.data.ood_photos import named_folders
     from trainer.evaluation.of_run import evaluate_run
-    from trainer.evaluation.ood import measure_ood
+    from trainer.evaluation.ood import measure_ood, near_of_export
     from trainer.run.folder import RunFolder
 
-    if ood is not None:
-        require_folder(ood)
+    folders = named_folders(ood or [])
     evaluation = evaluate_run(
         run, split, dataset=dataset, data_dir=data_dir, csv=csv, out=out, console=console(err=as_json), views=views
     )
-    told = measure_ood(RunFolder(run), evaluation, ood, console(err=as_json)) if ood else None
+    told = measure_ood(RunFolder(run), evaluation, folders, console(err=as_json)) if folders else None
     if as_json:
-        more = ({"ood": told} if told else {}) | ({"views": evaluation.views} if evaluation.views else {})
+        more = ({"ood": told["ood"] if list(told) == ["ood"] else told} if told else {}) | (
+            {"views": evaluation.views} if evaluation.views else {}
+        )
         typer.echo(json.dumps(evaluation.figures() | more, indent=2))
         return
     print_figures({split: evaluation.figures()})
     if evaluation.views:
         print_views(evaluation.views)
     if told:
-        typer.echo(
-            f"{told['photos']} OOD photos: AUROC {told['auroc']:.3f}, {told['rejected']:.1%} rejected as unknown; "
-            f"{told['accepted']:.1%} of the {split} photos are accepted"
-        )
+        print_ood(told, split, near_of_export(RunFolder(run)))

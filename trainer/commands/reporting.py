@@ -29,7 +29,13 @@ def report(
         str, typer.Option(help="Backbone layers to look into, such as block_3_add,out_relu. Default: three.")
     ] = "",
     ood: Annotated[
-        Path | None, typer.Option("--ood", "--strangers", help="Folder of photos of other things, to compare with.")
+        list[str] | None,
+        typer.Option(
+            "--ood",
+            "--strangers",
+            metavar="[NAME=]FOLDER",
+            help="Photos of other things, to compare with. Several folders: near=FOLDER far=FOLDER.",
+        ),
     ] = None,
     photos: Annotated[bool, typer.Option(help="Show photos of the data set; --no-photos for private ones.")] = True,
     data_licence: Annotated[str | None, typer.Option(help="Terms of the photos, for the model card.")] = None,
@@ -41,15 +47,17 @@ def report(
 
     Example: trainer report runs/food --ood photos/other
     """
+    from trainer.data.ood_photos import named_folders
     from trainer.run.folder import only_one, open_run
 
+    folders = named_folders(ood or []) or None
     folder, _ = open_run(run)
     with nullcontext() if out else only_one(run, folder.config):
         load_keras()
         from trainer.report.making import ReportOptions, make_report
 
         names = tuple(name.strip() for name in layers.split(",") if name.strip())
-        page = make_report(run, console(), ReportOptions(names, ood, photos, data_licence, out))
+        page = make_report(run, console(), ReportOptions(names, folders, photos, data_licence, out))
     typer.echo(f"report in {page}" + ("" if out else "; its files are in the bundle too"))
 
 
@@ -57,12 +65,13 @@ def write_report(run: RunFolder, ood: Path | None) -> None:
     """Write the report of a new bundle, with the options of the run's last one, and say where it is."""
     from dataclasses import replace
 
+    from trainer.data.ood_photos import UNNAMED
     from trainer.report.making import make_report, remembered
     from trainer.run.folder import remove_report
 
     # It tells of the former file.
     remove_report(run)
-    page = make_report(run.path, console(), replace(remembered(run), ood=ood))
+    page = make_report(run.path, console(), replace(remembered(run), ood={UNNAMED: ood} if ood else None))
     console().print(f"report in {page}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -10,6 +10,9 @@ from typing import Any
 
 import typer
 
+SHOWN_TRADES = (0.8, 0.9, 0.95, 0.99)
+"""Shares of known photos that pass, of which the share of OOD photos that are told is printed."""
+
 
 def console(*, err: bool = False) -> Any:
     """Return a console on stdout or stderr."""
@@ -62,6 +65,30 @@ def print_views(views: Mapping[str, Mapping[str, float | int]]) -> None:
             f"{row['gain'] * 100:+.1f}", f"{row['log_loss']:.3f}",
         )  # fmt: skip
     console().print(table)
+
+
+def print_ood(told: Mapping[str, Mapping[str, Any]], split: str, near: Mapping[str, float] | None) -> None:
+    """Print a line each kind of OOD photos, and what the export found of near ones: see `evaluation.ood`."""
+    from rich.table import Table
+
+    passing = next(iter(told.values()))
+    shares = [share for share in passing["trade"] if float(share) in SHOWN_TRADES]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("photos of something else", vertical="bottom")
+    for column in ("photos", "AUROC", "rejected", *(f"of {float(share):.0%}" for share in shares)):
+        table.add_column(column, justify="right", vertical="bottom")
+    for name, row in told.items():
+        rates = (row["rejected"], *(row["trade"][share] for share in shares))
+        table.add_row(name, str(row["photos"]), f"{row['auroc']:.3f}", *(f"{rate:.1%}" for rate in rates))
+    console().print(table)
+    typer.echo(
+        f"rejected: with the status unknown, where {passing['accepted']:.1%} of the {split} photos are accepted; the "
+        "columns behind it: where so many would be (--pass-own of an export)"
+    )
+    if near:
+        typer.echo(
+            f"near, by classes that the score was kept from: AUROC {near['auroc']:.3f}, {near['rejected']:.1%} rejected"
+        )
 
 
 def print_figures(figures: dict[str, dict[str, float]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,31 @@ from trainer.data.layouts import SUFFIXES
 from trainer.data.source import PhotoSource
 from trainer.run.progress import counting
 
+UNNAMED = "ood"
 MOST_PHOTOS = 500
 """Of a larger folder, evenly spread photos are taken."""
+
+
+def named_folders(given: Sequence[str]) -> dict[str, Path]:
+    """Return the folders of ``[NAME=]FOLDER`` by name, ``ood`` where it has none; near and far are told apart so.
+
+    Raises:
+        InvalidRequest: two have the same name.
+        NotFound: there is no such folder.
+    """
+    folders: dict[str, Path] = {}
+    for text in given:
+        name, sign, rest = text.partition("=")
+        if not sign or not name or Path(text).is_dir():
+            name, rest = UNNAMED, text
+        if name in folders:
+            raise InvalidRequest(
+                f"Expected folders of different names at --ood, such as near=FOLDER and far=FOLDER; {name} is there "
+                "twice."
+            )
+        folders[name] = Path(rest)
+        require_folder(folders[name])
+    return folders
 
 
 def require_folder(folder: Path) -> None:

@@ -89,7 +89,7 @@ def make_bundle(
     content = exported.choice.served.content
     evaluations = _evaluate(trained, photos, content, console)
     keep_evaluations(run, content, trained.photos.fingerprint, evaluations)
-    limit, unknown = _measure_unknown(trained, evaluations, fitted, (content, others), console)
+    limit, unknown = _measure_unknown(trained, evaluations, fitted, (content, others, options.pass_own), console)
     figures = {split: (each.probabilities, each.truth) for split, each in evaluations.items()}
     clear_unfinished_bundle(run)
     run.new_bundle.mkdir()
@@ -230,17 +230,20 @@ def _measure_unknown(
     trained: Trained,
     evaluations: dict[str, Evaluation],
     fitted: _Fitted,
-    served: tuple[bytes, PhotoSource | None],
+    served: tuple[bytes, PhotoSource | None, float],
     console: Console,
 ) -> tuple[float, dict[str, Any]]:
-    """Return the threshold of the score, and the manifest's account of it."""
-    content, others = served
+    """Return the threshold of the score, and the manifest's account of it.
+
+    OOD photos that the score learnt from are not measured.
+    """
+    content, others, passing = served
     scores = {split: familiarity(evaluation) for split, evaluation in evaluations.items()}
-    limit = threshold(scores["validation"])
+    limit = threshold(scores["validation"], passing)
     accepted = {split: _share(values >= limit) for split, values in scores.items()}
-    unknown = {**fitted.scoring.figures, "accepted": accepted}
+    unknown = {**fitted.scoring.figures, "pass_own": passing, "accepted": accepted}
     if others is not None:
-        told = ood_scores(content, trained.labels, others, console)
+        told = ood_scores(content, trained.labels, others.select(fitted.scoring.unseen), console)
         unknown["ood"] = separation(scores["test"], told, limit)
     return limit, unknown
 

@@ -1,9 +1,10 @@
 """Fits the score of `networks.ood_score` to a trained network, and chooses its method, before the network is exported.
 
-Test photos have no part in it. Where photos of something else are given, the method that tells them best from the
-validation photos is taken. Without them, two kinds of substitutes are made: validation photos of classes left out in
-turn, which resemble what the network knows, and validation photos cut into tiles and shuffled, which have its colours
-and textures and show nothing. The method with the best mean of both AUROCs is taken.
+Test photos have no part in it. Where photos of something else are given, every other one is learnt from (outlier
+exposure), if the rest is told better so, and the method that tells the rest best from the validation photos is taken.
+Without them, two kinds of substitutes are made: validation photos of classes left out in turn, which resemble what the
+network knows, and validation photos cut into tiles and shuffled, which have its colours and textures and show nothing.
+The method with the best mean of both AUROCs is taken.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from trainer.data.loaders import class_targets
 from trainer.data.ood_photos import readable_rows
 from trainer.data.sampling import calibration_rows
 from trainer.data.source import PhotoSource
+from trainer.metrics.separation import TRADES
 from trainer.networks import ood_score
-from trainer.networks.ood_score import METHODS, OodScore
+from trainer.networks.ood_score import OodScore
 from trainer.run.progress import counting
 from trainer.training.train import Trained
 
@@ -47,11 +49,13 @@ class Features(NamedTuple):
 
 
 class Scoring(NamedTuple):
-    """The score, and how it was chosen."""
+    """The score, how it was chosen, and which of the given OOD photos had no part in fitting it."""
 
     score: OodScore
     figures: dict[str, Any]
-    """For the manifest: the method, by what it was chosen, and each method's AUROCs."""
+    """For the manifest: the method, by what it was chosen, each method's AUROCs, and what is told at which price."""
+    unseen: NDArray[np.intp]
+    """Rows of the OOD photos that were not learnt from."""
 
 
 class FeatureExtractor:
@@ -107,28 +111,65 @@ def fit_score(
     known = seen.tempered(temperature)
     train = calibration_rows(list(frame["label"]), np.flatnonzero(frame["split"] == "train"), FEATURE_PHOTOS)
     train = readable_rows(source, train)
-    if len(np.unique(truth[train])) == len(trained.labels):
+    complete = len(np.unique(truth[train])) == len(trained.labels)
+    if complete:
         features, targets = look(source, train, console, "features for the score").pooled, truth[train]
     else:  # an export on a machine that no longer has the training photos
         features, targets = seen.pooled, truth[rows]
-    score = ood_score.fit(ood_score.feature_space(features, targets), *known)
+    score = ood_score.fit(ood_score.feature_space(features, targets, with_bank=complete), *known)
+    left_out = ood_score.compare_left_out((features, targets), (seen.pooled, truth[rows]), with_bank=complete)
+    unseen, exposed = np.arange(0 if ood is None else len(ood)), 0
     if ood is not None:
-        others = look(ood, np.arange(len(ood)), console, "features of OOD photos")
-        found = {"ood": ood_score.compare(score, known, others.tempered(temperature))}
+        others = look(ood, unseen, console, "features of OOD photos")
+        if complete and len(ood) > 1:
+            score, unseen = _exposed(score, (features, targets), known, (others.pooled, others.logits / temperature))
+            exposed = len(ood) - len(unseen)
+        rest = Features(others.pooled[unseen], others.logits[unseen])
+        found = {"ood": ood_score.compare(score, known, rest.tempered(temperature))}
     else:
         shuffled = _Shuffled(source)
         chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(SUBSTITUTES, len(rows))).astype(int))]
         others = look(shuffled, chosen, console, "features of shuffled photos")
         found = {
-            "classes_left_out": ood_score.compare_left_out((features, targets), (*known, truth[rows])),
+            "classes_left_out": left_out,
             "shuffled_tiles": ood_score.compare(score, known, others.tempered(temperature)),
         }
     method = ood_score.best_method(
-        {name: float(np.mean([each[name].auroc for each in found.values()])) for name in METHODS}
+        {name: float(np.mean([each[name].auroc for each in found.values()])) for name in score.space.methods}
     )
     aurocs = {by: {name: round(told.auroc, 4) for name, told in each.items()} for by, each in found.items()}
     accepted = {by: round(each[method].accepted, 4) for by, each in found.items()}
-    return Scoring(score.of(method), {"method": method, "chosen_by": aurocs, "ood_accepted": accepted})
+    nearest = left_out[method]
+    figures: dict[str, Any] = {
+        "method": method,
+        "chosen_by": aurocs,
+        "ood_accepted": accepted,
+        "near": {"auroc": round(nearest.auroc, 4), "rejected": round(1 - nearest.accepted, 4)},
+        "trade": {"pass": list(TRADES)}
+        | {by: [round(share, 4) for share in each[method].trade] for by, each in found.items()},
+    }
+    if exposed:
+        figures["exposed"] = exposed
+    return Scoring(score.of(method), figures, unseen)
+
+
+def _exposed(
+    score: OodScore,
+    train: tuple[NDArray[Any], NDArray[np.int32]],
+    known: tuple[NDArray[Any], NDArray[Any]],
+    others: tuple[NDArray[Any], NDArray[Any]],
+) -> tuple[OodScore, NDArray[np.intp]]:
+    """Return the score that learns from every other OOD photo, and the rows of the rest.
+
+    Where that is no gain, it is the same score, and all rows.
+    """
+    pooled, logits = others
+    rest = np.arange(1, len(pooled), 2)
+    learnt = ood_score.fit(ood_score.feature_space(*train, others=pooled[::2]), *known)
+    before, after = (
+        ood_score.compare(each, known, (pooled[rest], logits[rest]))["kernel"].auroc for each in (score, learnt)
+    )
+    return (learnt, rest) if after > before else (score, np.arange(len(pooled)))
 
 
 class _Shuffled:

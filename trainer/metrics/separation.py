@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 ACCEPTED = 0.95
-"""Share of the validation photos that the threshold lets pass."""
+"""Share of the validation photos that the threshold lets pass unless another one is asked for."""
+TRADES = (0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 0.99)
+"""Shares of known photos that may pass, at each of which the share of OOD photos that is told is given."""
 DOUBTFUL = 0.2
 """Share of the OOD photos that pass from which on the score cannot be believed."""
 FEW_PHOTOS = 10_000
@@ -25,6 +27,11 @@ def threshold(scores: NDArray[np.floating[Any]], accepted: float = ACCEPTED) -> 
     below = max(1, int((1 - accepted) * (len(scores) + 1) + 1e-9))
     lowest = float(np.partition(np.ravel(scores), below - 1)[below - 1])
     return float(np.floor(lowest * 1e6) / 1e6)
+
+
+def trade(known: NDArray[np.floating[Any]], ood: NDArray[np.floating[Any]]) -> tuple[float, ...]:
+    """Return the share of OOD photos that is told where each share of `TRADES` of the known photos passes."""
+    return tuple(float((ood < threshold(known, share)).mean()) for share in TRADES)
 
 
 def separation(known: NDArray[np.float64], ood: NDArray[np.float64], limit: float) -> dict[str, float | int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib as mpl
 import numpy as np
@@ -204,6 +205,29 @@ def score_histogram(
     rows[-1].set_xlabel(xlabel)
     figure.supylabel("photos", fontsize=9)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+    return figure
+
+
+@styled
+def trade_curve(passing: Sequence[float], told: Mapping[str, Sequence[float]], of: str) -> Figure:
+    """Draw the share of photos of other things that is told against the share of known photos that passes.
+
+    Args:
+        passing: shares of known photos.
+        told: shares of the photos of other things at each of these, by kind.
+        of: what the known photos are.
+    """
+    figure = new_figure(7.5, 3.0)
+    axes = figure.subplots()
+    for (name, shares), style in zip(told.items(), cycle(("-", "--", ":", "-.")), strict=False):
+        axes.plot(passing, shares, style, marker="o", ms=4, label=name)
+    axes.set_ylim(0, 1.02)
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_xlabel(f"{of} that pass as known")
+    axes.set_ylabel("photos of other things told")
+    axes.set_title("What telling photos of other things costs")
+    axes.legend(loc="best")
     return figure
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,8 +30,8 @@ class ReportOptions:
 
     layers: tuple[str, ...] = ()
     """Whose activations and patterns are shown; empty for three spread over the backbone."""
-    ood: Path | None = None
-    """Folder of photos of other things."""
+    ood: Mapping[str, Path] | None = None
+    """Folders of photos of other things, by name."""
     photos: bool = True
     """Whether photos of the data set are in it."""
     licence: str | None = None
@@ -93,9 +93,14 @@ def make_report(run: Path, console: Console, options: ReportOptions = ReportOpti
     return output.folder / PAGE
 
 
-def _scores_of_ood_photos(folder: Path, material: Material, console: Console) -> NDArray[np.float64]:
-    photos = read_ood_photos(folder, material.manifest.input, console)
-    return ood_scores(material.content, material.labels, photos, console)
+def _scores_of_ood_photos(
+    folders: Mapping[str, Path], material: Material, console: Console
+) -> dict[str, NDArray[np.float64]]:
+    scores = {}
+    for name, folder in folders.items():
+        photos = read_ood_photos(folder, material.manifest.input, console)
+        scores[name] = ood_scores(material.content, material.labels, photos, console)
+    return scores
 
 
 def _summary(material: Material, values: dict[str, dict[str, float | None]], options: ReportOptions) -> Sequence[Block]:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from trainer.evaluation.ood import UNKNOWN, familiarity
 from trainer.metrics.calibration import expected_calibration_error, reliability
-from trainer.metrics.separation import DOUBTFUL, doubt_of_measured, separation
+from trainer.metrics.separation import ACCEPTED, DOUBTFUL, TRADES, doubt_of_measured, separation, trade
 from trainer.report import charts
-from trainer.report.document import Listing, Paragraph, Section, Table
+from trainer.report.document import Block, Listing, Paragraph, Section, Table
 from trainer.report.material import Material
 from trainer.report.numbers import main_split
 from trainer.report.output import Output
@@ -56,7 +56,7 @@ def confidence(material: Material, output: Output) -> Section:
     )
 
 
-def unknown(material: Material, output: Output, ood: NDArray[np.float64] | None) -> Section:
+def unknown(material: Material, output: Output, ood: Mapping[str, NDArray[np.float64]] | None) -> Section:
     """Tell how photos of the classes and photos of other things differ to the model."""
     groups = {
         split: familiarity(material.evaluations[split])
@@ -69,20 +69,22 @@ def unknown(material: Material, output: Output, ood: NDArray[np.float64] | None)
         told.extend(_substitutes(material.manifest.metrics.get("unknown") or {}))
     else:
         split = main_split(material)
-        if split is not None:
-            above = separation(groups[split], ood, 0.0)["auroc"]
-            told.append(
-                f"A photo of another thing ({len(ood):,} were measured) scores lower than a {split} photo in "
-                f"{above:.1%} of all pairs, which is the area under the ROC curve."
-            )
-        groups["ood"] = ood
+        for name, scores in ood.items():
+            if split is not None:
+                above = separation(groups[split], scores, 0.0)["auroc"]
+                told.append(
+                    f"A photo of another thing ({name}: {len(scores):,} were measured) scores lower than a {split} "
+                    f"photo in {above:.1%} of all pairs, which is the area under the ROC curve."
+                )
+        groups |= ood
     doubts = []
     threshold = material.manifest.thresholds.get(UNKNOWN)
     if ood is not None and threshold is not None:
-        accepted = float((ood >= threshold).mean())
-        told.append(f"{accepted:.1%} of the photos of other things pass as known ones.")
-        if accepted > DOUBTFUL:
-            doubts.append(Paragraph(doubt_of_measured(len(ood), accepted), warning=True))
+        for name, scores in ood.items():
+            accepted = float((scores >= threshold).mean())
+            told.append(f"{accepted:.1%} of the photos of other things ({name}) pass as known ones.")
+            if accepted > DOUBTFUL:
+                doubts.append(Paragraph(doubt_of_measured(len(scores), accepted), warning=True))
     if threshold is None:
         told.append("The bundle has no threshold: no answer is marked as unknown.")
     else:
@@ -99,11 +101,42 @@ def unknown(material: Material, output: Output, ood: NDArray[np.float64] | None)
             output.chart(
                 "unknown_scores",
                 charts.score_histogram(groups, threshold, "score", "How familiar photos are"),
-                "Scores of photos of the model's classes" + (" and of other things." if "ood" in groups else "."),
+                "Scores of photos of the model's classes" + (" and of other things." if ood else "."),
                 f"Histograms; medians: {medians}.",
             ),
+            *_trade(material, output, ood, groups),
         ),
     )
+
+
+def _trade(
+    material: Material,
+    output: Output,
+    ood: Mapping[str, NDArray[np.float64]] | None,
+    groups: Mapping[str, NDArray[np.float64]],
+) -> list[Block]:
+    """Draw what telling more photos of other things costs: measured ones, or else the substitutes of the export."""
+    split, kept = main_split(material), (material.manifest.metrics.get("unknown") or {}).get("trade") or {}
+    if ood and split is not None:
+        told = {name: trade(groups[split], scores) for name, scores in ood.items()}
+        of = f"{split} photos"
+    else:
+        told = {by.replace("_", " "): tuple(shares) for by, shares in kept.items() if by != "pass"}
+        of = "validation photos"
+    if not told or any(len(shares) != len(TRADES) for shares in told.values()):
+        return []
+    table = pd.DataFrame({"pass": TRADES, **told})
+    output.table("unknown_trade", table)
+    at = ", ".join(f"{shares[TRADES.index(ACCEPTED)]:.1%} of {name}" for name, shares in told.items())
+    return [
+        output.chart(
+            "unknown_trade",
+            charts.trade_curve(TRADES, told, of),
+            f"What it costs to tell more: the threshold may be put where another share of the {of} passes, by "
+            "--pass-own of an export.",
+            f"Curves; where {ACCEPTED:.0%} of the {of} pass, {at} are told.",
+        )
+    ]
 
 
 def _substitutes(unknown: Mapping[str, Any]) -> list[str]:

@@ -286,8 +286,16 @@ class ExportOptions:
     ] = 1
     ood: Annotated[
         Path | None,
-        Option("Folder of photos of something else, by which the score is chosen.", path=True, alias="--strangers"),
+        Option(
+            "Folder of photos of something else, by which the score is chosen; half of them it learns from, if that "
+            "helps.",
+            path=True,
+            alias="--strangers",
+        ),
     ] = None
+    pass_own: Annotated[
+        float, Option("Share of photos of the classes that is to pass as known: sets the threshold.", 0.5, 0.999)
+    ] = 0.95
     parent: Annotated[str | None, Option("The version that this one follows, such as v7; recorded.")] = None
     notice: Annotated[
         str | None, Option("What users of the model should know: shown by GET /model, the page and the report.")

@@ -99,16 +99,17 @@ def test_ood_photos_score_lower_and_the_best_method_is_taken(clusters):
 
 def test_classes_left_out_stand_for_ood_photos(clusters):
     train = (clusters["known"][:150], clusters["truth"][:150])
-    validation = (clusters["known"][150:], clusters["logits"][150:], clusters["truth"][150:])
+    validation = (clusters["known"][150:], clusters["truth"][150:])
     found = compare_left_out(train, validation)
     assert found["similarity"].auroc > 0.9
-    # A class that is left out has no logit either: its photos' energy is low.
+    assert found["kernel"].auroc > 0.9
     assert found["energy"].auroc > 0.9
     assert all(0 <= told.accepted <= 1 for told in found.values())
     # With one class there is nothing to leave out.
     one = clusters["truth"] == 0
-    alone = (clusters["known"][one], clusters["logits"][one], clusters["truth"][one])
-    assert set(compare_left_out((clusters["known"][one], clusters["truth"][one]), alone).values()) == {(0.5, 1.0)}
+    alone = (clusters["known"][one], clusters["truth"][one])
+    found = compare_left_out(alone, alone)
+    assert {(told.auroc, told.accepted) for told in found.values()} == {(0.5, 1.0)}
 
 
 def test_shuffled_tiles_are_the_same_pixels_elsewhere():
@@ -143,7 +144,7 @@ def test_the_threshold_lets_95_of_100_pass_and_no_more_than_it_has_to():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("method", ["energy+similarity", "energy+residual"])
+@pytest.mark.parametrize("method", ["energy+similarity", "energy+residual", "kernel"])
 def test_every_exported_file_gives_the_same_score(method, clusters):
     keras.utils.set_random_seed(5)
     image = keras.Input((32, 32, 3), dtype="uint8", name="image")
@@ -223,6 +224,19 @@ def test_ood_photos_are_found_below_a_folder_and_unreadable_ones_left_out(tmp_pa
     photo_sets.write_photo(tmp_path / "two.jpg", (10, 200, 10), 2)
     found = ood_photos.read_ood_photos(tmp_path, spec, console)
     assert sorted(path.name for path in found.paths) == ["one.PNG", "two.jpg"]
+
+
+def test_folders_of_ood_photos_have_names(tmp_path):
+    for name in ("a", "b", "c=d"):
+        (tmp_path / name).mkdir()
+    near, far, odd = (str(tmp_path / name) for name in ("a", "b", "c=d"))
+    assert ood_photos.named_folders([]) == {}
+    assert ood_photos.named_folders([odd]) == {"ood": tmp_path / "c=d"}
+    assert ood_photos.named_folders([f"near={near}", f"far={far}"]) == {"near": tmp_path / "a", "far": tmp_path / "b"}
+    with pytest.raises(InvalidRequest, match="near=FOLDER and far=FOLDER; ood is there twice"):
+        ood_photos.named_folders([near, far])
+    with pytest.raises(NotFound, match=r"Expected a folder of photos at --ood .*nowhere"):
+        ood_photos.named_folders([f"near={tmp_path / 'nowhere'}"])
 
 
 def test_a_space_of_few_photos_is_small():

@@ -100,7 +100,7 @@ def original(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def reported(original) -> Path:
     """The run with its report."""
-    make_report(original / "run", Console(file=io.StringIO()), ReportOptions(ood=original / "photos/train"))
+    make_report(original / "run", Console(file=io.StringIO()), ReportOptions(ood={"ood": original / "photos/train"}))
     return original / "run"
 
 
@@ -194,7 +194,7 @@ def test_every_picture_shows_something(reported):
 def test_the_same_report_again_is_the_same_and_measures_nothing(reported, monkeypatch):
     before = _files(reported / "report")
     monkeypatch.setattr(material, "evaluate", None)
-    _report(reported, ood=reported.parent / "photos/train")
+    _report(reported, ood={"ood": reported.parent / "photos/train"})
     assert _files(reported / "report") == before
     read_bundle(reported / "bundle")
 
@@ -337,10 +337,10 @@ def test_what_is_missing_is_said_as_by_evaluate(reported, tmp_path):
     with pytest.raises(NotFound, match="Expected a run folder with a config"):
         _report(tmp_path)
     with pytest.raises(NotFound, match="Expected a folder of photos at --ood"):
-        _report(reported, ood=tmp_path / "nowhere", out=tmp_path / "out")
+        _report(reported, ood={"ood": tmp_path / "nowhere"}, out=tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidRequest, match="found none that can be read"):
-        _report(reported, ood=tmp_path / "empty", out=tmp_path / "out")
+        _report(reported, ood={"ood": tmp_path / "empty"}, out=tmp_path / "out")
     with pytest.raises(InvalidRequest, match=r"Expected --layers to name layers of base_cnn .* received 'nonsense'"):
         _report(reported, layers=("nonsense",), out=tmp_path / "out")
     photo = next((reported.parent / "photos/test").rglob("*.png"))
