@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 BINS = 15
 """Bins of equal width for `expected_calibration_error`, as usual since Guo et al. 2017."""
+
+SAMPLES, SAMPLES_AT_ONCE = 1000, 50
+"""By which the part of chance and the interval of a calibration error are found."""
 
 PRIOR_SPREAD = 0.5
 """Standard deviation of the logarithm of the temperature, before any photo has been looked at."""
@@ -83,6 +86,59 @@ def expected_calibration_error(
     return float(gaps.sum() / len(truth))
 
 
+class CalibrationError(NamedTuple):
+    """The expected calibration error, and how much of it so few photos would show without there being any."""
+
+    error: float
+    """As `expected_calibration_error` gives it: never 0 on few photos, however honest the probabilities."""
+    chance: float
+    """Its mean where each label is right with just the confidence that it was given (Bröcker and Smith 2007)."""
+    beyond: float
+    """What is left of it: 0 on average for honest probabilities, below it by chance."""
+    low: float
+    high: float
+    """The 95 % interval of what is left, of bootstrap samples of the photos."""
+
+    def figures(self) -> dict[str, float]:
+        """Return what the manifest has of it besides the error."""
+        names = {"ece_chance": self.chance, "ece_beyond": self.beyond, "ece_low": self.low, "ece_high": self.high}
+        return {name: round(value, 6) for name, value in names.items()}
+
+
+def calibration_error(
+    probabilities: NDArray[np.floating[Any]], truth: NDArray[np.int32], bins: int = BINS, seed: int = 0
+) -> CalibrationError:
+    """Return the expected calibration error with what chance gives and the interval of the rest.
+
+    Args:
+        probabilities: [photos, classes].
+        truth: class numbers, [photos].
+        bins: of equal width.
+        seed: of the samples.
+    """
+    rng, photos = np.random.default_rng(seed), len(truth)
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = (probabilities.argmax(axis=1) == truth).astype(np.float64)
+    number = np.clip(np.digitize(confidence, np.linspace(0, 1, bins + 1), right=True) - 1, 0, bins - 1)
+    of_bin = np.eye(bins)[number]
+
+    def errors(gaps: NDArray[np.float64]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = np.abs(gaps @ of_bin).sum(axis=1) / photos
+        return found
+
+    error = float(errors((right - confidence)[None])[0])
+    honest, sampled = [], []
+    for _ in range(SAMPLES // SAMPLES_AT_ONCE):
+        drawn = rng.random((SAMPLES_AT_ONCE, photos)) < confidence
+        honest.append(errors(drawn - confidence))
+        rows = rng.integers(0, photos, (SAMPLES_AT_ONCE, photos))
+        times = np.stack([np.bincount(each, minlength=photos) for each in rows])
+        sampled.append(errors(times * (right - confidence)))
+    chance, spread = float(np.mean(honest)), np.concatenate(sampled)
+    low, high = np.quantile(spread - spread.mean(), (0.025, 0.975)) + error - chance
+    return CalibrationError(error, chance, error - chance, max(float(low), 0.0), max(float(high), 0.0))
+
+
 def at_temperature_one(probabilities: NDArray[np.floating[Any]], temperature: float) -> NDArray[np.float64]:
     """Return what softmax(logits / temperature) was before the logits were divided: p^temperature, made to sum to 1."""
     logarithms = temperature * np.log(np.clip(probabilities.astype(np.float64), 1e-30, 1))
@@ -94,7 +150,7 @@ def at_temperature_one(probabilities: NDArray[np.floating[Any]], temperature: fl
 def calibration_figures(
     measured: Mapping[str, tuple[NDArray[np.floating[Any]], NDArray[np.int32]]], temperature: float
 ) -> dict[str, Any]:
-    """Return the manifest's account of the calibration: the error before and after, by split.
+    """Return the manifest's account of the calibration: the error before and after, and beyond chance, by split.
 
     Args:
         measured: the served file's probabilities and the class numbers of each split.
@@ -103,6 +159,6 @@ def calibration_figures(
     figures: dict[str, Any] = {"temperature": round(temperature, 6), "bins": BINS}
     for split, (probabilities, truth) in measured.items():
         before = expected_calibration_error(at_temperature_one(probabilities, temperature), truth)
-        after = expected_calibration_error(probabilities, truth)
-        figures[split] = {"ece_before": round(before, 6), "ece_after": round(after, 6)}
+        after = calibration_error(probabilities, truth)
+        figures[split] = {"ece_before": round(before, 6), "ece_after": round(after.error, 6), **after.figures()}
     return figures

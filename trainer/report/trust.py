@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from trainer.evaluation.ood import UNKNOWN, familiarity
-from trainer.metrics.calibration import expected_calibration_error, reliability
+from trainer.metrics.calibration import calibration_error, reliability
 from trainer.metrics.separation import ACCEPTED, DOUBTFUL, TRADES, doubt_of_measured, separation, trade
 from trainer.report import charts
 from trainer.report.document import Block, Listing, Paragraph, Section, Table
@@ -27,10 +27,16 @@ def confidence(material: Material, output: Output) -> Section:
     tables = {split: reliability(each.probabilities, each.truth) for split, each in measured.items()}
     output.table("reliability", pd.concat([table.assign(split=split) for split, table in tables.items()]))
     before = material.manifest.metrics.get("calibration", {})
+    found = {split: calibration_error(each.probabilities, each.truth) for split, each in measured.items()}
     errors = ", ".join(
-        f"{expected_calibration_error(each.probabilities, each.truth):.1%} on {split} photos"
+        f"{each.error:.1%} on {split} photos"
         + (f" ({before[split]['ece_before']:.1%} before scaling)" if split in before else "")
-        for split, each in measured.items()
+        for split, each in found.items()
+    )
+    beyond = " and ".join(
+        f"{each.chance:.1%} on so many {split} photos, which leaves {max(each.beyond, 0):.1%} (95 % interval "
+        f"{each.low:.1%} to {each.high:.1%})"
+        for split, each in found.items()
     )
     temperature = material.manifest.training.get("temperature")
     scaled = (
@@ -43,7 +49,8 @@ def confidence(material: Material, output: Output) -> Section:
         (
             Paragraph(
                 "Of the labels that are given with 80 % confidence, 80 % should be right. The expected calibration "
-                f"error, the mean distance from that, is {errors}; validation photos flatter it.{scaled}"
+                f"error, the mean distance from that, is {errors}; validation photos flatter it. Of perfectly "
+                f"honest probabilities chance alone would show {beyond}.{scaled}"
             ),
             output.chart(
                 "reliability",

@@ -8,6 +8,7 @@ import pytest
 from trainer.metrics.calibration import (
     at_temperature_one,
     calibrated_log_loss,
+    calibration_error,
     calibration_figures,
     expected_calibration_error,
     fit_temperature,
@@ -111,3 +112,26 @@ def test_what_the_temperature_did_can_be_told_from_the_probabilities():
     assert figures["test"]["ece_before"] == pytest.approx(expected_calibration_error(before, truth), abs=1e-6)
     # The labels were drawn at temperature 2: dividing by it makes the probabilities honest.
     assert figures["test"]["ece_after"] < 0.015 < 0.1 < figures["test"]["ece_before"]
+
+
+def test_honest_probabilities_have_nothing_beyond_chance_on_few_photos():
+    logits, truth = _logits(4, 1.0)
+    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    parts = [slice(start, start + 100) for start in range(0, 20_000, 100)]
+    found = [calibration_error(chances[part], truth[part]) for part in parts[:60]]
+    assert np.mean([each.error for each in found]) > 0.04
+    assert np.mean([each.beyond for each in found]) == pytest.approx(0, abs=0.006)
+    # Most intervals hold the truth, which is none.
+    assert np.mean([each.low == 0 for each in found]) > 0.9
+    assert found[0].error == pytest.approx(expected_calibration_error(chances[parts[0]], truth[parts[0]]))
+
+
+def test_what_is_beyond_chance_is_found_whatever_the_number_of_photos():
+    logits, truth = _logits(5, 2.0)
+    sure = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    whole = calibration_error(sure, truth)
+    few = calibration_error(sure[:500], truth[:500])
+    assert whole.chance < 0.01 < few.chance
+    assert few.low < whole.beyond < few.high
+    assert whole.low > 0.02
+    assert 0 < whole.high - whole.low < few.high - few.low
