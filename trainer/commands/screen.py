@@ -74,16 +74,16 @@ def print_ood(told: Mapping[str, Mapping[str, Any]], split: str, near: Mapping[s
     passing = next(iter(told.values()))
     shares = [share for share in passing["trade"] if float(share) in SHOWN_TRADES]
     table = Table(box=None, pad_edge=False)
-    table.add_column("photos of something else", vertical="bottom")
+    table.add_column("other things")
     for column in ("photos", "AUROC", "rejected", *(f"of {float(share):.0%}" for share in shares)):
-        table.add_column(column, justify="right", vertical="bottom")
+        table.add_column(column, justify="right")
     for name, row in told.items():
         rates = (row["rejected"], *(row["trade"][share] for share in shares))
         table.add_row(name, str(row["photos"]), f"{row['auroc']:.3f}", *(f"{rate:.1%}" for rate in rates))
     console().print(table)
     typer.echo(
-        f"rejected: with the status unknown, where {passing['accepted']:.1%} of the {split} photos are accepted; the "
-        "columns behind it: where so many would be (--pass-own of an export)"
+        f"rejected: with the status unknown, where {passing['accepted']:.1%} of the {split} photos are accepted;\n"
+        "of 95%: that many would be, where 95% of them are (--pass-own of an export)"
     )
     if near:
         typer.echo(
