@@ -1,4 +1,4 @@
-"""How the score is fitted to a network: by substitutes, or by OOD photos of which half are learnt from and half judge."""
+"""How the score is fitted: by substitutes, or by OOD photos of which half at most are learnt from and the rest judge."""
 
 from __future__ import annotations
 
