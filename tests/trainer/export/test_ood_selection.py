@@ -1,4 +1,4 @@
-"""How the score is fitted: by substitutes, or by OOD photos of which half at most are learnt from and the rest judge."""
+"""How the score is fitted: by substitutes, or by OOD photos of which half at most are learnt from."""
 
 from __future__ import annotations
 
