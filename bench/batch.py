@@ -6,7 +6,9 @@ Needs the environment of `make test-batch`. Photos are rendered JPEGs of 1024 x 
 round take turns: (b) decoding and forward passes alone, in one process and in two at once; (a) a plain loop over
 `open_model`; and labellings with one and two worker processes. Their rate is of the files that they wrote after the
 first, by their times: workers take seconds to start, whatever there is to do. Ratios are those of one round; the median
-of the rounds is shown, with their range. Memory is the largest that any of its processes had (VmHWM).
+of the rounds is shown, with their range. On a machine that has other things to do, what counts is photos for a second
+of processor time: a labelling's is that of all its processes, less that of one of 32 photos, which is their start.
+Memory is the largest that any of its processes had (VmHWM).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 import io
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -32,6 +35,7 @@ from admin_cli.options import open_registry  # noqa: E402
 from bench import bundles  # noqa: E402
 
 PYTHON = Path(sys.prefix, "batch", "bin", "python")
+FEW = 32
 DISTINCT = 40
 """Rendered photos; the others are those with other bytes behind their end."""
 LOOP = """
@@ -41,10 +45,10 @@ from classifier import open_model
 paths = sorted(Path(sys.argv[3]).iterdir())
 model = open_model(sys.argv[1], sys.argv[2], cpus=1)
 model.predict(paths[0])
-began = time.perf_counter()
+began, cpu = time.perf_counter(), time.process_time()
 for path in paths:
     model.predict(path)
-print(len(paths) / (time.perf_counter() - began))
+print(len(paths) / (time.perf_counter() - began), len(paths) / (time.process_time() - cpu))
 """
 ALONE = """
 import sys, time
@@ -58,10 +62,10 @@ contents = [path.read_bytes() for path in sorted(Path(sys.argv[3]).iterdir())]
 model.run(load_array(contents[0], spec))
 print("ready", flush=True)
 sys.stdin.readline()
-began = time.perf_counter()
+began, cpu = time.perf_counter(), time.process_time()
 for content in contents:
     model.run(load_array(content, spec))
-print(len(contents) / (time.perf_counter() - began))
+print(len(contents) / (time.perf_counter() - began), len(contents) / (time.process_time() - cpu))
 """
 ROWS = """
 import hashlib, json, sys
@@ -92,6 +96,8 @@ class Labelled(NamedTuple):
     """Photos a second from the start of the program to its end."""
     memory: float
     """MB."""
+    processor: float
+    """Seconds of all its processes."""
 
 
 def main() -> None:
@@ -120,23 +126,31 @@ def main() -> None:
 def speed(store: Path, folder: Path, photos: int, rounds: int, what: str) -> None:
     """Print photos a second, and what they are to those of decoding and forward passes alone."""
     render(folder / "photos", photos, (1024, 768))
+    render(folder / "few", FEW, (1024, 768))
     found: dict[str, list[float]] = {}
     digests = set()
     for number in range(rounds):
         figures: dict[str, float] = {}
         for processes in (1, 2):
-            figures[f"alone {processes}"] = alone(store, folder / "photos", processes)
+            figures[f"alone {processes}"], figures[f"CPU alone {processes}"] = alone(
+                store, folder / "photos", processes
+            )
             out = folder / f"labels-{number}-{processes}"
-            figures[f"label {processes}"] = label(store, folder / "photos", out, processes).rate
+            few = label(store, folder / "few", folder / f"few-{number}-{processes}", processes)
+            done = label(store, folder / "photos", out, processes)
+            figures[f"label {processes}"] = done.rate
+            figures[f"CPU label {processes}"] = (photos - FEW) / (done.processor - few.processor)
             digests.add(run(PYTHON, ROWS, out))
-        figures["loop"] = float(run(sys.executable, LOOP, store, bundles.MODEL, folder / "photos"))
+        said = run(sys.executable, LOOP, store, bundles.MODEL, folder / "photos").split()
+        figures["loop"], figures["CPU loop"] = map(float, said)
         for name, value in figures.items():
             found.setdefault(name, []).append(value)
         print(f"round {number + 1}: " + ", ".join(f"{name} {value:.1f}" for name, value in figures.items()), flush=True)
     print(f"\n{what}, {photos} JPEGs of 1024 x 768, photos/s (median of {rounds} rounds)")
     for name in ("alone 1", "loop", "label 1", "alone 2", "label 2"):
-        print(f"  {name:8} {median(found[name]):7.1f}")
-    for name, over in (("label 2", "label 1"), ("label 1", "alone 1"), ("label 2", "alone 2"), ("label 1", "loop")):
+        print(f"  {name:8} {median(found[name]):7.1f}   per CPU second {median(found[f'CPU {name}']):7.1f}")
+    pairs = (("label 2", "label 1"), ("label 1", "alone 1"), ("label 2", "alone 2"), ("label 1", "loop"))
+    for name, over in (*pairs, *((f"CPU {one}", f"CPU {other}") for one, other in pairs)):
         ratios = [one / other for one, other in zip(found[name], found[over], strict=True)]
         print(f"  {name} / {over}: {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
     print(f"  rows the same whatever the number of workers: {len(digests) == 1}", flush=True)
@@ -187,8 +201,8 @@ def render(folder: Path, count: int, size: tuple[int, int]) -> None:
         (folder / f"{number:06}.jpg").write_bytes(contents[number % len(contents)] + number.to_bytes(4, "big"))
 
 
-def alone(store: Path, photos: Path, processes: int) -> float:
-    """Return the photos a second of so many processes that only decode and run the model, together."""
+def alone(store: Path, photos: Path, processes: int) -> tuple[float, float]:
+    """Return the photos a second of so many processes that only decode and run the model, and those a CPU second."""
     started = [
         subprocess.Popen(
             [sys.executable, "-c", ALONE, store, bundles.MODEL, photos],
@@ -202,7 +216,8 @@ def alone(store: Path, photos: Path, processes: int) -> float:
         assert each.stdin is not None
         each.stdin.write("\n")
         each.stdin.flush()
-    return sum(float(each.communicate()[0]) for each in started)
+    said = [tuple(map(float, each.communicate()[0].split())) for each in started]
+    return sum(rate for rate, _ in said), sum(rate for _, rate in said) / processes
 
 
 def label(store: Path, photos: Path, out: Path, workers: int) -> Labelled:
@@ -210,7 +225,7 @@ def label(store: Path, photos: Path, out: Path, workers: int) -> Labelled:
     pointer = resolved(open_registry(str(store), bundles.MODEL), "production")
     job = {**job_of(str(store), bundles.MODEL, pointer), "photos": str(photos), "out": str(out)}
     how = {"runner": "local", "workers": workers, "sample": 0, "against": "", "candidates": 0, "candidates_to": ""}
-    began, todo, peak = time.monotonic(), 0, 0.0
+    began, todo, peak, used = time.monotonic(), 0, 0.0, processor()
     with subprocess.Popen(
         [PYTHON, "-m", "batch.main", "label", json.dumps({"job": job, "how": how})],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment(),
@@ -226,7 +241,14 @@ def label(store: Path, photos: Path, out: Path, workers: int) -> Labelled:
     seconds = time.monotonic() - began
     files = sorted(path.stat().st_mtime for path in out.rglob("*.parquet"))
     each = todo / len(files)
-    return Labelled(each * (len(files) - 1) / (files[-1] - files[0]), todo / seconds, peak)
+    rate = each * (len(files) - 1) / (files[-1] - files[0])
+    return Labelled(rate, todo / seconds, peak, processor() - used)
+
+
+def processor() -> float:
+    """Return the processor seconds of the processes that were started here and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def largest_of_session(session: int) -> float:
