@@ -44,7 +44,7 @@ def test_the_context_is_small():
     files = [path for top in ROOT.iterdir() if top.name not in (".venv", ".git") for path in (top, *top.rglob("*"))]
     kept = [name for path in files if path.is_file() and not ignored(name := path.relative_to(ROOT).as_posix())]
     assert {"trainer/main.py", "functions/classifier/serving/model.py", "requirements.txt"} <= set(kept)
-    assert sum((ROOT / name).stat().st_size for name in kept) < 2_000_000
+    assert sum((ROOT / name).stat().st_size for name in kept) < 3_000_000
     for name in (
         ".venv/bin/python",
         ".git/config",

@@ -16,7 +16,7 @@ from tests.support.bundles import build_tiny_bundle
 from tests.support.processes import ROOT
 from tests.support.serving import MODEL, publish
 
-EXTRAS = ("-onnx", "-coreml", "-batch")
+EXTRAS = ("-onnx", "-coreml", "-batch", "-mlflow")
 
 
 def _run(*command: object, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -70,6 +70,7 @@ def test_the_wheel_has_the_page_the_contract_and_the_dependencies_as_they_are_de
     assert {_package(line) for line in required} == {_package(line) for line in pinned}
     assert {_package(line) for line in required if 'extra == "onnx"' in line} == {"onnx", "onnxruntime", "tf2onnx"}
     assert {_package(line) for line in required if 'extra == "coreml"' in line} == {"coremltools"}
+    assert {_package(line) for line in required if 'extra == "mlflow"' in line} == {"mlflow-skinny"}
     batch = {_package(line) for line in required if 'extra == "batch"' in line}
     assert batch == {"apache-beam", "google-apitools", "google-auth-httplib2", "pyarrow"}
     plain = [line for line in required if "extra ==" not in line]

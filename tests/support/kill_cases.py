@@ -71,7 +71,7 @@ def make_place(cli: Make, bundle: Path, place: Path) -> Path:
     few_files(place / "new", created_at="2026-02-02T00:00:00Z", more=report)
     store = place / "store"
     for name in ("old", *["new"] * 4):
-        cli("publish", place / name, MODEL_STORE=store).well()
+        cli("publish", place / name, "--again", MODEL_STORE=store).well()
     # The next one is told from these by when it was made.
     few_files(place / "new", created_at="2026-03-03T00:00:00Z", more=report)
     for version in ("v3", "v4"):

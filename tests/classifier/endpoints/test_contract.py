@@ -232,7 +232,7 @@ def provoked(store: Path, photos: Path, tmp_path: Path, capfd: Any) -> dict[int,
         200: partial(ask, here),
         206: partial(ask, here, headers={"Range": "bytes=5-9"}),
         304: known,
-        400: partial(ask, here, query_string={"top_k": "0"}),
+        400: partial(ask, here, query_string="top_k=0&model=food&model=food"),
         401: partial(ask, client(access="auth", project="demo-pointer")),
         403: partial(ask, client(photo_store=""), json={"object": "uploads/cat.jpg"}),
         404: lambda path, method: (
