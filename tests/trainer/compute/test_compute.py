@@ -260,6 +260,7 @@ def test_float16_has_a_loss_scale_and_the_others_have_none():
     assert kinds["float32"] is kinds["mixed_bfloat16"] is keras.optimizers.Adam
 
 
+@pytest.mark.long
 def test_a_compiled_training_learns_the_same(photos, weights, tmp_path):
     logs = []
     for compiled in (False, True):

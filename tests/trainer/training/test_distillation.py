@@ -181,6 +181,7 @@ def test_a_teacher_of_another_size_sees_the_view_resized_and_is_no_part_of_a_che
     assert sizes["taught"] < sizes["pupil"] + 12_000  # groups of HDF5
 
 
+@pytest.mark.long
 def test_a_teacher_changes_what_is_learnt_in_both_phases(photos, weights, teacher, tmp_path):
     def learnt(name: str, **options) -> list[np.ndarray]:
         config = _config(photos, weights, teacher, **{"head_epochs": 1, "fine_tune_epochs": 0, **options})
@@ -204,6 +205,7 @@ def test_a_teacher_changes_what_is_learnt_in_both_phases(photos, weights, teache
         assert not np.allclose(features["taught"][:count], features["taught"][count:])
 
 
+@pytest.mark.long
 def test_an_interrupted_run_ends_as_if_undisturbed(photos, weights, teacher, unlabelled, tmp_path, monkeypatch):
     """It is interrupted in each phase."""
     config = _config(
@@ -287,6 +289,7 @@ def test_a_run_teaches_another_one_by_the_command_line(photos, unlabelled, tmp_p
     assert manifest.files["model.keras"].bytes < 1.1 * teacher.files["model.keras"].bytes
 
 
+@pytest.mark.long
 def test_photos_without_labels_are_trained_on_and_on_nothing_else(photos, weights, teacher, unlabelled, tmp_path):
     said = io.StringIO()
     usual = {"teacher_share": 0.5, "head_epochs": 1, "fine_tune_epochs": 0}
@@ -320,6 +323,7 @@ def test_other_photos_without_labels_are_another_run(photos, weights, teacher, t
     _train(config, tmp_path / "run")
 
 
+@pytest.mark.long
 def test_a_published_version_teaches_and_what_production_was_stays(photos, weights, teacher, tmp_path, monkeypatch):
     monkeypatch.setenv("MODEL_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("MODEL_NAME", "dishes")

@@ -91,7 +91,7 @@ def test_an_option_has_an_effect(name, usual, photos, weights, tmp_path):
     assert all(np.isfinite(array).all() for array in found)
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("mixed_float16", marks=pytest.mark.long)])
 def test_the_average_of_the_weights_is_validated_and_kept(precision, photos, weights, tmp_path, monkeypatch):
     """The kept weights are the average of those after each step, computed here again; the training goes on without."""
     plain = _config(photos, weights, fine_tune_epochs=3, average_epochs=0.5)
@@ -150,6 +150,7 @@ def test_an_interrupted_run_ends_as_if_undisturbed(photos, weights, tmp_path, mo
     assert _same(_train(config, tmp_path / "resumed"), undisturbed)
 
 
+@pytest.mark.long
 def test_a_run_that_stopped_between_the_phases_ends_as_if_undisturbed(photos, weights, tmp_path, monkeypatch):
     config = _config(photos, weights)
     undisturbed = _train(config, tmp_path / "undisturbed")

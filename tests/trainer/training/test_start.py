@@ -24,6 +24,8 @@ from trainer.run.folder import start_run
 from trainer.training import train
 from trainer.training.start import load_backbone, load_head
 
+pytestmark = pytest.mark.long
+
 NETWORK = NetworkConfig("base_cnn", "none", image_size=32, hidden=(8,))
 
 
