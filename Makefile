@@ -26,7 +26,7 @@ BATCH_INSTALLED := $(BATCH)/.installed
 HAS_NODE = node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null
 WITH_NODE = PATH="$$(test -x $(BIN)/node && echo "$(CURDIR)/$(BIN):")$$PATH"
 
-.PHONY: help install run test test-long test-clients test-batch test-real test-emulators emulators check check-web types docs format bench clean
+.PHONY: help install run test test-long test-clients test-batch test-real test-slow test-emulators emulators check check-web types docs format bench clean
 
 help: ## Explain the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -89,6 +89,9 @@ test: $(INSTALLED) ## Run the tests, a file at a time on each CPU
 
 test-long: $(INSTALLED) ## Run the tests that take long: trainings killed and resumed, several devices, the wheel
 	$(PYTEST) -m long
+
+test-slow: $(INSTALLED) ## Both test-long and test-real, which share the sample model, on all CPUs
+	$(PYTEST) -m "long or real_data"
 
 test-real: $(INSTALLED) ## Train on the real photos of POINTER_DATA and compare with the README (minutes)
 	$(BIN)/pytest -m real_data -rs

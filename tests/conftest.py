@@ -27,7 +27,16 @@ from tests.support.contract import ContractClient
 from tests.support.processes import SUPPORT
 
 BUCKET = "pointer-tests"
-LONGEST = ("test_pipeline", "test_compute", "test_bad_data", "test_tuning", "test_schedules", "test_training")
+LONGEST = (
+    "test_admin_cli_crash",
+    "test_real_data",
+    "test_pipeline",
+    "test_compute",
+    "test_bad_data",
+    "test_tuning",
+    "test_schedules",
+    "test_training",
+)
 """Files that take half a minute or more: begun first, so that no CPU waits at the end for the last of them."""
 
 

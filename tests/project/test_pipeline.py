@@ -20,6 +20,7 @@ from classifier.registry.rules import Registry
 from classifier.serving.model import Model
 from classifier.storage.local import LocalStore
 from tests.support.processes import ROOT
+from tests.support.real_data import DATA, needs_photos
 from tests.support.serving import MODEL, serve
 
 BIN = Path(sys.executable).parent
@@ -144,6 +145,18 @@ def test_the_network_for_other_servers_answers_as_the_served_file(pipeline):
     found, answers = portable_network(bundle)(np.stack(photos)), [model.run(photo) for photo in photos]
     np.testing.assert_allclose(found["probabilities"], [answer.probabilities for answer in answers], atol=1e-4)
     np.testing.assert_allclose(found["score"], [answer.score for answer in answers], atol=1e-4)
+
+
+@needs_photos
+@pytest.mark.real_data
+def test_the_sample_model_does_not_claim_to_know_real_photos(pipeline):
+    for ood in ("dog-breed/train", "food-101/images"):
+        command = [BIN / "trainer", "evaluate", pipeline / "run", "--ood", DATA / ood, "--json"]
+        told = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["ood"]
+        sys.stdout.write(f"{ood}: {told}\n")
+        assert told["photos"] == 500
+        assert told["rejected"] >= 0.95
+        assert told["accepted"] >= 0.95
 
 
 @pytest.mark.long
