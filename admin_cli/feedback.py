@@ -248,7 +248,8 @@ def _decide(
     time, name = fields.now(), name_of(who)
     decided = []
     for case in cases:
-        right = trimmed(label) if label else None
+        before = case.decision.label if case.decision and case.decision.verdict == "accepted" else None
+        right = trimmed(label) if label else before
         if verdict == "accepted":
             right = _as_known(right or case.label, known) or right
         decided.append(desk.decide(case, Decision(verdict, name, time, right, reason)))

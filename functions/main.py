@@ -101,6 +101,21 @@ def predict(request: Request) -> Response:
     return answer(app, request)
 
 
+def _answer_for_the_framework() -> None:
+    """Answer what browsers and search engines ask for by themselves, which the framework says it has not."""
+    from flask import current_app, has_app_context, request
+
+    def answer_ours() -> Response | None:
+        return predict(request) if request.path in ("/favicon.ico", "/robots.txt") else None
+
+    if has_app_context():
+        current_app.before_request(answer_ours)
+
+
+if SERVES_HTTP and os.environ.get("FUNCTION_TARGET") == "predict":
+    _answer_for_the_framework()
+
+
 @_on_call
 def classify(request: Request) -> Response:
     """Classify a photo for the Firebase SDKs. `endpoints.callable` says why it answers the protocol itself."""

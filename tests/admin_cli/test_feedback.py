@@ -73,6 +73,7 @@ def test_accepted_ones_become_a_table_that_a_training_takes(cli: Cli, desk: Feed
     rows = {each["label"]: each["id"] for each in cli("feedback", "list", "--json").json()}
     assert cli("feedback", "accept", rows["green"]).well() == f"accepted {rows['green'][:8]}: green\n"
     cli("feedback", "accept", rows["purple"][:8], "--label", " red ", "--reason", "a dark red").well()
+    assert cli("feedback", "accept", rows["purple"]).well() == f"accepted {rows['purple'][:8]}: red\n"
     cli("feedback", "accept", rows["red"]).well()
     cli("feedback", "reject", rows[None], "--reason", "it is grey").well()
     decided = {each["id"]: each for each in cli("feedback", "list", "--status", "all", "--json").json()}

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.export.flatbuffer import to_bytes
 from trainer.run.config import VariantName
 
 BITS = 8
@@ -102,11 +103,13 @@ def _static(operators: str) -> Any:
 
 
 def _apply(float32: bytes, recipe: Any, ranges: Any = None) -> bytes:
+    from ai_edge_litert.tools.flatbuffer_utils import read_model_from_bytearray
     from ai_edge_quantizer.quantizer import Quantizer
 
     quantizer = Quantizer(bytearray(float32), recipe.get_quantization_recipe())
     result = quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
-    return bytes(result.quantized_model)
+    # Of a large model it puts the weights behind the flatbuffer.
+    return to_bytes(read_model_from_bytearray(bytearray(result.quantized_model)))
 
 
 @dataclass(frozen=True)

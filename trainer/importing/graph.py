@@ -15,15 +15,14 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from classifier.errors import InvalidRequest
+from trainer.export import flatbuffer
+from trainer.export.flatbuffer import IDENTIFIER
 
-IDENTIFIER = b"TFL3"
 MOST_TENSORS = 20_000
 MOST_BUFFERS = 40_000
 LARGEST_FILE = 1 << 30
 LARGEST_TENSOR = 1 << 28
 """Elements of one tensor."""
-ALIGNMENT = 16
-"""Of constants, as the schema wants it; the generated code writes them anywhere."""
 
 TYPES: dict[int, type[np.generic]] = {
     schema.TensorType.FLOAT32: np.float32,
@@ -216,13 +215,7 @@ class Graph:
 
     def to_bytes(self) -> bytes:
         """Write the file."""
-        import flatbuffers
-
-        self.model.buffers = [_Aligned(each.data) for each in self.model.buffers]
-        size = sum(len(each.data) + 64 for each in self.model.buffers if each.data is not None)
-        builder = flatbuffers.Builder(size + 65536)
-        builder.Finish(self.model.Pack(builder), file_identifier=IDENTIFIER)
-        return bytes(builder.Output())
+        return flatbuffer.to_bytes(self.model)
 
     def _opcode(self, kind: str, version: int) -> int:
         code = getattr(schema.BuiltinOperator, kind)
@@ -315,25 +308,6 @@ class Graph:
             if written & set(outputs):
                 raise ValueError("written twice")
             written.update(outputs)
-
-
-class _Aligned(schema.BufferT):  # type: ignore[misc]
-    """A buffer whose data begin at a multiple of `ALIGNMENT`."""
-
-    def Pack(self, builder: Any) -> Any:  # noqa: N802 - the generated code's name
-        """Write it."""
-        if self.data is None:
-            schema.BufferStart(builder)
-            return schema.BufferEnd(builder)
-        data = bytes(self.data)
-        builder.StartVector(1, len(data), ALIGNMENT)
-        head = builder.Head() - len(data)
-        builder.head = head
-        builder.Bytes[head : head + len(data)] = data
-        vector = builder.EndVector()
-        schema.BufferStart(builder)
-        schema.BufferAddData(builder, vector)
-        return schema.BufferEnd(builder)
 
 
 def _expect_counts(packed: Any, size: int) -> None:

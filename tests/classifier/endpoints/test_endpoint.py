@@ -51,6 +51,12 @@ def test_16_first_requests_loaded_once_and_were_logged_once_each(server: Serving
     assert messages.count("Predicted.") >= FIRST_REQUESTS
 
 
+def test_what_the_framework_would_answer_by_itself_is_ours(server: Serving) -> None:
+    icon, robots = requests.get(f"{server.url}/favicon.ico"), requests.get(f"{server.url}/robots.txt")
+    assert (icon.status_code, icon.headers["Content-Type"]) == (200, "image/vnd.microsoft.icon")
+    assert (robots.status_code, robots.text.split("\n")[:2]) == (200, ["User-agent: *", "Disallow: /"])
+
+
 def test_a_photo_gets_a_label_and_an_overlay(server: Serving) -> None:
     body = server.post("/?gradcam=1&top_k=3", files={"image": PHOTO}).json()
     assert body["status"] == "ok" and len(body["predictions"]) == 3

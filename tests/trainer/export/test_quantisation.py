@@ -13,6 +13,7 @@ from keras import layers
 from trainer.export import quantisation
 from trainer.export.litert import FLOAT32, QUANTISED, VARIANTS, convert
 from trainer.export.quantisation import all_but, quantised
+from trainer.importing.graph import Graph
 from trainer.networks import backbones, heads
 from trainer.networks.gradcam import serving_model
 from trainer.run.config import VariantName
@@ -109,6 +110,21 @@ def test_dynamic_range_leaves_depthwise_convolutions_as_they_are(float32):
 @pytest.mark.parametrize("variant", [each for each in VARIANTS if each != FLOAT32])
 def test_the_same_photos_make_the_same_file(float32, photos, variant: VariantName):
     assert quantised(float32, variant, QUANTISED, photos) == quantised(float32, variant, QUANTISED, photos)
+
+
+@pytest.mark.parametrize("variant", [each for each in VARIANTS if each != FLOAT32])
+def test_a_large_file_holds_its_weights(photos, variant: VariantName):
+    """Which the quantizer puts behind the flatbuffer, where older runtimes do not look."""
+    photo = keras.Input((SIDE, SIDE, 3), dtype="uint8", name="image")
+    wide = layers.Conv2D(512, 3, 4, name="wide")(
+        layers.Conv2D(64, 3, 4, name="first")(layers.Rescaling(1 / 255)(photo))
+    )
+    backbone = keras.Model(photo, keras.Model(photo, wide, name="core")(photo), name=backbones.BACKBONE)
+    content = quantised(convert(serving_model(backbone, heads.build_head(512, 3)), FLOAT32), variant, QUANTISED, photos)
+    assert len(content) > 256 * 1024
+    graph = Graph(content)  # refuses others
+    assert graph.model.buffers
+    assert Interpreter(model_content=content).get_signature_runner()(image=photos[0])["probabilities"].shape == (1, 3)
 
 
 def test_a_file_that_cannot_be_quantised_is_told(photos):

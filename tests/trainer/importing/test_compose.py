@@ -10,8 +10,9 @@ from ai_edge_litert import schema_py_generated as schema
 
 from classifier.serving.model import Model
 from tests.support.foreign import ENDINGS, SIDE, dense, network, photo, pooled, run_tflite, to_tflite
+from trainer.export.flatbuffer import ALIGNMENT
 from trainer.importing.compose import ImageInput, compose
-from trainer.importing.graph import ALIGNMENT, Graph
+from trainer.importing.graph import Graph
 from trainer.importing.scaling import CANDIDATES, PIXELS, Scaling, normalisation, scaling_of
 from trainer.importing.tail import tail_of
 from trainer.networks.gradcam import relative_error
