@@ -54,7 +54,8 @@ def promote(
     held up, nor is a rollback.
 
     Functions that are busy follow within POINTER_TTL seconds and the time it takes to load. One that nobody has called
-    for a minute (or ten times POINTER_TTL) follows with its next request, which waits for it, a second at most.
+    for ten times POINTER_TTL, at least a minute, follows with its next request, which waits for it, a second at most.
+    In between, the first request after the change may still be answered by the version before.
 
     Where it serves already, that is said and nothing is written.
 

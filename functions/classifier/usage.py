@@ -19,7 +19,9 @@ def usage_line(error: Any, program: str) -> str:
     """
     context = getattr(error, "ctx", None)
     said = _expected(error) or error.format_message().rstrip(".")
-    return f"{said}. `{context.command_path if context else program} --help` explains."
+    return (
+        f"{said}{'' if said.endswith('?') else '.'} `{context.command_path if context else program} --help` explains."
+    )
 
 
 def _expected(error: Any) -> str | None:
