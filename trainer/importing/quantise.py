@@ -36,7 +36,9 @@ def quantise(folder: Path, *, variants: list[VariantName], scaling: str) -> dict
     float32 = (folder / "float32.tflite").read_bytes()
     graph = Graph(float32)
     photos, shape = np.load(folder / CALIBRATION), graph.shape(graph.inputs[0])
-    operators = all_but(_behind_features(graph))
+    # An input or output that is named as well would become int8 itself.
+    kept = (*graph.inputs, *graph.outputs, *_behind_features(graph))
+    operators = all_but(sorted({_name(graph, tensor) for tensor in kept}))
     failures = {}
     for variant in variants:
         try:
@@ -48,17 +50,21 @@ def quantise(folder: Path, *, variants: list[VariantName], scaling: str) -> dict
     return {"failures": failures}
 
 
-def _behind_features(graph: Graph) -> list[str]:
+def _name(graph: Graph, tensor: int) -> str:
+    name = graph.sub.tensors[tensor].name
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _behind_features(graph: Graph) -> list[int]:
     """Return the tensors behind the features, which stay float32 as in `trainer.export.litert`; none without a head."""
     head = tail_of(graph).head
     if head is None:
         return []
-    behind, names = {head.features}, []
+    behind = {head.features}
     for operator in graph.sub.operators:
         if behind & {int(each) for each in operator.inputs}:
             behind |= {int(each) for each in operator.outputs}
-            names += [graph.sub.tensors[int(each)].name for each in operator.outputs]
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+    return sorted(behind - {head.features})
 
 
 def _scaled(photos: Any, scaling: Scaling, shape: tuple[int, ...]) -> Iterator[Any]:

@@ -19,12 +19,16 @@ from tests.support.foreign import (
     colour_network,
     dense,
     labelled_photos,  # noqa: F401  # fixture
+    run_tflite,
     to_tflite,
     with_metadata,
 )
 from trainer.importing.bundle import Request, import_model
 from trainer.importing.convert import convert
+from trainer.importing.graph import Graph
 from trainer.importing.model import Told
+from trainer.importing.quantise import CALIBRATION, quantise
+from trainer.run.config import VariantName
 from trainer.run.folder import RunFolder
 
 
@@ -106,11 +110,23 @@ def test_a_keras_file_and_a_saved_model_become_the_same_file(network: keras.Mode
     network.save(tmp_path / "m.keras")
     network.export(str(tmp_path / "sm"), verbose=False)
     image = np.random.default_rng(0).uniform(-1, 1, (1, SIDE, SIDE, 3)).astype(np.float32)
-    from tests.support.foreign import run_tflite
-
     for kind, file in (("keras", "m.keras"), ("saved-model", "sm")):
         (tmp_path / kind).mkdir()
         said = convert(tmp_path / kind, kind, tmp_path / file)
         assert said == {"shape": [1, SIDE, SIDE, 3]}
         given = run_tflite((tmp_path / kind / "float32.tflite").read_bytes(), image)
         np.testing.assert_allclose(given, np.asarray(network(image)), atol=1e-5)
+
+
+def test_a_quantised_network_takes_and_gives_what_it_did(content: bytes, tmp_path: Path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "float32.tflite").write_bytes(content)
+    np.save(tmp_path / CALIBRATION, rng.integers(0, 256, (8, SIDE, SIDE, 3), np.uint8))
+    variants: tuple[VariantName, ...] = ("float16", "int8-dynamic", "int8")
+    assert quantise(tmp_path, variants=list(variants), scaling="-1..1") == {"failures": {}}
+    image = rng.uniform(-1, 1, (1, SIDE, SIDE, 3)).astype(np.float32)
+    for variant in variants:
+        quantised = (tmp_path / f"{variant}.tflite").read_bytes()
+        graph = Graph(quantised)
+        assert graph.dtype(graph.inputs[0]) is graph.dtype(graph.outputs[0]) is np.float32
+        np.testing.assert_allclose(run_tflite(quantised, image), run_tflite(content, image), atol=0.1)
