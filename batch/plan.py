@@ -23,7 +23,7 @@ CREATE TABLE listed (path TEXT PRIMARY KEY, generation INTEGER, size INTEGER, fi
 CREATE TABLE labelled (path TEXT, generation INTEGER, PRIMARY KEY (path, generation)) WITHOUT ROWID;
 """
 CHOSEN = "(SELECT * FROM listed ORDER BY place, path LIMIT {limit})"
-TODO = """SELECT path, generation, size, file FROM {chosen} AS l
+NOT_LABELLED = """SELECT path, generation, size, file FROM {chosen} AS l
 WHERE NOT EXISTS (SELECT 1 FROM labelled AS d WHERE d.path = l.path AND d.generation = l.generation)
 ORDER BY place, path"""
 
@@ -101,7 +101,7 @@ class Plan:
         return (path, generation) in self._sampled
 
     def _todo(self) -> str:
-        return TODO.format(chosen="listed" if self._limit < 0 else CHOSEN.format(limit=self._limit))
+        return NOT_LABELLED.format(chosen="listed" if self._limit < 0 else CHOSEN.format(limit=self._limit))
 
     def _insert(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> int:
         count, remaining = 0, iter(rows)
