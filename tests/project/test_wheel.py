@@ -56,7 +56,8 @@ def test_the_wheel_has_the_page_the_contract_and_the_dependencies_as_they_are_de
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         metadata = archive.read(next(name for name in names if name.endswith("METADATA"))).decode()
-    for name in ("openapi.yaml", "main.py", "web/index.html", "web/page.js", "web/style.css", "web/favicon.ico"):
+    page = {f"web/{path.name}" for path in (ROOT / "functions/web").iterdir()}
+    for name in {"openapi.yaml", "main.py", "web/index.html", "web/page.js", "web/api.js"} | page:
         assert f"classifier/deployed/{name}" in names
     assert {"trainer/report/page.html", "trainer/report/page.css", "trainer/report/page.js"} <= names
     assert not [name for name in names if name.startswith(("tests/", "bench/"))]

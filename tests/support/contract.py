@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -55,7 +56,7 @@ def check(method: str, path: str, status: int, headers: Mapping[str, str], read:
     if status == 431 and "X-Request-Id" not in headers:
         return  # gunicorn's own answer to headers that are too large, before there is a request
     contract = _contract()
-    path = path.removeprefix("/api") or "/"
+    path = re.sub("^/api(?=/|$)", "", path) or "/"
     where = f"{method} {path} -> {status}"
     operation = contract.operation(method, path)
     if operation is None:
@@ -87,7 +88,9 @@ class Contract:
 
     def operation(self, method: str, path: str) -> dict[str, Any] | None:
         """Return what is documented of a method and path; HEAD is what GET is."""
-        item = self.document["paths"].get(path, {})
+        item = self.document["paths"].get(path) or next(
+            (item for template, item in self.document["paths"].items() if _matches(template, path)), {}
+        )
         found: dict[str, Any] | None = item.get("get" if method == "HEAD" else method.lower())
         return found
 
@@ -132,7 +135,7 @@ def _check_unknown(
         assert page, f"{where}: expected what the page is answered with"
         _check_headers(contract, where, contract.resolved(page)["headers"], headers)
     else:
-        expected = 405 if path in contract.document["paths"] else 404
+        expected = 405 if any(_matches(template, path) for template in contract.document["paths"]) else 404
         assert status >= 400 and status in (expected, 401, 429, 500), f"{where}: is not in the document"
         assert _media_type(headers) == PROBLEM, f"{where}: expected a problem"
         assert status != 405 or headers["Allow"], f"{where}: expected Allow"
@@ -174,6 +177,11 @@ def _document() -> bytes:
 
 def _media_type(headers: Mapping[str, str]) -> str:
     return headers.get("Content-Type", "").partition(";")[0].strip()
+
+
+def _matches(template: str, path: str) -> bool:
+    """Say whether a path is one of those that an address such as /model/samples/{sha256} stands for."""
+    return re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)), path) is not None
 
 
 def _typed(schema: dict[str, Any], value: str) -> Any:

@@ -1,0 +1,46 @@
+// @ts-check
+// Asks the function. Its address is relative, so that the page works wherever it lies.
+
+/** @typedef {import("../../clients/typescript/pointer").components["schemas"]} Schemas */
+/** @typedef {import("../../clients/typescript/pointer").operations} Operations */
+/** @typedef {Error & { slug?: string, passes?: boolean, wanted?: string }} Problem */
+
+export const API = new URL("api/", document.baseURI);
+
+/** What all requests have in common: the model that is asked ("" for the default), and the tokens as headers.
+ * @type {{ model: string, tokens: Record<string, string> }} */
+export const session = { model: new URLSearchParams(location.search).get("model") ?? "", tokens: {} };
+
+/** Where a path of the contract is, for the model that is asked.
+ * @type {(path: string) => URL} */
+export function address(path) {
+  const url = new URL(path, API);
+  if (session.model && path !== "models") url.searchParams.set("model", session.model);
+  return url;
+}
+
+/** Ask, and return the reply's JSON; throws a Problem.
+ * @type {(path: string, options?: RequestInit) => Promise<any>} */
+export async function ask(path, options) {
+  let reply;
+  try {
+    reply = await fetch(address(path), { ...options, headers: session.tokens });
+  } catch (error) {
+    if (aborted(error)) throw error;
+    const message = "The server cannot be reached. Check your connection, then try again.";
+    throw Object.assign(new Error(message), { passes: true });
+  }
+  const body = await reply.json().catch(() => ({}));
+  if (reply.ok) return body;
+  /** @type {Partial<Schemas["Problem"]>} */
+  const { type = "", detail } = body;
+  /** @type {Problem} */
+  const error = new Error(detail || `The server answered with status ${reply.status}.`);
+  error.slug = type.split(":").pop();
+  error.passes = reply.status === 429 || reply.status >= 500;
+  error.wanted = reply.headers.get("WWW-Authenticate") ?? "";
+  throw error;
+}
+
+/** @param {unknown} error */
+export const aborted = (error) => error instanceof Error && error.name === "AbortError";
