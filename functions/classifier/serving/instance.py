@@ -7,13 +7,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, nullcontext
-from contextvars import copy_context
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from classifier.errors import NotReady, Overloaded, Unavailable
+from classifier.errors import NotReady
 from classifier.fair_queue import FairQueue
 from classifier.logs import log
 from classifier.registry.channels import CANARY, PRODUCTION, Channels, Pointer
@@ -23,7 +21,7 @@ from classifier.serving.canary import CanaryLane
 from classifier.serving.loader import Chosen, Fallback, Fetched, Loaded, Loader, Unusable
 from classifier.serving.looks import Looks
 from classifier.serving.shadow import ShadowLane
-from classifier.serving.worker import is_ending
+from classifier.serving.shared_load import SharedLoad
 from classifier.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,9 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Chosen", "Fallback", "Instance", "Loaded"]
 
-FIRST_LOAD_WITHIN = 45.0
-"""Seconds that a request waits for the first load, which goes on without it; the function's own limit is 60."""
-ENDING_LOOKS_EVERY = 0.2
 LONGEST_REQUEST = 60.0
 """Seconds after which no request can be using a pool that was replaced."""
 
@@ -62,9 +57,8 @@ class Instance:
         self._queue = cold
         self._fall_back = fall_back
         self._loader = Loader(settings, make_room)
-        self._lock = threading.Lock()
         self._serving: Loaded | None = None
-        self._flight: Future[Loaded] | None = None
+        self._first_load = SharedLoad[Loaded](lambda: self._follow_beside(self._channels))
         self._channels = Channels()
         """As they were last read."""
         self._backoffs = Backoffs(settings.pointer_ttl)
@@ -102,12 +96,12 @@ class Instance:
         Raises:
             NotReady: nothing has been promoted.
             Corrupt: the promoted version is not what its manifest, or the pointer, promises, and no earlier one is.
-            Unavailable: the store cannot be reached, or not within `FIRST_LOAD_WITHIN` seconds.
+            Unavailable: the store cannot be reached, or not within the seconds of `SharedLoad`.
             Overloaded: the instance was told to end before it had loaded, or too many wait for a first load already.
         """
         if self._serving is None:
             with self._in_line():
-                loaded = self._first_load()
+                loaded = self._first_load.shared(lambda: self._serving, self._load_first)
             return self.canary.for_caller(caller) or loaded
         self._looks.look_when_due()
         return self.canary.for_caller(caller) or self._serving  # maybe another than before
@@ -189,37 +183,13 @@ class Instance:
         self._backoffs.check(pointer)
         return self._loader.choose(pointer)
 
-    def _first_load(self) -> Loaded:
-        with self._lock:
-            if self._serving is not None:
-                return self._serving
-            flight = self._flight
-            if flight is None:
-                flight = self._flight = Future()
-                # Its own thread, so that every caller may stop waiting; its log lines have the first caller's trace.
-                load = threading.Thread(target=copy_context().run, args=(self._fly, flight), name="load", daemon=True)
-                try:
-                    load.start()
-                except RuntimeError:  # no thread is to be had: the next caller tries again
-                    self._flight = None
-                    raise
-        return _landed(flight)
-
-    def _fly(self, flight: Future[Loaded]) -> None:
+    def _load_first(self) -> Loaded:
         try:
             channels = self._see_now()
-            loaded = self._best(channels, lambda pointer: self._try(pointer, self._loader.load))
-        except BaseException as error:  # noqa: BLE001 - the callers raise it
-            with self._lock:
-                self._flight = None
+            loaded = self._serving = self._best(channels, lambda pointer: self._try(pointer, self._loader.load))
+        finally:
             self._forget()
-            flight.set_exception(error)
-            return
-        with self._lock:
-            self._serving, self._flight = loaded, None
-        self._forget()
-        flight.set_result(loaded)
-        self._follow_beside(channels)
+        return loaded
 
     def _look(self) -> None:
         """Follow the pointer: load what it names beside what serves, then swap. On an error change nothing."""
@@ -333,17 +303,6 @@ class Instance:
     def _try(self, pointer: Pointer, use: Callable[[Pointer], _C]) -> _C:
         """Use a version unless it failed lately; see `Backoffs.use`."""
         return self._backoffs.use(pointer, use, another_serves=self._serving is not None)
-
-
-def _landed(flight: Future[Loaded]) -> Loaded:
-    """Wait for the first load, but neither for ever nor at the cost of a clean end."""
-    until = time.monotonic() + FIRST_LOAD_WITHIN
-    while not wait([flight], timeout=ENDING_LOOKS_EVERY).done:
-        if is_ending():
-            raise Overloaded("This instance is about to end and has loaded no model. Try again.", retry_after=1)
-        if time.monotonic() >= until:
-            raise Unavailable(f"The first load has taken more than {FIRST_LOAD_WITHIN:g} s and goes on.")
-    return flight.result()
 
 
 def _falling_back(chosen: _C, fallback: Fallback) -> _C:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Iterator
@@ -183,7 +184,11 @@ class LocalStore:
 
     def _expect_folder(self) -> None:
         """A store that was never written to does not exist, which is fine; one that is a file is a mistake."""
-        if not self.folder.is_dir() and (self.folder.exists() or self.folder.is_symlink()):
+        try:
+            is_folder = stat.S_ISDIR(self.folder.stat().st_mode)  # asked once: a rival may be making it
+        except FileNotFoundError:
+            is_folder = not self.folder.is_symlink()
+        if not is_folder:
             raise NotADirectoryError(f"{self.folder} is not a folder")
 
     def _make_folder(self, folder: Path) -> None:

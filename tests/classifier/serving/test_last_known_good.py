@@ -20,7 +20,7 @@ from classifier.errors import Corrupt, Unavailable
 from classifier.registry.bundle import entry_of
 from classifier.registry.manifest import Manifest
 from classifier.registry.rules import Registry
-from classifier.serving import backoffs, golden, instance
+from classifier.serving import backoffs, golden, shared_load
 from classifier.serving.instance import Fallback, Instance
 from classifier.settings import Settings
 from classifier.storage.local import LocalStore
@@ -253,7 +253,7 @@ def test_a_first_load_that_takes_too_long_goes_on_without_its_callers(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pointer is a pipe: it hangs until somebody writes into it."""
-    monkeypatch.setattr(instance, "FIRST_LOAD_WITHIN", 0.3)
+    monkeypatch.setattr(shared_load, "FIRST_LOAD_WITHIN", 0.3)
     file = store / MODEL / "channels.json"
     pointer = file.read_bytes()
     file.unlink()

@@ -118,6 +118,21 @@ class TestLocalStore:
             with pytest.raises(Unavailable, match=r"file cannot be used.*Check that it is a folder"):
                 use()
 
+    def test_a_store_that_a_rival_is_making_is_not_taken_for_a_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store, looked = LocalStore(tmp_path / "store"), Path.stat
+
+        def stat(path: Path, **options: bool) -> os.stat_result:
+            try:
+                return looked(path, **options)
+            finally:
+                os.makedirs(store.folder, exist_ok=True)  # noqa: PTH103 - Path.mkdir looks itself; a rival made it
+
+        monkeypatch.setattr(Path, "stat", stat)
+        assert list(store.folders()) == []
+        assert store.folder.is_dir()
+
     def test_a_lock_that_is_never_freed_is_unavailable(
         self, local_store: LocalStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
