@@ -39,7 +39,8 @@ from classifier.registry.rules import Registry  # noqa: E402
 from classifier.storage.opening import open_store  # noqa: E402
 from classifier.storage.protocol import ObjectStore  # noqa: E402
 from classifier.traffic.compaction import compact  # noqa: E402
-from classifier.traffic.counts import CONFIDENCE_BUCKETS, LATENCY_EDGES, Counts, Span  # noqa: E402
+from classifier.traffic.counts import CONFIDENCE_BUCKETS, LATENCY_EDGES, Counts  # noqa: E402
+from classifier.traffic.spans import Span  # noqa: E402
 
 MODEL = "food"
 DAYS = 365

@@ -17,7 +17,8 @@ from classifier.registry.gate import Gate
 from classifier.registry.rules import Registry
 from classifier.storage.local import LocalStore
 from classifier.traffic import watching
-from classifier.traffic.counts import Counts, Row, Span
+from classifier.traffic.counts import Counts, Row
+from classifier.traffic.spans import Span
 from tests.support.bundles import TINY_LABELS, colour_photo
 from tests.support.commands import Cli, cli_fixture  # noqa: F401  # fixture
 from tests.support.serving import MODEL, Serving, serve

@@ -14,8 +14,9 @@ from typing import Any
 from classifier.registry.manifest import Manifest
 from classifier.storage.local import LocalStore
 from classifier.traffic.corrections import Correction, Seen
-from classifier.traffic.counts import Counts, Row, Span
+from classifier.traffic.counts import Counts, Row
 from classifier.traffic.feedback import Feedback
+from classifier.traffic.spans import Span
 from tests.support.bundles import TINY_LABELS, colour_photo, files_of
 from tests.support.commands import Done
 from tests.support.retraining import RECIPE

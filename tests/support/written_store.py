@@ -29,8 +29,9 @@ from classifier.storage.names import LOCK_FILE, TEMPORARY_FOLDER
 from classifier.storage.protocol import ObjectStore
 from classifier.traffic.compaction import compact
 from classifier.traffic.corrections import Correction, Decision, Seen
-from classifier.traffic.counts import Counts, Span
+from classifier.traffic.counts import Counts
 from classifier.traffic.feedback import Feedback
+from classifier.traffic.spans import Span
 from tests.support.bundles import TINY_COLOURS, TINY_SIDE, build_tiny_bundle, files_of
 from tests.support.processes import ROOT
 from tests.support.retraining import RECIPE

@@ -1,12 +1,11 @@
 """A LiteRT file as a graph that can be read and changed: checked when it is read, and written anew.
 
 A flatbuffer is read through offsets that it holds itself, and LiteRT believes them. So a foreign file never reaches it:
-what does is what `Graph.to_bytes` writes, of objects whose every index and size was checked here.
+what does is what `Graph.to_bytes` writes, of objects whose every index and size was checked (`checks.py`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,31 +16,9 @@ from numpy.typing import NDArray
 from classifier.errors import InvalidRequest
 from trainer.export import flatbuffer
 from trainer.export.flatbuffer import IDENTIFIER
+from trainer.importing.checks import OPERATORS, TYPES, code_of, expect_counts, expect_sound, indices
 
-MOST_TENSORS = 20_000
-MOST_BUFFERS = 40_000
 LARGEST_FILE = 1 << 30
-LARGEST_TENSOR = 1 << 28
-"""Elements of one tensor."""
-
-TYPES: dict[int, type[np.generic]] = {
-    schema.TensorType.FLOAT32: np.float32,
-    schema.TensorType.FLOAT16: np.float16,
-    schema.TensorType.INT32: np.int32,
-    schema.TensorType.UINT8: np.uint8,
-    schema.TensorType.INT64: np.int64,
-    schema.TensorType.BOOL: np.bool_,
-    schema.TensorType.INT16: np.int16,
-    schema.TensorType.INT8: np.int8,
-}
-"""What image classifiers compute with."""
-OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
-FORBIDDEN = {
-    "CALL", "CALL_ONCE", "CUSTOM", "DELEGATE", "IF", "WHILE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE",
-    "HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_LOOKUP", "HASHTABLE_SIZE", "STABLEHLO_COMPOSITE",
-    "STABLEHLO_CUSTOM_CALL", "STABLEHLO_WHILE", "STABLEHLO_CASE", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5",
-}  # fmt: skip
-"""Operators with a program of their own, with a memory, or of detectors: no image classifier needs them."""
 
 
 class Graph:
@@ -64,10 +41,10 @@ class Graph:
             )
         try:
             packed = schema.Model.GetRootAs(content, 0)
-            _expect_counts(packed, len(content))
+            expect_counts(packed, len(content))
             self.model = schema.ModelT.InitFromObj(packed)
             self.sub = self.model.subgraphs[0]
-            self._check()
+            expect_sound(self.model)
         except InvalidRequest:
             raise
         except Exception as error:  # an offset may point anywhere: whatever comes of it, the file is damaged
@@ -76,21 +53,21 @@ class Graph:
             ) from error
         self._written_by: dict[int, Any] = {}
         for operator in self.sub.operators:
-            self._written_by.update(dict.fromkeys(_indices(operator.outputs), operator))
+            self._written_by.update(dict.fromkeys(indices(operator.outputs), operator))
 
     @property
     def inputs(self) -> list[int]:
         """The tensors that it takes."""
-        return _indices(self.sub.inputs)
+        return indices(self.sub.inputs)
 
     @property
     def outputs(self) -> list[int]:
         """The tensors that it gives."""
-        return _indices(self.sub.outputs)
+        return indices(self.sub.outputs)
 
     def kind(self, operator: Any) -> str:
         """Return an operator's name, such as CONV_2D."""
-        kind: str = OPERATORS[_code(self.model.operatorCodes[operator.opcodeIndex])]
+        kind: str = OPERATORS[code_of(self.model.operatorCodes[operator.opcodeIndex])]
         return kind
 
     def writer(self, tensor: int) -> Any | None:
@@ -206,9 +183,9 @@ class Graph:
         needed = set(outputs.values())
         kept = []
         for operator in reversed(self.sub.operators):
-            if needed & set(_indices(operator.outputs)):
+            if needed & set(indices(operator.outputs)):
                 kept.append(operator)
-                needed.update(_indices(operator.inputs))
+                needed.update(indices(operator.inputs))
         self.sub.operators = kept[::-1]
         self._drop_unused(needed | set(inputs.values()))
         self.model.metadata, self.model.metadataBuffer = None, None
@@ -220,7 +197,7 @@ class Graph:
     def _opcode(self, kind: str, version: int) -> int:
         code = getattr(schema.BuiltinOperator, kind)
         for index, known in enumerate(self.model.operatorCodes):
-            if _code(known) == code and known.version >= version:
+            if code_of(known) == code and known.version >= version:
                 return index
         self.model.operatorCodes.append(
             schema.OperatorCodeT(deprecatedBuiltinCode=min(code, 127), builtinCode=code, version=version)
@@ -233,134 +210,3 @@ class Graph:
         for index, buffer in enumerate(self.model.buffers):
             if index not in used:
                 buffer.data = None
-
-    def _check(self) -> None:
-        """Check every index and size by which LiteRT would find something.
-
-        Raises:
-            InvalidRequest: one is not what it has to be.
-        """
-        model, sub = self.model, self.sub
-        for operator in sub.operators:
-            if not 0 <= operator.opcodeIndex < len(model.operatorCodes):
-                raise IndexError(operator.opcodeIndex)
-            kind = self._known_kind(model.operatorCodes[operator.opcodeIndex])
-            if kind in FORBIDDEN:
-                raise InvalidRequest(
-                    f"Expected the operators of an image classifier; received {kind}. A detector, or a file with "
-                    "operators of its own (Select TF ops, custom ones), cannot be imported: export the classifier with "
-                    "built-in operators alone."
-                )
-            for index in _indices(operator.inputs):
-                _expect_index(index, sub.tensors, low=-1)
-            for index in _indices(operator.outputs):
-                _expect_index(index, sub.tensors)
-        for index in (*_indices(sub.inputs), *_indices(sub.outputs)):
-            _expect_index(index, sub.tensors)
-        for number in range(len(sub.tensors)):
-            self._check_tensor(number)
-        self._check_order()
-
-    def _known_kind(self, code: Any) -> str:
-        kind: str | None = OPERATORS.get(_code(code))
-        if kind is None:
-            raise InvalidRequest(
-                f"Expected operators that this release of LiteRT knows; received number {_code(code)}. Update Pointer."
-            )
-        return kind
-
-    def _check_tensor(self, number: int) -> None:
-        tensor = self.sub.tensors[number]
-        _expect_index(tensor.buffer, self.model.buffers)
-        if tensor.type not in TYPES:
-            name = next((key for key, code in vars(schema.TensorType).items() if code == tensor.type), tensor.type)
-            raise InvalidRequest(
-                f"Expected tensors of {', '.join(sorted(each.__name__ for each in TYPES.values()))}; received {name}."
-            )
-        shape = self.shape(number)
-        if len(shape) > 8 or any(side < 0 for side in shape) or math.prod(shape) > LARGEST_TENSOR:
-            raise InvalidRequest(
-                f"Expected tensors of at most {LARGEST_TENSOR:,} elements; received the shape {list(shape)}."
-            )
-        if tensor.isVariable or tensor.sparsity is not None:
-            raise InvalidRequest("Expected a file without variables and sparse constants; received one with them.")
-        quantised = tensor.quantization
-        if quantised is not None and quantised.details is not None:
-            raise InvalidRequest("Expected values that are quantised by scale and zero point; received other ones.")
-        if quantised is not None and quantised.scale is not None:
-            scales, zeros = quantised.scale, quantised.zeroPoint
-            if len(scales) != (0 if zeros is None else len(zeros)) or not np.isfinite(np.asarray(scales)).all():
-                raise ValueError(scales)
-            if len(scales) > 1 and shape[quantised.quantizedDimension] != len(scales):
-                raise ValueError(shape)
-        data = self.model.buffers[tensor.buffer].data
-        if data is not None and len(data) and len(data) != math.prod(shape) * np.dtype(TYPES[tensor.type]).itemsize:
-            raise ValueError(shape)
-
-    def _check_order(self) -> None:
-        """An operator reads what is an input, a constant, or written before it: there is no circle."""
-        written = set(self.inputs)
-        every = {index for operator in self.sub.operators for index in _indices(operator.outputs)}
-        for operator in self.sub.operators:
-            if any(index in every and index not in written for index in _indices(operator.inputs)):
-                raise ValueError("circle")
-            outputs = _indices(operator.outputs)
-            if written & set(outputs):
-                raise ValueError("written twice")
-            written.update(outputs)
-
-
-def _expect_counts(packed: Any, size: int) -> None:
-    """Look at how many there are of everything before any of it is read: entries may be one and the same, many times.
-
-    Raises:
-        InvalidRequest: there are more than one file can hold, or than a classifier has.
-    """
-    if packed.SubgraphsLength() != 1:
-        raise InvalidRequest(
-            f"Expected a file with one subgraph; received {packed.SubgraphsLength()}. One with control flow or several "
-            "programs cannot be imported: export the classifier alone."
-        )
-    if packed.ExternalBufferGroupsLength() or packed.ExternalBuffersLength():
-        raise InvalidRequest("Expected a file that holds its weights; received one with weights in other files.")
-    sub = packed.Subgraphs(0)
-    counts = (
-        (sub.TensorsLength(), MOST_TENSORS),
-        (sub.OperatorsLength(), MOST_TENSORS),
-        (packed.OperatorCodesLength(), MOST_TENSORS),
-        (packed.BuffersLength(), MOST_BUFFERS),
-        (packed.MetadataLength(), 1000),
-        (packed.SignatureDefsLength(), 1000),
-        (sub.InputsLength() + sub.OutputsLength(), 1000),
-    )
-    if any(found > most for found, most in counts):
-        raise InvalidRequest(f"Expected at most {MOST_TENSORS:,} tensors and operators; received more.")
-    lengths = 0
-    for index in range(packed.BuffersLength()):
-        buffer = packed.Buffers(index)
-        if buffer.Offset() > 1:
-            raise InvalidRequest("Expected weights inside of the flatbuffer; received some behind it.")
-        lengths += buffer.DataLength()
-    for index in range(sub.TensorsLength()):
-        tensor = sub.Tensors(index)
-        lengths += tensor.ShapeLength()
-        found = tensor.Quantization()
-        lengths += 0 if found is None else 4 * found.ScaleLength() + 8 * found.ZeroPointLength()
-    for index in range(sub.OperatorsLength()):
-        operator = sub.Operators(index)
-        lengths += 4 * (operator.InputsLength() + operator.OutputsLength()) + operator.CustomOptionsLength()
-    if lengths > 2 * size:
-        raise ValueError(lengths)
-
-
-def _code(code: Any) -> int:
-    return int(max(code.builtinCode, code.deprecatedBuiltinCode))
-
-
-def _indices(values: Any) -> list[int]:
-    return [] if values is None else [int(value) for value in values]
-
-
-def _expect_index(index: int, among: Sequence[Any], *, low: int = 0) -> None:
-    if not low <= index < len(among):
-        raise IndexError(index)

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 from classifier.errors import Conflict, NotFound, PreconditionFailed
 from classifier.storage.protocol import MUST_NOT_EXIST, ObjectStore
-from classifier.traffic.counts import Span, fold
 from classifier.traffic.reading import PARALLEL, Pack, Place, contents, folder_of, listed, packed
+from classifier.traffic.spans import Span, fold
 
 HOUR_IS_OVER_AFTER = timedelta(minutes=15)
 """An instance that counts has written by then, unless it was stopped."""

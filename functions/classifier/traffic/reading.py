@@ -12,7 +12,8 @@ from typing import NamedTuple
 from classifier.errors import NotFound
 from classifier.registry import fields
 from classifier.storage.protocol import ObjectStore
-from classifier.traffic.counts import SCHEMA_VERSION, Counts, Span, total
+from classifier.traffic.counts import Counts
+from classifier.traffic.spans import SCHEMA_VERSION, Span, total
 from classifier.traffic.writer import STATS_FOLDER
 
 PARALLEL = 64

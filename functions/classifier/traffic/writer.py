@@ -14,7 +14,8 @@ from classifier.errors import PreconditionFailed
 from classifier.logs import log
 from classifier.registry.fields import now
 from classifier.storage.protocol import MUST_NOT_EXIST, ObjectStore
-from classifier.traffic.counts import Counts, Span
+from classifier.traffic.counts import Counts
+from classifier.traffic.spans import Span
 
 STATS_FOLDER = "stats"
 WAITED_FOR = 0.25

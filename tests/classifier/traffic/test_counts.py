@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from classifier.errors import InvalidManifest
-from classifier.traffic.counts import LATENCY_EDGES, MOST_LABELS, OTHERS, Counts, Row, Span, fold, quantile, total
+from classifier.traffic.counts import LATENCY_EDGES, MOST_LABELS, OTHERS, Counts, Row, quantile
+from classifier.traffic.spans import Span, fold, total
 
 
 def counts(number: int, version: str = "v1") -> Counts:

@@ -13,8 +13,9 @@ import pytest
 from classifier.errors import InvalidManifest, Unavailable
 from classifier.storage.local import LocalStore
 from classifier.traffic.compaction import Compacted, compact
-from classifier.traffic.counts import Counts, Span
+from classifier.traffic.counts import Counts
 from classifier.traffic.reading import read, read_since
+from classifier.traffic.spans import Span
 from classifier.traffic.writer import MOST_WAITING, Writer
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
