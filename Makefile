@@ -20,13 +20,14 @@ INSTALLED := $(VENV)/.installed
 NODE_INSTALLED := node_modules/.installed
 CLIENTS := $(VENV)/clients
 CLIENTS_INSTALLED := $(CLIENTS)/.installed
+CLIENT_JS := clients/typescript/client.js
 BATCH := $(VENV)/batch
 BATCH_INSTALLED := $(BATCH)/.installed
 # The machine's own Node, or else that of .venv.
 HAS_NODE = node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null
 WITH_NODE = PATH="$$(test -x $(BIN)/node && echo "$(CURDIR)/$(BIN):")$$PATH"
 
-.PHONY: help install run test test-long test-clients test-batch test-real test-slow test-emulators emulators check check-web types docs format bench clean
+.PHONY: help install run test test-long clients test-clients test-batch test-real test-slow test-emulators emulators check check-web types docs format bench clean
 
 help: ## Explain the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -66,8 +67,14 @@ $(CLIENTS_INSTALLED): requirements-clients.txt | $(INSTALLED)
 	$(BIN)/pip --python $(CLIENTS)/bin/python install --quiet --disable-pip-version-check -r requirements-clients.txt
 	@touch $@
 
-test-clients: $(INSTALLED) $(NODE_INSTALLED) $(CLIENTS_INSTALLED) ## Make clients of openapi.yaml with two generators, and call a server with each
-	$(WITH_NODE) $(BIN)/pytest tests/clients/generated.py
+$(CLIENT_JS): $(addprefix clients/typescript/,client.ts pointer.d.ts tsconfig.json tsconfig.build.json) | $(NODE_INSTALLED)
+	$(WITH_NODE) node_modules/.bin/tsc --project clients/typescript/tsconfig.build.json
+	@touch $@
+
+clients: $(CLIENT_JS) ## Build the client for TypeScript, clients/typescript
+
+test-clients: $(INSTALLED) $(NODE_INSTALLED) $(CLIENTS_INSTALLED) $(CLIENT_JS) ## Call a server with the clients of clients/, and with those that two generators make of openapi.yaml
+	$(WITH_NODE) $(BIN)/pytest tests/clients/generated.py tests/clients/packages.py
 
 $(BATCH_INSTALLED): requirements-batch.txt $(RUNNABLE) | $(INSTALLED)
 	@$(BIN)/python -m venv --clear --without-pip $(BATCH)

@@ -50,7 +50,7 @@ class Proxy:
             def do(self) -> None:
                 proxy._answer(self)
 
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do  # noqa: N815
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do  # noqa: N815
 
             def log_message(self, *_: Any) -> None:
                 pass

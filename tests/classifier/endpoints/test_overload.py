@@ -15,36 +15,11 @@ import pytest
 import requests
 
 from tests.support.bundles import TINY_LABELS, colour_photo
-from tests.support.serving import FUNCTIONS, Serving, serve
+from tests.support.serving import Serving, serve
+from tests.support.slowed import slowed
 
 CLIENTS = 24
 EACH = 3
-SLOW = """
-# Python imports this before anything else.
-import importlib.abc, sys, time
-
-class Slower(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name != "classifier.serving.pool":
-            return None
-        sys.meta_path.remove(self)
-        import classifier.serving.model
-        run = classifier.serving.model.Model.run
-        def slow(self, image, **options):
-            time.sleep(float({seconds!r}))
-            return run(self, image, **options)
-        classifier.serving.model.Model.run = slow
-        return None
-
-sys.meta_path.insert(0, Slower())
-"""
-
-
-def slowed(folder: Path, seconds: float) -> str:
-    """A PYTHONPATH that makes each forward pass take longer."""
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(SLOW.replace("{seconds!r}", repr(seconds)))
-    return f"{folder}:{FUNCTIONS}"
 
 
 @pytest.fixture
