@@ -19,6 +19,7 @@ from admin_cli import (
     labelling,
     prediction,
     production,
+    publishing,
     relabelling,
     retrain,
     shadow,
@@ -43,7 +44,7 @@ app = typer.Typer(
 for command in (
     importing.import_model,
     retrain.retrain,
-    versions.publish,
+    publishing.publish,
     versions.list_versions,
     versions.show,
     versions.verify,

@@ -32,6 +32,7 @@ from admin_cli.options import (
 )
 from admin_cli.output import print_text
 from admin_cli.production import ReasonOption, promote_through_gate
+from admin_cli.publishing import published_before
 from admin_cli.recipe import (
     RUNS,
     Recipe,
@@ -44,7 +45,6 @@ from admin_cli.recipe import (
 )
 from admin_cli.replay import replay
 from admin_cli.subjects import Subject, of_version
-from admin_cli.versions import published_before
 from admin_cli.vertex import (
     AcceleratorOption,
     DryRunOption,

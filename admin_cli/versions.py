@@ -1,11 +1,9 @@
-"""The commands about versions: publish, list, show, verify."""
+"""The commands that look at versions: list, show, verify."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,8 +17,6 @@ from admin_cli.options import (
     ModelOption,
     StoreOption,
     VersionArgument,
-    WhoOption,
-    name_of,
     open_registry,
     serving,
     version_of,
@@ -38,62 +34,9 @@ from admin_cli.output import (
     print_text,
 )
 from admin_cli.replay import replay
-from classifier.errors import NotFound
-from classifier.registry.bundle import read_bundle
 from classifier.registry.channels import PRODUCTION
 from classifier.registry.manifest import MODEL_FILE, Manifest
-from classifier.registry.rules import Registry, VersionSummary
-
-
-def publish(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, or of a bundle.")],
-    again: Annotated[bool, typer.Option("--again", help="Also where one of the newest versions is the same.")] = False,
-    store: StoreOption = DEFAULT_STORE,
-    model: ModelOption = DEFAULT_MODEL,
-    who: WhoOption = "",
-    as_json: JsonOption = False,
-) -> None:
-    """Store a run's bundle as the next version. It serves nobody until it is promoted.
-
-    Where it was published before, and is among the newest 20, that is said and nothing is written.
-
-    Example: admin_cli publish runs/food
-    """
-    bundle = run / "bundle" if (run / "bundle").is_dir() else run
-    if not (bundle / "manifest.json").is_file():
-        raise NotFound(f"Expected a bundle in {run}; there is none. `trainer train` or `trainer export` makes one.")
-    registry = open_registry(store, model)
-    if not again and (same := published_before(registry, bundle)):
-        if as_json:
-            print_json({"version": same, "model": model, "published": False})
-        else:
-            print_text(f"{same} is the same; nothing was written (--again publishes it once more)")
-        return
-    manifest = registry.publish(bundle, who=name_of(who), replay=replay)
-    if as_json:
-        print_json({"version": manifest.version, "model": model, "published": True})
-    else:
-        typer.echo(f"published {manifest.version}")
-
-
-def published_before(registry: Registry, bundle: Path) -> str | None:
-    """Return the newest version, of a list's first page, that a bundle was published as; None where it was not.
-
-    Raises:
-        NotFound, Corrupt: the bundle is none, or is damaged.
-    """
-    mine = read_bundle(bundle)
-    try:
-        listing, _ = registry.newest_versions(NEWEST)
-    except NotFound:  # the first of its model
-        return None
-    for summary in reversed(listing.versions):
-        theirs = summary.manifest
-        if theirs and replace(theirs, model=mine.model, version=None, created_by=mine.created_by) == replace(
-            mine, version=None
-        ):
-            return theirs.version
-    return None
+from classifier.registry.rules import VersionSummary
 
 
 def list_versions(
@@ -288,6 +231,7 @@ def _description(manifest: Manifest, sha256: str) -> list[tuple[str, str]]:
         "thresholds": ", ".join(f"{name} below {each:.3f}" for name, each in manifest.thresholds.items()),
         "parent": manifest.parent_version or "",
         "files": f"{len(manifest.files)}, {megabytes(size)} MB",
+        "public": ", ".join(manifest.public),
         "tools": ", ".join(f"{name} {number}" for name, number in manifest.tools.items()),
         "manifest": sha256,
     }

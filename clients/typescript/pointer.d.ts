@@ -130,6 +130,48 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/model/samples/{sha256}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A photo to try the model on
+         * @description One of the held-out photos that whoever published the version shows, as `samples` of `GET /model` lists them.
+         *     Its address has the SHA-256 of its bytes, which are verified before they are sent: it may be kept for ever.
+         */
+        get: operations["modelSample"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/model/card": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The model card
+         * @description What the model is for, what it was trained on, how good it is and where it ends (Mitchell et al. 2019); where
+         *     whoever published the version shows it.
+         */
+        get: operations["modelCard"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/healthz": {
         parameters: {
             query?: never;
@@ -370,6 +412,11 @@ export interface components {
             name: string;
             version: string;
             channel: string;
+            /**
+             * Format: date-time
+             * @description Since when its channel serves it; missing where it serves in place of another, or nothing tells.
+             */
+            since?: string;
             task: components["schemas"]["Task"];
             fallback?: components["schemas"]["Fallback"];
             labels: string[];
@@ -395,6 +442,27 @@ export interface components {
             notice?: string;
             /** @description Why the file gives no heatmaps, where it gives none; `gradcam=occlusion` explains its labels all the same. */
             no_gradcam?: string;
+            /** @description Photos to try it on, where whoever published it shows some. */
+            samples?: components["schemas"]["Sample"][];
+            /**
+             * Format: uri-reference
+             * @description Where its model card is, seen from here; only where whoever published it shows it.
+             */
+            card?: string;
+            /** @description Whether `POST /feedback` takes corrections of it. */
+            feedback?: boolean;
+        };
+        /** @description A held-out photo that the version carries. */
+        Sample: {
+            /**
+             * Format: uri-reference
+             * @description Where it is, relative to this reply's own address; never another photo.
+             */
+            url: string;
+            /** @description What it shows. */
+            label: string;
+            media_type: components["schemas"]["OverlayType"];
+            bytes: number;
         };
         Models: {
             /** @description The model of requests that name none. */
@@ -546,6 +614,21 @@ export interface components {
                 "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
                 ETag: components["headers"]["ETag"];
                 "X-Pointer-Fallback": components["headers"]["Fallback"];
+                "X-Pointer-Version": components["headers"]["Version"];
+                [name: string]: unknown;
+            };
+            content?: never;
+        };
+        /** @description The caller has it already. */
+        PublicNotModified: {
+            headers: {
+                "X-Request-Id": components["headers"]["RequestId"];
+                "X-Content-Type-Options": components["headers"]["NoSniff"];
+                "Cache-Control": components["headers"]["CacheControl"];
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                ETag: components["headers"]["ETag"];
+                "Content-Security-Policy": components["headers"]["NothingRuns"];
                 "X-Pointer-Version": components["headers"]["Version"];
                 [name: string]: unknown;
             };
@@ -925,7 +1008,7 @@ export interface components {
         NoSniff: "nosniff";
         /**
          * @description `no-store` for predictions and problems; `no-cache` (ask again with `If-None-Match`) for what serves, `private`
-         *     too where callers have tokens; a maximum age for the page and this document.
+         *     too where callers have tokens; a maximum age for the page, this document and, as `immutable`, sample photos.
          * @example no-store
          */
         CacheControl: string;
@@ -934,6 +1017,8 @@ export interface components {
          * @example "3f79bb7b435b05321651daefd374cdc681dc06faa65e374e38337b88ca046dea"
          */
         ETag: string;
+        /** @description Opened by itself, it loads and runs nothing. */
+        NothingRuns: "default-src 'none'; sandbox";
         /** @description Parts of the file can be asked for. */
         AcceptRanges: "bytes";
         /**
@@ -1286,6 +1371,7 @@ export interface operations {
                      *       "name": "food",
                      *       "version": "v7",
                      *       "channel": "production",
+                     *       "since": "2025-06-02T08:30:00Z",
                      *       "task": "single-label",
                      *       "labels": [
                      *         "bibimbap",
@@ -1377,7 +1463,17 @@ export interface operations {
                      *         }
                      *       },
                      *       "variant": "int8",
-                     *       "created_at": "2025-06-01T12:00:00Z"
+                     *       "created_at": "2025-06-01T12:00:00Z",
+                     *       "samples": [
+                     *         {
+                     *           "url": "model/samples/3f79bb7b435b05321651daefd374cdc681dc06faa65e374e38337b88ca046dea",
+                     *           "label": "pizza",
+                     *           "media_type": "image/jpeg",
+                     *           "bytes": 18211
+                     *         }
+                     *       ],
+                     *       "card": "model/card",
+                     *       "feedback": true
                      *     }
                      */
                     "application/json": components["schemas"]["Model"];
@@ -1542,6 +1638,123 @@ export interface operations {
             404: components["responses"]["NotFound"];
             412: components["responses"]["PreconditionFailed"];
             416: components["responses"]["RangeNotSatisfiable"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unready"];
+        };
+    };
+    modelSample: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Which model, of those that `GET /models` names; by default the first of them. Whoever runs the service decides
+                 *     which there are (MODEL_NAMES), and for each who may ask it and how often.
+                 * @example food
+                 */
+                model?: components["parameters"]["ModelName"];
+            };
+            header?: {
+                /**
+                 * @description Echoed in the reply and in the log.
+                 * @example upload-42
+                 */
+                "X-Request-Id"?: components["parameters"]["RequestId"];
+                /**
+                 * @description The ETag of what the caller has; while that is still what would be sent, the reply is an empty 304.
+                 * @example "3f79bb7b435b05321651daefd374cdc681dc06faa65e374e38337b88ca046dea"
+                 */
+                "If-None-Match"?: components["parameters"]["IfNoneMatch"];
+            };
+            path: {
+                /**
+                 * @description Of the photo's bytes, in lowercase hexadecimal.
+                 * @example 3f79bb7b435b05321651daefd374cdc681dc06faa65e374e38337b88ca046dea
+                 */
+                sha256: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The photo, as it was published. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    "X-Content-Type-Options": components["headers"]["NoSniff"];
+                    "Cache-Control": components["headers"]["CacheControl"];
+                    ETag: components["headers"]["ETag"];
+                    "Content-Security-Policy": components["headers"]["NothingRuns"];
+                    "X-Pointer-Version": components["headers"]["Version"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/jpeg": string;
+                    "image/png": string;
+                    "image/webp": string;
+                };
+            };
+            304: components["responses"]["PublicNotModified"];
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unready"];
+        };
+    };
+    modelCard: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Which model, of those that `GET /models` names; by default the first of them. Whoever runs the service decides
+                 *     which there are (MODEL_NAMES), and for each who may ask it and how often.
+                 * @example food
+                 */
+                model?: components["parameters"]["ModelName"];
+            };
+            header?: {
+                /**
+                 * @description Echoed in the reply and in the log.
+                 * @example upload-42
+                 */
+                "X-Request-Id"?: components["parameters"]["RequestId"];
+                /**
+                 * @description The ETag of what the caller has; while that is still what would be sent, the reply is an empty 304.
+                 * @example "3f79bb7b435b05321651daefd374cdc681dc06faa65e374e38337b88ca046dea"
+                 */
+                "If-None-Match"?: components["parameters"]["IfNoneMatch"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Markdown; the pictures that it names are not to be had. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    "X-Content-Type-Options": components["headers"]["NoSniff"];
+                    "Cache-Control": components["headers"]["CacheControl"];
+                    ETag: components["headers"]["ETag"];
+                    "Content-Security-Policy": components["headers"]["NothingRuns"];
+                    "X-Pointer-Version": components["headers"]["Version"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /** @example # Model card: food */
+                    "text/markdown": string;
+                };
+            };
+            304: components["responses"]["PublicNotModified"];
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             429: components["responses"]["RateLimited"];
             500: components["responses"]["Internal"];
             503: components["responses"]["Unready"];

@@ -352,6 +352,27 @@ def test_what_cannot_be_used_is_listed_with_its_problem(cli: Cli, tmp_path: Path
     assert cli("show", "v1").well().endswith("\n* float32      -          -         -   -   -             -\n")
 
 
+def test_what_callers_may_see_of_a_version_is_said_at_publication(cli: Cli, tiny_bundle: Path) -> None:
+    def public(version: str) -> list[str]:
+        return list(cli("show", version, "--json").json().get("public", []))
+
+    assert cli("publish", tiny_bundle).well() == "published v1\n"
+    assert cli("publish", tiny_bundle, "--samples", "6", "--card").well() == "published v2\n"
+    assert cli("publish", tiny_bundle, "--samples", "6", "--card").well().startswith("v2 is the same")
+    assert cli("publish", tiny_bundle).well().startswith("v1 is the same")
+    assert public("v1") == []
+    # Each of the four labels once, before any twice.
+    assert public("v2") == [*(f"golden/{number}.png" for number in range(6)), "report/model_card.md"]
+    assert "golden/5.png" in cli("show", "v2").well()
+    refused = cli("publish", tiny_bundle, "--samples", "9").failed(5)
+    assert refused == "Expected at most 8 samples, the golden photos of this bundle; received 9."
+    (tiny_bundle / "report/model_card.md").unlink()
+    manifest = json.loads((tiny_bundle / "manifest.json").read_text())
+    del manifest["files"]["report/model_card.md"]
+    (tiny_bundle / "manifest.json").write_text(json.dumps(manifest))
+    assert "`trainer report RUN` makes one" in cli("publish", tiny_bundle, "--card").failed(3)
+
+
 def test_what_is_published_already_is_not_stored_twice(cli: Cli, tiny_bundle: Path, tmp_path: Path) -> None:
     assert cli("publish", tiny_bundle).well() == "published v1\n"
     before = sorted(path for path in (tmp_path / "store").rglob("*") if path.is_file())

@@ -14,10 +14,14 @@ from hypothesis import strategies
 from schemathesis import GenerationMode
 from schemathesis.core.parameters import ParameterLocation
 
+from classifier.registry.bundle import entry_of
+from tests.support.bundles import TINY_LABELS, colour_photo
 from tests.support.serving import MODEL, photo_bytes
 
 PHOTO = photo_bytes()
 AS_JSON = {"image": base64.b64encode(PHOTO).decode()}
+SAMPLE = entry_of(colour_photo(TINY_LABELS[0])).sha256
+"""Of the photo golden/0.png of a tiny bundle."""
 SWITCHES = ("0", "1", "false", "true")
 
 for media_type in ("image/*", "application/octet-stream"):
@@ -31,6 +35,9 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     query = made.get(ParameterLocation.QUERY)
     if case.query and "model" in case.query and (query is None or query.mode == GenerationMode.POSITIVE):
         case.query = {**case.query, "model": MODEL}
+    place = made.get(ParameterLocation.PATH)
+    if "sha256" in (case.path_parameters or {}) and (place is None or place.mode == GenerationMode.POSITIVE):
+        case.path_parameters = {"sha256": SAMPLE}
     if case.path == "/feedback" and isinstance(case.body, dict):
         body = made.get(ParameterLocation.BODY)
         if body is None or body.mode == GenerationMode.POSITIVE:

@@ -55,10 +55,10 @@ def bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-def publish(store: Path, bundle: Path, *, promote: bool = True) -> str:
-    """Publish a bundle into a folder, and promote it; returns its version."""
+def publish(store: Path, bundle: Path, *, promote: bool = True, public: tuple[str, ...] = ()) -> str:
+    """Publish a bundle into a folder, and promote it; returns its version. `public` are the files that it shows."""
     registry = Registry(LocalStore(store), MODEL)
-    version = registry.publish(bundle, who="tester", replay=golden.replay).version
+    version = registry.publish(bundle, who="tester", replay=golden.replay, public=public).version
     assert version is not None
     if promote:
         registry.promote(version, who="tester", reason="test", replay=golden.replay)

@@ -23,6 +23,7 @@ from classifier.endpoints.feedback import FeedbackDesk
 from classifier.endpoints.files import CONTENT_SECURITY_POLICY, PAGE, ROOT, make_conditional, send_static
 from classifier.endpoints.model import model_body, models_body, send_file
 from classifier.endpoints.problems import kind_of, problem
+from classifier.endpoints.public_files import send_card, send_sample
 from classifier.endpoints.query_string import MODEL, options_in_address, query_for_several, read_query
 from classifier.endpoints.replies import admit_model, caller_key, reply_to_one, reply_to_several, tell_fallback
 from classifier.endpoints.request_photos import body_limit, body_too_large, read_photos
@@ -144,8 +145,10 @@ def _routes(models: Models, admission: Admission) -> Blueprint:
 
     @routes.get("/model")
     def model() -> Response:
-        chosen = models[g.model].instance.chosen(caller_key())
-        reply = jsonify(model_body(chosen, models.settings_of(g.model), default=g.model == models.default))
+        instance, default = models[g.model].instance, g.model == models.default
+        chosen = instance.chosen(caller_key())
+        since = instance.since(chosen)
+        reply = jsonify(model_body(chosen, models.settings_of(g.model), default=default, since=since))
         make_conditional(reply)
         tell_fallback(reply, chosen)
         return _to_be_asked_again(reply)
@@ -156,10 +159,20 @@ def _routes(models: Models, admission: Admission) -> Blueprint:
         tell_fallback(reply, chosen)
         return _to_be_asked_again(reply)
 
+    @routes.get("/model/samples/<sha256>")
+    def model_sample(sha256: str) -> Response:
+        return send_sample(request, models[g.model].instance, sha256, public=_is_public(), caller=caller_key())
+
+    @routes.get("/model/card")
+    def model_card() -> Response:
+        return _to_be_asked_again(send_card(request, models[g.model].instance, caller_key()))
+
     def _to_be_asked_again(reply: Response) -> Response:
-        public = models.settings_of(g.model).access == "public"
-        reply.headers["Cache-Control"] = "no-cache" if public else "private, no-cache"
+        reply.headers["Cache-Control"] = "no-cache" if _is_public() else "private, no-cache"
         return reply
+
+    def _is_public() -> bool:
+        return models.settings_of(g.model).access == "public"
 
     @routes.get("/healthz")
     def healthz() -> Response:
@@ -210,8 +223,8 @@ def _tell(error: Exception, settings: Settings, shape: Callable[[Exception, str]
         error.description = f"Expected one of {allowed} for {request.path}; received {request.method}."
     elif isinstance(error, NotFound):
         error.description = (
-            "Expected POST /, POST /feedback, GET /model, GET /model/file, GET /models, GET /healthz, "
-            f"GET /openapi.yaml or GET /; received {request.path}."
+            "Expected POST /, POST /feedback, GET /model, GET /model/file, GET /model/samples/SHA256, GET /model/card, "
+            f"GET /models, GET /healthz, GET /openapi.yaml or GET /; received {request.path}."
         )
     kind = kind_of(error)
     if kind.status == 500 or isinstance(error, errors.Corrupt | errors.Unavailable):

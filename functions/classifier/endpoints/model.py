@@ -15,6 +15,7 @@ from werkzeug.exceptions import (
 
 from classifier.endpoints.downloads import Downloads
 from classifier.endpoints.problems import body_of_problem
+from classifier.endpoints.public_files import public_members
 from classifier.errors import PointerError
 from classifier.registry.manifest import MODEL_FILE, SIGNATURE, FileEntry
 from classifier.serving.instance import Instance
@@ -149,20 +150,22 @@ def _name(chosen: Chosen) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts)) + ".tflite"
 
 
-def model_body(chosen: Chosen, settings: Settings, *, default: bool = True) -> dict[str, Any]:
+def model_body(chosen: Chosen, settings: Settings, *, default: bool = True, since: str | None = None) -> dict[str, Any]:
     """Return the body of GET /model: what serves, and how an app runs it by itself.
 
     Args:
         chosen: the version.
         settings: of its model.
         default: whether that is the model of those who name none.
+        since: see `Instance.since`.
     """
     manifest = chosen.manifest
-    link = LINK if default else f"{LINK}?model={settings.model_name}"
+    suffix = "" if default else f"?model={settings.model_name}"
     return {
         "name": settings.model_name,
         "version": chosen.pointer.version,
         "channel": chosen.channel,
+        **({"since": since} if since else {}),
         "task": manifest.task,
         **fallback_of(chosen),
         "labels": list(manifest.labels),
@@ -171,7 +174,7 @@ def model_body(chosen: Chosen, settings: Settings, *, default: bool = True) -> d
             "height": manifest.input.height,
             "resize": manifest.input.resize,
         },
-        **describe(chosen, link),
+        **describe(chosen, f"{LINK}{suffix}"),
         "metrics": dict(manifest.metrics),
         "thresholds": dict(manifest.thresholds),
         "tta": dict(manifest.tta),
@@ -179,6 +182,8 @@ def model_body(chosen: Chosen, settings: Settings, *, default: bool = True) -> d
         "created_at": manifest.created_at,
         **({"notice": manifest.notice} if manifest.notice is not None else {}),
         **({"no_gradcam": manifest.no_gradcam} if manifest.no_gradcam is not None else {}),
+        **public_members(chosen, suffix),
+        "feedback": bool(settings.feedback_limit),
     }
 
 

@@ -197,6 +197,15 @@ class Channels:
                 stack.append(entry.to_version)
         return stack
 
+    def since(self, channel: str, version: str) -> str | None:
+        """Return since when a channel serves a version, RFC 3339; None where it does not, or nothing tells."""
+        if channel == CANARY:
+            return (self.canary.since or None) if self.canary and self.canary.version == version else None
+        for entry in reversed(self.history):
+            if entry.channel == PRODUCTION and entry.action in (PROMOTE, ROLLBACK):
+                return entry.time if entry.to_version == version else None
+        return None
+
     def pruned(self) -> frozenset[str]:
         """Return the versions that were deleted, or are being deleted."""
         return self.pruned_before | {entry.to_version for entry in self.history if entry.action == PRUNE}

@@ -103,6 +103,9 @@ class Manifest:
     """What whoever uses the model should know, such as that it is a demonstration."""
     no_gradcam: str | None = None
     """Why `MODEL_FILE` gives no Grad-CAM; None where it does, as every file did that was trained here."""
+    public: tuple[str, ...] = ()
+    """The files besides `MODEL_FILE` that whoever may ask the model may have: golden photos as samples, and the model
+    card. None, unless whoever published the version named them."""
     extra: Extra = field(default_factory=dict, repr=False, hash=False)
 
     @classmethod
@@ -145,6 +148,7 @@ class Manifest:
             tools=_tools(top),
             notice=top.text_or_none("notice"),
             no_gradcam=top.text_or_none("no_gradcam"),
+            public=_public(top, files),
             extra=top.rest(),
         )
 
@@ -214,6 +218,7 @@ class Manifest:
                 "tools": self.tools,
                 **({"notice": self.notice} if self.notice is not None else {}),
                 **({"no_gradcam": self.no_gradcam} if self.no_gradcam is not None else {}),
+                **({"public": list(self.public)} if self.public else {}),
                 **self.extra,
             },
             MANIFEST_FILE,
@@ -285,6 +290,14 @@ def _golden(top: fields.Object, labels: tuple[str, ...], files: Mapping[str, Fil
             raise entry.wrong("probabilities", f"{len(labels)} numbers", len(case.probabilities))
         cases.append(case)
     return tuple(cases)
+
+
+def _public(top: fields.Object, files: Mapping[str, FileEntry]) -> tuple[str, ...]:
+    public = tuple(top.texts("public")) if "public" in top.names() else ()
+    for index, name in enumerate(public):
+        if name not in files:
+            raise top.wrong(f"public.{index}", "a name that is in files", name)
+    return public
 
 
 def _thresholds(top: fields.Object) -> dict[str, float]:

@@ -34,10 +34,16 @@ class Registry(Rollouts):
     Every method raises `Unavailable` when the store cannot be reached.
     """
 
-    def publish(self, bundle: Path, *, who: str, replay: Replay) -> Manifest:
+    def publish(self, bundle: Path, *, who: str, replay: Replay, public: tuple[str, ...] = ()) -> Manifest:
         """Check a bundle, replay its golden cases and store it as the next version; return its manifest.
 
         A version becomes visible with its last write. One that is interrupted before leaves a claimed number.
+
+        Args:
+            bundle: its folder.
+            who: publishes it.
+            replay: see `Replay`.
+            public: see `Manifest.public`; what the bundle itself says of it does not count.
 
         Raises:
             NotFound, InvalidManifest, Corrupt, Refused: the bundle cannot be published, or was changed meanwhile;
@@ -47,7 +53,7 @@ class Registry(Rollouts):
         checked = read_bundle(bundle)
         replay(checked, lambda name: read_bundle_file(bundle, name))
         version = self._versions.claim(who)
-        manifest = replace(checked, model=self.model, version=version, created_by=who)
+        manifest = replace(checked, model=self.model, version=version, created_by=who, public=public)
         for name in sorted(manifest.files):
             self._versions.create(version, name, bundle / name, manifest.files[name])
         # The files were hashed, then read again to be sent: a manifest of other bytes could never be verified.

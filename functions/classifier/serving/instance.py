@@ -137,6 +137,21 @@ class Instance:
         self._looks.look_when_due()
         return self.canary.for_caller(caller) or self._serving or serving
 
+    def read(self, chosen: Chosen, name: str) -> bytes:
+        """Return the verified bytes of one of a version's files besides its model.
+
+        Raises:
+            NotFound, Corrupt: see `Registry.read_file`.
+            Unavailable: the store cannot be reached.
+            Overloaded: too many wait for the store.
+        """
+        with self._in_line():
+            return self._loader.read(chosen, name)
+
+    def since(self, chosen: Chosen) -> str | None:
+        """Return since when a version serves in its channel, RFC 3339; None where it is a fallback or nothing tells."""
+        return None if chosen.fallback else self._channels.since(chosen.channel, chosen.pointer.version)
+
     def _cold(self, kind: type[_C], use: Callable[[Pointer], _C], caller: str | None, *, in_line: bool = True) -> _C:
         """Return what a cold instance would serve: what it told less than POINTER_TTL seconds ago, if that suffices."""
         told = self._told.get(PRODUCTION)

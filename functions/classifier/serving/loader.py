@@ -157,6 +157,10 @@ class Loader:
             manifest=chosen.manifest, channel=chosen.channel, pointer=chosen.pointer, content=self._content(chosen)
         )
 
+    def read(self, chosen: Chosen, name: str) -> bytes:
+        """Read one of a version's files besides its model, and verify it. Raises what `Registry.read_file` raises."""
+        return self._registry.read_file(chosen.manifest, name)
+
     @property
     def holds_file(self) -> bool:
         """Say whether a file is kept."""
