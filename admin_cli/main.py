@@ -29,6 +29,7 @@ from admin_cli import (
 from admin_cli.output import printable, with_options
 from classifier.errors import Corrupt, PointerError
 from classifier.exit_codes import exit_code
+from classifier.interrupts import INTERRUPTED, interrupts
 from classifier.quiet import write_what_can_be_written
 from classifier.release import release
 from classifier.usage import usage_line
@@ -90,12 +91,18 @@ def main() -> None:
     arguments = sys.argv[1:] or ["--help"]
     write_what_can_be_written()
     try:
-        sys.exit(app(arguments, prog_name="admin_cli", standalone_mode=False))
+        with interrupts():
+            code = app(arguments, prog_name="admin_cli", standalone_mode=False)
+    except KeyboardInterrupt:  # as the command ended
+        code = INTERRUPTED
     except PointerError as error:
         where = f" The store is {error.store}." if isinstance(error, Corrupt) and error.store else ""
         _fail(f"{error}{where}", exit_code(error))
     except TyperException as error:
         _fail(usage_line(error, "admin_cli"), error.exit_code)
+    if code == INTERRUPTED:
+        typer.echo("admin_cli: interrupted; the same command goes on, or begins anew.", err=True)
+    sys.exit(code)
 
 
 def _fail(message: str, code: int) -> None:

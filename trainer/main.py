@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 
 from classifier.errors import PointerError
 from classifier.exit_codes import exit_code
+from classifier.interrupts import INTERRUPTED, interrupts
 from classifier.quiet import write_what_can_be_written
 from classifier.release import release
 from classifier.usage import usage_line
@@ -42,8 +43,6 @@ REMEDIES = {
 }
 """What to do about the errors of the system."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-INTERRUPTED = 130
-"""What Typer returns after Ctrl-C."""
 
 app = typer.Typer(
     name="trainer",
@@ -85,7 +84,10 @@ def main() -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # they are about libraries, not about what the user gave
     try:
-        code = app(arguments, prog_name="trainer", standalone_mode=False)
+        with interrupts():
+            code = app(arguments, prog_name="trainer", standalone_mode=False)
+    except KeyboardInterrupt:  # as the command ended
+        code = INTERRUPTED
     except PointerError as error:
         typer.echo(f"trainer: {' '.join(str(error).split())}", err=True)
         _end(exit_code(error))

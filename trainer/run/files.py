@@ -65,7 +65,12 @@ def write_file(path: Path, write: Callable[[Path], Any]) -> None:
 def _without_afterwords() -> Iterator[None]:
     """Keep HDF5 from printing tracebacks when it cannot close a file that it could not write: the error says it all."""
     hooks = sys.excepthook, sys.unraisablehook
-    sys.excepthook, sys.unraisablehook = (lambda *said: None), (lambda said: None)
+
+    def unraisable(lost: sys.UnraisableHookArgs) -> None:
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            hooks[1](lost)  # which raises it again
+
+    sys.excepthook, sys.unraisablehook = (lambda *said: None), unraisable
     try:
         yield
     except (OSError, RuntimeError) as error:
