@@ -27,7 +27,7 @@ BATCH_INSTALLED := $(BATCH)/.installed
 HAS_NODE = node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null
 WITH_NODE = PATH="$$(test -x $(BIN)/node && echo "$(CURDIR)/$(BIN):")$$PATH"
 
-.PHONY: help install run test test-long clients test-clients test-batch test-real test-slow test-emulators emulators check check-web types docs format bench clean
+.PHONY: help install run batch test test-long clients test-clients test-batch test-real test-slow test-emulators emulators check check-web types docs format bench clean
 
 help: ## Explain the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -82,6 +82,8 @@ $(BATCH_INSTALLED): requirements-batch.txt $(RUNNABLE) | $(INSTALLED)
 	@$(BIN)/pip --python $(BATCH)/bin/python install --disable-pip-version-check --no-compile --editable '.[batch]' \
 		| bash scripts/pip_progress.sh
 	@touch $@
+
+batch: $(BATCH_INSTALLED) ## Set up Apache Beam beside .venv, for admin_cli label
 
 test-batch: $(INSTALLED) $(BATCH_INSTALLED) ## Label folders and buckets with Apache Beam, in an environment of its own
 	$(PYTEST) $(wildcard tests/batch/beam_*.py)

@@ -21,7 +21,7 @@ from classifier.exit_codes import EXIT_CODES
 
 PACKAGE = "apache_beam"
 BESIDE = Path("batch", "bin", "python")
-"""The environment that `make test-batch` makes, in the one that this program runs in."""
+"""The environment that `make batch` makes, in the one that this program runs in."""
 TAIL = 20
 """Lines of what the program's libraries said that are shown when it breaks down."""
 
@@ -86,8 +86,8 @@ def _python() -> str:
     if beside.is_file():
         return str(beside)
     raise NotFound(
-        "Expected Apache Beam to label whole buckets; it is not installed: pip install '.[batch]', in an environment "
-        "without '.[trainer]' (docs/batch.md)."
+        "Expected Apache Beam to label whole buckets; it is not installed. In a clone `make batch` sets it up beside "
+        ".venv; elsewhere pip install '.[batch]', in an environment without '.[trainer]' (docs/batch.md)."
     )
 
 

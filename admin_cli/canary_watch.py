@@ -30,6 +30,7 @@ from classifier.registry.rules import Registry
 from classifier.traffic import watching
 from classifier.traffic.counts import Counts, Row
 from classifier.traffic.reading import read_since
+from classifier.wording import plural
 
 FIGURES = {"p95_ms": "latency", "unknown": "unknown photos", "confidence": "confidence", "labels": "labels"}
 """That are compared once there are enough requests."""
@@ -124,7 +125,7 @@ def _look(registry: Registry) -> _Look:
 def _show(look: _Look) -> None:
     print_text(
         f"{look.canary.version} at {look.canary.percent:g} % for {_minutes(look.seconds)}: "
-        f"{look.row.requests:,} requests, production {look.production.requests:,}"
+        f"{plural(look.row.requests, 'request')}, production {look.production.requests:,}"
     )
     if look.row.requests:
         print_table(
@@ -168,7 +169,9 @@ def _go_on(
             print_text(_waits_for(look, length))
         return False
     following = next((share for share in shares if share > current.percent), None)
-    reason = f"no difference in {_minutes(look.seconds)} at {current.percent:g} % ({look.row.requests:,} requests)"
+    reason = (
+        f"no difference in {_minutes(look.seconds)} at {current.percent:g} % ({plural(look.row.requests, 'request')})"
+    )
     if following is not None:
         entry = registry.start_canary(current.version, following, who=name_of(who), reason=reason, replay=replay)
         if as_json and entry:
@@ -192,7 +195,7 @@ def _waits_for(look: _Look, length: float) -> str:
     if (left := length - look.seconds) > 0:
         waits.append(f"until {datetime.now(UTC) + timedelta(seconds=left):%H:%M} UTC ({_minutes(left)} more)")
     if (missing := watching.LEAST_REQUESTS - look.row.requests) > 0:
-        waits.append(f"for {missing} more requests of the canary")
+        waits.append(f"for {plural(missing, 'more request')} of the canary")
     known = {each.what for each in look.findings}
     later = [name for what, name in FIGURES.items() if what not in known]
     told = f"; once both have {watching.LEAST_REQUESTS}, also compared: {', '.join(later)}" if later else ""

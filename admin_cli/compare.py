@@ -25,6 +25,7 @@ from classifier.registry.channels import Pointer
 from classifier.registry.comparison import Change, Comparison
 from classifier.registry.gate import Gate, options, shown
 from classifier.registry.rules import Registry
+from classifier.wording import plural
 
 EvalSetOption = Annotated[
     str | None,
@@ -127,7 +128,7 @@ def print_comparison(comparison: Comparison) -> None:
         )
         others = len(comparison.classes) - len(moved)
         if others:
-            print_text(f"recall; {others:,} other classes have the same")
+            print_text(f"recall; the same: {plural(others, 'other class')}")
     labels = comparison.labels
     for what, names in (("added", labels.added), ("removed", labels.removed), ("renumbered", labels.renumbered)):
         if names:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -33,6 +32,7 @@ from classifier.registry import fields
 from classifier.registry.rules import Registry
 from classifier.traffic.corrections import Case, Decision, Verdict
 from classifier.traffic.feedback import Feedback
+from classifier.wording import nearest, plural
 
 COPIES = ("*/{}.*", "runs/*.inputs/corrections/{}.*")
 """Where photos of corrections are exported, or handed to a training, under the working directory."""
@@ -197,9 +197,11 @@ def export(
             }
         )
         return
-    print_text(f"{exported.photos:,} photos and {folder / 'corrections.csv'}")
+    print_text(f"{plural(exported.photos, 'photo')} and {folder / 'corrections.csv'}")
     if exported.without_photo:
-        print_text(f"{exported.without_photo:,} accepted corrections have no photo, or no label, and are not in it")
+        print_text(
+            f"not in it, for want of a photo or a label: {plural(exported.without_photo, 'accepted correction')}"
+        )
 
 
 @feedback.command("forget")
@@ -223,7 +225,7 @@ def forget(
     if as_json:
         print_json({"forgotten": len(ids), "copies": copies})
     else:
-        print_text(f"{len(ids):,} {'correction' if len(ids) == 1 else 'corrections'} forgotten")
+        print_text(f"{plural(len(ids), 'correction')} forgotten")
         if copies:
             print_text(f"copies of the photo are left, delete them too: {', '.join(copies)}")
 
@@ -258,11 +260,15 @@ def _decide(
         return
     for each in decided:
         print_text(f"{verdict} {each.correction.id[:SHOWN_ID]}: {each.label or 'none of the labels'}")
+    useless = [each for each in decided if not (each.correction.photo_bytes and each.label)]
+    if verdict == "accepted" and useless:
+        names = ", ".join(each.correction.id[:SHOWN_ID] for each in useless)
+        print_text(f"no training can learn from {names}: there is no photo, or no label")
     new = {each.label for each in decided if each.label and known and each.label not in known}
     for each_label in sorted(new) if verdict == "accepted" else []:
-        close = difflib.get_close_matches(each_label, sorted(known or ()), n=1)
-        nearest = f"; did you mean {close[0]}? Accept it again with --label {close[0]}" if close else ""
-        print_text(f"{each_label} is a label that production does not know: it will be a new class{nearest}")
+        close = nearest(each_label, sorted(known or ()))
+        meant = f"; did you mean {close}? Accept it again with --label {close}" if close else ""
+        print_text(f"{each_label} is a label that production does not know: it will be a new class{meant}")
 
 
 def _as_known(label: str | None, known: set[str] | None) -> str | None:

@@ -19,14 +19,15 @@ from admin_cli.findings import Finding
 from admin_cli.options import DEFAULT_MODEL, DEFAULT_STORE, JsonOption, ModelOption, StoreOption, open_registry
 from admin_cli.output import print_json, print_table, with_options
 from admin_cli.replay import replay
-from admin_cli.retrain import trainer
 from admin_cli.traffic import ask_model
+from admin_cli.training_program import trainer
 from classifier.errors import NotFound, PointerError, PreconditionFailed, Refused
 from classifier.registry.rules import Registry
 from classifier.settings import Settings
 from classifier.storage.names import bucket_of
 from classifier.storage.protocol import MUST_NOT_EXIST
 from classifier.traffic.writer import STATS_FOLDER
+from classifier.wording import plural
 
 OLDEST_PYTHON = (3, 11)
 CLOCK_MAY_DIFFER = 60.0
@@ -161,7 +162,9 @@ def _pointer(registry: Registry) -> Iterator[Finding]:
         except PointerError as error:
             yield Finding(channel, "wrong", str(error), REMEDIES[channel])
         else:
-            yield Finding(channel, "ok", f"{pointer.version}: {len(files)} files as published, golden cases repeat")
+            yield Finding(
+                channel, "ok", f"{pointer.version}: {plural(len(files), 'file')} as published, golden cases repeat"
+            )
     if channels.canary:
         yield Finding("canary", "look", f"{channels.canary.percent:g} % since {channels.canary.step_since}")
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
-from shlex import quote
 from typing import Annotated
 
 import typer
@@ -14,7 +12,7 @@ from admin_cli.options import DEFAULT_MODEL, DEFAULT_STORE, ModelOption, StoreOp
 from admin_cli.output import print_text
 from admin_cli.recipe import RUNS
 from admin_cli.replay import replay
-from admin_cli.retrain import trainer
+from admin_cli.training_program import run_trainer
 from classifier.errors import NotFound
 
 
@@ -80,13 +78,10 @@ def import_model(
         "--labels": labels, "--photos": photos, "--scaling": scaling, "--size": size, "--resize": resize,
         "--outputs": outputs, "--notice": notice,
     }  # fmt: skip
-    command = [trainer(), "import", str(file), "--name", called, "--run", str(folder)]
+    command = ["import", str(file), "--name", called, "--run", str(folder)]
     command += [f"{option}={value}" for option, value in given.items() if value]
     command += [] if report else ["--no-report"]
-    print_text(" ".join(quote(part) for part in ["trainer", *command[1:]]))
-    done = subprocess.run(command, check=False)
-    if done.returncode:
-        raise typer.Exit(done.returncode if done.returncode > 0 else 1)
+    run_trainer(command, {})
     if publish:
         manifest = open_registry(store, model).publish(folder / "bundle", who=name_of(who), replay=replay)
         print_text(f"published {manifest.version}; next: `admin_cli promote {manifest.version}`")

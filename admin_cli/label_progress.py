@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from admin_cli.output import print_text
+from classifier.wording import plural
 
 PLAIN_EVERY = 30.0
 """Seconds between two lines, where the output is no terminal."""
@@ -106,7 +107,7 @@ class Progress:
 def print_listed(event: Mapping[str, Any], version: str, *, sample: int) -> None:
     """Print what there is, what is done already, and what has changed since."""
     listed, todo = event["listed"], event["todo"]
-    what = f"a sample of {listed:,} photos" if sample else f"{listed:,} photos"
+    what = f"a sample of {plural(listed, 'photo')}" if sample else plural(listed, "photo")
     print_text(f"{what}, {listed - todo:,} labelled before, {todo:,} to label")
     for count, paths, said in (
         (

@@ -27,6 +27,7 @@ from classifier.registry.catalogue import version_name
 from classifier.registry.channels import CANARY, PRODUCTION, Pointer
 from classifier.registry.rules import Registry
 from classifier.settings import Settings, available_cpus
+from classifier.wording import plural
 
 RUNNERS = {"dataflow": "DataflowRunner", "flink": "FlinkRunner", "spark": "SparkRunner"}
 """Short names; another one is Beam's own."""
@@ -179,11 +180,11 @@ def _print(finished: Mapping[str, Any], progress: Progress, out: str, *, as_json
         )
         typer.echo("")
     if len(finished["labels"]) > len(shown):
-        print_text(f"and {len(finished['labels']) - len(shown):,} labels more (--json has all)")
+        print_text(f"and {plural(len(finished['labels']) - len(shown), 'more label')} (--json has all)")
     unknown = statuses.get("unknown", 0)
     print_text(
-        f"{total:,} photos of {finished['version']} in {out}: {percent(unknown / total) if total else '-'} unknown, "
-        f"{statuses.get('unreadable', 0):,} unreadable"
+        f"{plural(total, 'photo')} of {finished['version']} in {out}: "
+        f"{percent(unknown / total) if total else '-'} unknown, {statuses.get('unreadable', 0):,} unreadable"
     )
     if compared := finished.get("against"):
         _print_compared(compared, finished["version"])
@@ -191,8 +192,8 @@ def _print(finished: Mapping[str, Any], progress: Progress, out: str, *, as_json
         print_text(line)
     if chosen := finished.get("candidates"):
         print_text(
-            f"{chosen['count']:,} photos of a shortlist of {chosen['shortlist']:,} in {chosen['folder']}: fill in the "
-            "column label of candidates.csv, then `trainer train … --corrections FOLDER/candidates.csv`"
+            f"{plural(chosen['count'], 'photo')} of a shortlist of {chosen['shortlist']:,} in {chosen['folder']}: fill "
+            "in the column label of candidates.csv, then `trainer train … --corrections FOLDER/candidates.csv`"
         )
 
 
@@ -202,7 +203,8 @@ def _print_compared(compared: Mapping[str, Any], version: str) -> None:
         print_text(f"{compared['version']} has labels of none of these photos: nothing to compare with")
         return
     print_text(
-        f"{version} labels {percent(differ / shared)} of the {shared:,} otherwise than {compared['version']} did"
+        f"{version} labels {percent(differ / shared)} of {plural(shared, 'photo')} otherwise than "
+        f"{compared['version']} did"
     )
     if compared["moved"]:
         print_table(

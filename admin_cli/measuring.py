@@ -28,6 +28,7 @@ from classifier.registry.comparison import (
 )
 from classifier.registry.manifest import MODEL_FILE
 from classifier.settings import available_cpus
+from classifier.wording import plural
 
 if TYPE_CHECKING:
     from classifier.serving.model import Model
@@ -57,7 +58,7 @@ def compare(before: Subject, after: Subject, *, eval_set: str | None = None, cos
     top_1: Change | None = None
     if eval_set is not None:
         photos, left_out = shared(*_measured(open_evaluation_set(eval_set), before, after), known)
-        basis = f"{len(photos):,} photos of {eval_set}"
+        basis = f"{plural(len(photos), 'photo')} of {eval_set}"
     else:
         stored = before.stored_answers(), after.stored_answers()
         if stored[0] is not None and stored[1] is not None:

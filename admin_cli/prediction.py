@@ -34,6 +34,7 @@ from classifier.registry.canary import expect as expect_canary
 from classifier.registry.channels import CANARY, PRODUCTION, Pointer
 from classifier.serving.query import TOP_LABEL, Query, Tta
 from classifier.storage.protocol import open_source
+from classifier.wording import plural
 
 FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
 TableFormat = Literal["csv", "kaggle-dog-breed"]
@@ -83,7 +84,8 @@ def predict(
     """Classify photos, here or by a running function.
 
     Of several photos, or a folder, it prints a table in CSV, in which one that cannot be read has its problem. A
-    submission (--format kaggle-dog-breed) has every photo or is none.
+    submission (--format kaggle-dog-breed) has every photo or is none. Wherever a photo cannot be read, the exit code is
+    2, and the last line on standard error says how many there are.
 
     Example: admin_cli predict photo.jpg --gradcam out.jpg
     """
@@ -175,7 +177,11 @@ def _files(photos: Sequence[Path]) -> list[Path]:
 
 
 def _print_all(files: Sequence[Path], ask: Ask, query: Query, as_json: bool) -> None:
-    """Print what is said of each photo; one that cannot be read does not stop the others."""
+    """Print what is said of each photo; one that cannot be read does not stop the others.
+
+    Raises:
+        InvalidImage: some could not be read; it was printed which.
+    """
     rows = []
     for path in files:
         try:
@@ -187,12 +193,14 @@ def _print_all(files: Sequence[Path], ask: Ask, query: Query, as_json: bool) -> 
         rows.append({"photo": str(path), **{name: reply[name] for name in ("label", "confidence", "status")}})
     if as_json:
         print_json(rows)
-        return
-    table = io.StringIO()
-    writer = csv.DictWriter(table, ("photo", "label", "confidence", "status", "problem"), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    typer.echo(table.getvalue(), nl=False)
+    else:
+        table = io.StringIO()
+        writer = csv.DictWriter(table, ("photo", "label", "confidence", "status", "problem"), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        typer.echo(table.getvalue(), nl=False)
+    if bad := sum("problem" in row for row in rows):
+        raise InvalidImage(f"{bad} of {plural(len(rows), 'photo')} could not be read; their rows say why.")
 
 
 def _asker(url: str | None, version: str, store: str, model: str, named: str | None) -> Ask:

@@ -24,7 +24,7 @@ from admin_cli.options import (
 from admin_cli.output import NOTHING, minute, print_json, print_rows, print_text
 from admin_cli.replay import replay
 from classifier.errors import InvalidRequest, Refused
-from classifier.registry.channels import CANARY_ABORT, PRODUCTION, HistoryEntry
+from classifier.registry.channels import CANARY_ABORT, PRODUCTION, SHADOW_STOP, HistoryEntry
 from classifier.registry.rules import Registry
 
 ReasonOption = Annotated[str, typer.Option("--reason", help="Recorded in the history.")]
@@ -183,8 +183,13 @@ def history(
             print_text(f"the newest {len(entries)} of {len(entries) + channels.older:,}; --all shows all")
 
 
+def what_came(entry: HistoryEntry) -> str:
+    """Return what took a version's place: nothing where a shadow was stopped, which had answered nobody."""
+    return NOTHING if entry.action == SHADOW_STOP else entry.to_version
+
+
 def _line(entry: HistoryEntry) -> tuple[str, ...]:
-    before, after = entry.from_version or NOTHING, entry.to_version
+    before, after = entry.from_version or NOTHING, what_came(entry)
     if isinstance(percent := entry.extra.get("percent"), int | float) and entry.action != CANARY_ABORT:
         after = f"{after} {percent:g} %"
     return minute(entry.time), entry.action, before, after, entry.who

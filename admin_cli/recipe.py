@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,11 @@ def recipe_of(manifest: Manifest) -> Recipe:
     return {name: dict(manifest.training.get(name) or {}) for name in SECTIONS}
 
 
-def place_data(config: Recipe, manifest: Manifest, dataset: str | None, data_dir: str | None, csv: Path | None) -> None:
+def place_data(config: Recipe, manifest: Manifest, dataset: str | None, data_dir: str | None, csv: Path | None) -> bool:
     """Say where the photos are: a manifest does not tell the folders of the machine that trained.
+
+    Returns:
+        Whether they are where those were that it was trained on, as far as that is known.
 
     Raises:
         NotFound: neither an option nor a run under ``runs/`` tells.
@@ -49,6 +53,7 @@ def place_data(config: Recipe, manifest: Manifest, dataset: str | None, data_dir
     data = config["data"]
     made = _run_of(manifest)
     former = made.get("data", {}) if made else {}
+    before = _places(former) if former else _names(data)
     if dataset is not None:
         data["dataset"] = dataset
     if data_dir is not None or csv is not None:
@@ -63,6 +68,18 @@ def place_data(config: Recipe, manifest: Manifest, dataset: str | None, data_dir
         )
     if made and config["network"].get("weights") not in ("imagenet", "none"):
         config["network"]["weights"] = made.get("network", {}).get("weights")
+    return _places(data) == before if former else _names(data) == before
+
+
+def _places(data: Mapping[str, Any]) -> tuple[str | None, ...]:
+    """Return data set, folder and table, the paths as they are on this machine."""
+    paths = (str(data[name]) if data.get(name) else None for name in ("data_dir", "csv"))
+    return (data.get("dataset"), *(path if path is None or "://" in path else os.path.realpath(path) for path in paths))
+
+
+def _names(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return data set, folder and table as a manifest tells them: without the paths of the machine that trained."""
+    return tuple(Path(str(data.get(name) or "")).name for name in ("dataset", "data_dir", "csv"))
 
 
 def place_teaching(config: Recipe, manifest: Manifest) -> None:

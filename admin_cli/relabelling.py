@@ -13,6 +13,7 @@ from admin_cli.options import JsonOption
 from admin_cli.output import percent, print_json, print_table, print_text
 from classifier.errors import InvalidRequest
 from classifier.registry.catalogue import version_name
+from classifier.wording import plural
 
 SHOWN_CLASSES, SHOWN_MOVES = 20, 10
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -50,7 +51,7 @@ def relabel_diff(
         return
     _print(found)
     if html is not None:
-        print_text(f"wrote {html}: the {len(found['photos'])} photos that changed most")
+        print_text(f"wrote {html}: {plural(len(found['photos']), 'photo')} that changed most")
 
 
 def write_page(path: Path, found: Mapping[str, Any]) -> None:
@@ -80,7 +81,7 @@ def _print(found: Mapping[str, Any]) -> None:
     before, after, shared = found["before"], found["after"], found["shared"]
     changed, *unknown = (percent(found[name] / shared) for name in ("changed", "unknown_before", "unknown_after"))
     print_text(
-        f"{shared:,} photos that both labelled: {found['changed']:,} ({changed}) have another label; "
+        f"{plural(shared, 'photo')} that both labelled: {found['changed']:,} ({changed}) have another label; "
         f"unknown {unknown[0]} before, {unknown[1]} after"
     )
     for count, said in (
@@ -111,4 +112,4 @@ def _print(found: Mapping[str, Any]) -> None:
             right=("photos",),
         )
     if len(moved) > SHOWN_CLASSES:
-        print_text(f"and {len(moved) - SHOWN_CLASSES:,} labels more (--json has all)")
+        print_text(f"and {plural(len(moved) - SHOWN_CLASSES, 'more label')} (--json has all)")

@@ -5,13 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -45,6 +41,7 @@ from admin_cli.recipe import (
 )
 from admin_cli.replay import replay
 from admin_cli.subjects import Subject, of_version
+from admin_cli.training_program import PHOTOS, train
 from admin_cli.vertex import (
     AcceleratorOption,
     DryRunOption,
@@ -68,9 +65,10 @@ from classifier.registry.rules import Registry
 from classifier.storage.names import bucket_of
 from classifier.storage.opening import open_store
 from classifier.traffic.feedback import Feedback
+from classifier.wording import plural
 
 AFRESH = "none"
-KERAS_FILE, PHOTOS = "model.keras", "report/photos.csv"
+KERAS_FILE = "model.keras"
 DECISIONS = "report/decisions.csv"
 """Labels changed and photos left out over an audit, which the next training repeats."""
 
@@ -147,9 +145,10 @@ def retrain(
         typer.echo(f"The recipe was not looked at, the job will do that: {error}", err=True)
         data = {"data_dir": data_dir, "csv": csv}
         config: Recipe = {"data": data, "network": {"weights": "imagenet"}, "schedule": {}}
+        same_photos = False
     else:
         config = recipe_of(parent.manifest)
-        place_data(config, parent.manifest, dataset, data_dir, csv)
+        same_photos = place_data(config, parent.manifest, dataset, data_dir, csv)
         for change in changes or ():
             set_option(config, change)
         place_teaching(config, parent.manifest)
@@ -173,11 +172,17 @@ def retrain(
     config["data"]["decisions"] = str(inputs / "parent" / DECISIONS) if DECISIONS in parent.manifest.files else None
     config["data"]["corrections"] = _corrections(registry, inputs / "corrections") if feedback else None
     write_file(inputs / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+    gate = _write_gate(registry, inputs / "gate.json") if promote or canary is not None else None
     if (folder / "bundle").is_dir():
         print_text(f"{folder} is finished; --run names another folder to train once more")
     else:
         variables = store_of_teacher(config, parent.manifest, registry.store.url, registry.model)
-        _train(folder, inputs, parent, variables, force=force)
+        notice = parent.manifest.notice if same_photos else None
+        if parent.manifest.notice and not notice:
+            print_text(
+                f"trained on other photos than {parent.name}, whose notice is left out: {parent.manifest.notice}"
+            )
+        train(folder, inputs, parent, variables, gate, notice, force=force)
     version = _publish(registry, folder, who)
     _roll_out(registry, version, who, reason, eval_set, promote=promote, canary=canary)
 
@@ -199,7 +204,7 @@ def _corrections(registry: Registry, folder: Path) -> str:
             "Expected accepted corrections with photos for --feedback; there are none. "
             "`admin_cli feedback list` shows what users said."
         )
-    print_text(f"{exported.photos:,} accepted corrections go to the training")
+    print_text(f"for the training: {plural(exported.photos, 'accepted correction')}")
     return str(folder / "corrections.csv")
 
 
@@ -234,45 +239,16 @@ def _listed(data_dir: str) -> Iterator[str]:
                 yield f"{path.relative_to(data_dir)}\0{status.st_size}\0{status.st_mtime_ns}\n"
 
 
-def _train(folder: Path, inputs: Path, parent: Subject, variables: Mapping[str, str], *, force: bool) -> None:
-    """Run the trainer, a program of its own, whose progress is shown as it comes.
-
-    Raises:
-        typer.Exit: it failed, and said why; with its exit code.
-    """
-    command = [
-        trainer(),
-        "train",
-        "--config",
-        str(inputs / "config.json"),
-        "--run",
-        str(folder),
-        "--parent",
-        parent.name,
-    ]
-    if PHOTOS in parent.manifest.files:
-        command += ["--since", str(inputs / "parent"), *(["--unchanged"] if force else [])]
-    elif not force:
-        print_text(f"{parent.name} does not tell what it was made of: what has changed since cannot be said")
-    if parent.manifest.notice:
-        command += ["--notice", parent.manifest.notice]
-    print_text(" ".join(quote(part) for part in ["trainer", *command[1:]]))
-    done = subprocess.run(command, check=False, env={**os.environ, **variables})
-    if done.returncode:
-        raise typer.Exit(done.returncode if done.returncode > 0 else 1)
-
-
-def trainer() -> str:
-    """Return the program `trainer`: the one beside this one, or else on the path.
-
-    Raises:
-        NotFound: there is none.
-    """
-    beside = [Path(each).parent / "trainer" for each in (sys.argv[0], sys.executable) if each]
-    found = next((str(path) for path in beside if path.is_file()), None) or shutil.which("trainer")
-    if found is None:
-        raise NotFound("Expected the program trainer beside admin_cli; it is not installed: pip install '.[trainer]'.")
-    return found
+def _write_gate(registry: Registry, file: Path) -> Path | None:
+    """Write what a training's labels will be compared with, so that it refuses them first; None: nothing serves."""
+    channels = registry.channels(newest=0)
+    if channels.production is None:
+        return None
+    version = channels.production.version
+    labels = list(registry.manifest(version)[0].labels)
+    facts = {"version": version, "labels": labels, "gate": channels.gate.to_dict()}
+    write_file(file, (json.dumps(facts, indent=2) + "\n").encode())
+    return file
 
 
 def _publish(registry: Registry, folder: Path, who: str) -> str:
@@ -319,6 +295,9 @@ def _roll_out(
         print_text(f"next: `admin_cli promote {version}`, or `admin_cli canary start {version} --percent 10`")
         return
     if reasons:
-        raise Refused(f"{version} was published and did not become a canary: {'; '.join(reasons)}.")
+        raise Refused(
+            f"{version} was published and did not become a canary, as said above. `admin_cli canary start {version} "
+            f"--percent {canary:g}` starts it all the same, which asks no gate."
+        )
     registry.start_canary(version, canary, who=name_of(who), reason=text, replay=replay)
     print_text(f"{version} is the canary, for {canary:g} % of the callers")

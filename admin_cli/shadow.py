@@ -29,6 +29,7 @@ from classifier.registry.canary import check_percent
 from classifier.registry.channels import SHADOW
 from classifier.traffic.counts import Row, quantile
 from classifier.traffic.reading import read
+from classifier.wording import plural
 
 FIRST_SAMPLE = 0.1
 SampleOption = Annotated[
@@ -156,7 +157,7 @@ def report(
                 right=("photos",),
             )
             if len(pairs) > limit:
-                print_text(f"the first {limit} of {len(pairs):,} pairs; --limit shows more")
+                print_text(f"the first {limit} of {plural(len(pairs), 'pair')}; --limit shows more")
 
 
 @shadow.command("stop")

@@ -21,6 +21,7 @@ from admin_cli.options import (
     open_registry,
 )
 from admin_cli.output import NOTHING, figure, minute, percent, print_json, print_rows, print_text, sparkline
+from admin_cli.production import what_came
 from admin_cli.subjects import of_version
 from classifier.errors import Corrupt, InvalidRequest, NotFound, PointerError
 from classifier.registry.channels import SHADOW, Channels
@@ -29,11 +30,14 @@ from classifier.traffic import drift
 from classifier.traffic.compaction import compact
 from classifier.traffic.counts import CONFIDENCE_BUCKETS, Kind, Row, quantile
 from classifier.traffic.reading import Statistics, read
+from classifier.wording import plural
 
 SPANS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 LONGEST = timedelta(days=3660)
 TIMEOUT_SECONDS = 10
 WATCH_EVERY = 5.0
+UNANSWERED = "(none)"
+"""In the place of a version."""
 PARALLEL = 16
 """Versions whose test photos are looked up at once."""
 
@@ -79,8 +83,8 @@ def status(
             print_json(vars(done))
         else:
             print_text(
-                f"folded {done.spans:,} spans into hours and {done.hours:,} hours into days, and packed "
-                f"{done.packed:,} objects"
+                f"folded {plural(done.spans, 'span')} into hours and {plural(done.hours, 'hour')} into days, and "
+                f"packed {plural(done.packed, 'object')}"
             )
         return
     while True:
@@ -118,9 +122,9 @@ class _Status:
         return dict(sorted(self.statistics.total.rows.items(), key=lambda item: (item[0].channel, item[0].version)))
 
     def drifts(self, kind: Kind) -> tuple[float | None, float | None]:
-        """Return the index of labels and of confidence against the version's test photos."""
+        """Return the index of labels and of confidence against the version's test photos; None of too few photos."""
         profile, row = self.profiles.get(kind.version), self.rows[kind]
-        if profile is None:
+        if profile is None or row.photos < drift.LEAST:
             return None, None
         return (
             drift.of_labels(profile.labels, row.labels),
@@ -172,7 +176,7 @@ class _Status:
             print_text(f"{self.url} serves {_told(self.serving)}")
         if channels.history:
             last = channels.history[-1]
-            change = f"{last.action} {last.from_version or NOTHING} to {last.to_version}"
+            change = f"{last.action} {last.from_version or NOTHING} to {what_came(last)}"
             print_text(
                 f"last change: {minute(last.time)} UTC, {change}, by {last.who}"
                 + (f": {last.reason}" if last.reason else "")
@@ -188,7 +192,12 @@ class _Status:
             (self._line(kind, row) for kind, row in self.rows.items() if kind.channel != SHADOW),
             right=("requests", "5xx", "p50", "p95", "unknown"),
         )
-        print_text("p50, p95: milliseconds; labels, conf.: how far from the version's test photos")
+        print_text(
+            "p50, p95: milliseconds; labels, conf.: how far from the version's test photos, told from "
+            f"{drift.LEAST} photos on"
+        )
+        if any(not kind.version for kind in self.rows):
+            print_text(f"{UNANSWERED}: requests that no version answered, because they were refused or nothing serves")
         hours = {start: _requests(counts.rows.values()) for start, counts in self.statistics.hours}
         last_hour = self.now.replace(minute=0, second=0, microsecond=0)
         day = [hours.get(last_hour - timedelta(hours=23 - number), 0) for number in range(24)]
@@ -198,16 +207,16 @@ class _Status:
         for kind, row in self.rows.items():
             if kind.channel == SHADOW and row.photos and channels.shadow and kind.version == channels.shadow.version:
                 agreed = percent(row.shadow["agreed"] / row.photos)
-                print_text(f"{kind.version}, the shadow: {row.photos:,} photos, {agreed} as production says")
+                print_text(f"{kind.version}, the shadow: {plural(row.photos, 'photo')}, {agreed} as production says")
         for problem, times in self.statistics.total.problems.items():
             version, _, reason = problem.partition(" ")
             if version in {each.version for each in (channels.canary, channels.shadow) if each}:
-                print_text(f"{version} does not run beside production ({reason}): told {times:,} times")
+                print_text(f"{version} does not run beside production ({reason}): told {plural(times, 'time')}")
 
     def _line(self, kind: Kind, row: Row) -> tuple[str, ...]:
         labels, confidence = self.drifts(kind)
         return (
-            kind.version or NOTHING,
+            kind.version or UNANSWERED,
             kind.channel or NOTHING,
             f"{row.requests:,}",
             f"{row.errors:,}",

@@ -37,6 +37,7 @@ from admin_cli.replay import replay
 from classifier.registry.channels import PRODUCTION
 from classifier.registry.manifest import MODEL_FILE, Manifest
 from classifier.registry.rules import VersionSummary
+from classifier.wording import plural
 
 
 def list_versions(
@@ -178,7 +179,10 @@ def verify(
         right=("bytes",),
     )
     typer.echo("")
-    print_text(f"{version}: {len(files)} files as published, {cases} golden cases repeat")
+    print_text(
+        f"{version}: {plural(len(files), 'file')} as published, "
+        + plural(cases, "golden case repeats", "golden cases repeat")
+    )
 
 
 def _line(summary: VersionSummary, served: str | None) -> tuple[str, ...]:

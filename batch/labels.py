@@ -16,6 +16,7 @@ from batch.plan import Plan
 from batch.summary import summarise
 from classifier.errors import InvalidRequest, NotFound, Unavailable
 from classifier.storage.names import bucket_of
+from classifier.wording import plural
 
 Tell = Callable[..., None]
 """Gets the name of an event, and its facts by name."""
@@ -56,7 +57,7 @@ def label(job: Job, how: Mapping[str, Any], given: Sequence[str], tell: Tell) ->
         if not plan.listed:
             raise NotFound(
                 f"Expected photos at {job.photos}; found none"
-                + (f", and {found.others:,} files whose names are not those of photos." if found.others else ".")
+                + (f", and {plural(found.others, 'file')} with other names than photos have." if found.others else ".")
             )
         tell(
             "listed",
@@ -88,8 +89,8 @@ def label(job: Job, how: Mapping[str, Any], given: Sequence[str], tell: Tell) ->
     if failed:
         path, why = next(iter(failed.items()))
         raise Unavailable(
-            f"{len(failed):,} photos could not be fetched, such as {path}: {why} They have no rows: the same command "
-            "tries them again."
+            f"{plural(len(failed), 'photo')} could not be fetched, such as {path}: {why} They have no rows: the same "
+            "command tries them again."
         )
 
 

@@ -2,7 +2,7 @@
 
     python bench/batch.py [--photos 600] [--rounds 3] [--architecture mobilenet_v2] [--many 20000] [--names 1000000]
 
-Needs the environment of `make test-batch`. Photos are rendered JPEGs of 1024 x 768, each of which is decoded. In each
+Needs the environment of `make batch`. Photos are rendered JPEGs of 1024 x 768, each of which is decoded. In each
 round take turns: (b) decoding and forward passes alone, in one process and in two at once; (a) a plain loop over
 `open_model`; and labellings with one and two worker processes. Their rate is of the files that they wrote after the
 first, by their times: workers take seconds to start, whatever there is to do. Ratios are those of one round; the median
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--names", type=int, default=1_000_000)
     options = parser.parse_args()
     if not PYTHON.is_file():
-        sys.exit("Expected Apache Beam in an environment of its own: make test-batch")
+        sys.exit("Expected Apache Beam in an environment of its own: make batch")
     store = bundles.stores(options.architecture)[options.variant]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from classifier.wording import did_you_mean
+
 _CHOICES = re.compile(r" is not one of (.+?)\.?$")
 _KINDS = {"int_parsing": "a whole number", "int_from_float": "a whole number", "float_parsing": "a number"}
 _LIMITS = {"greater_than_equal": ("at least", "ge"), "less_than_equal": ("at most", "le")}
@@ -18,10 +20,19 @@ def usage_line(error: Any, program: str) -> str:
         program: whose help explains where the error names no command.
     """
     context = getattr(error, "ctx", None)
-    said = _expected(error) or error.format_message().rstrip(".")
+    said = _expected(error) or _unknown_option(error) or error.format_message().rstrip(".")
     return (
         f"{said}{'' if said.endswith('?') else '.'} `{context.command_path if context else program} --help` explains."
     )
+
+
+def _unknown_option(error: Any) -> str | None:
+    """Return what is said of an option that there is not, with those that may be meant; None for any other error."""
+    name, command = getattr(error, "option_name", None), getattr(getattr(error, "ctx", None), "command", None)
+    if name is None or command is None or not hasattr(error, "possibilities"):
+        return None
+    known = [option for each in command.params for option in each.opts if option.startswith("--")]
+    return f"{error.message}.{did_you_mean(name, known)}".removesuffix(".")
 
 
 def _expected(error: Any) -> str | None:
@@ -32,8 +43,10 @@ def _expected(error: Any) -> str | None:
         return None
     problem = found()[0]
     limits = problem.get("ctx", {})
+    hint = ""
     if choices := _CHOICES.search(problem["msg"]):
         wanted = "one of " + choices[1].replace("'", "")
+        hint = did_you_mean(str(problem["input"]), re.split(r", | or ", choices[1].replace("'", "")))
     elif problem["type"] in _KINDS:
         wanted = _KINDS[problem["type"]]
     elif problem["type"] in _LIMITS:
@@ -42,4 +55,4 @@ def _expected(error: Any) -> str | None:
     else:
         return None
     name = next((each for each in parameter.opts if each.startswith("--")), parameter.opts[0])
-    return f"Expected {name} to be {wanted}; received {problem['input']!r}"
+    return f"Expected {name} to be {wanted}; received {problem['input']!r}{f'.{hint}' if hint else ''}"

@@ -4,92 +4,49 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-# What the killed program would import is here already: each of its many runs is a fork.
-import ai_edge_litert.interpreter  # noqa: F401
 import pytest
-import typer.main
 
 import admin_cli.main
-import classifier.photo.preprocessing
-import classifier.serving.golden  # noqa: F401
-from admin_cli import retrain
+from admin_cli import training_program
 from classifier.errors import Corrupt, NotFound, Refused
 from classifier.registry.bundle import read_bundle
 from classifier.storage.names import LOCK_FILE, TEMPORARY_FOLDER
 from tests.support.commands import Cli, cli_fixture  # noqa: F401  # fixture
-from tests.support.kill_cases import GREEN, PHOTOS, SAID, enter, make_place, plain, with_canary, with_counts
+from tests.support.kill_cases import CASES, PHOTOS, PUBLISH, READING, make_place, plain, prepare
+from tests.support.killed_program import COMMANDS
 from tests.support.killpoints import Everywhere, killing
 
-COMMANDS = typer.main.get_command(admin_cli.main.app)
-"""Built once: that takes longer than most commands."""
-NO_CANARY, NO_SHADOW = "There is no canary", "There is no shadow"
-
-
-class Case(NamedTuple):
-    """A command."""
-
-    arguments: str
-    place: str = "plain"
-    """Where it is run: see `places`."""
-    code: int = 0
-    done: str = ""
-    """What it says where it has nothing to do any more, with another exit code; "" where it ends as before."""
-    several: bool = False
-    """Whether it changes several things, one after the other: each is as before or as after."""
-
-
-A, B = SAID["a"].id, SAID["b"].id
-CASES = {
-    "promote": Case("promote v5 --reason new"),
-    "rollback": Case("rollback --reason old", done="there is none"),
-    "canary start": Case("canary start v5 --percent 25"),
-    "canary percent": Case("canary start v5 --percent 50", "canary"),
-    "canary promote": Case("canary promote --reason good", "canary", done=NO_CANARY),
-    "canary abort": Case("canary abort --reason slow", "canary", done=NO_CANARY),
-    "watch raises": Case("canary watch --once --for 1m --steps 10,50", "canary"),
-    "watch promotes": Case("canary watch --once --for 1m --steps 5,10 --promote", "canary", done=NO_CANARY),
-    "watch aborts": Case("canary watch --once --for 1m", "bad canary", 5, NO_CANARY),
-    "shadow start": Case("shadow start v5 --sample 0.5"),
-    "shadow change": Case("shadow start v5 --sample 0.5 --keep-photos", "shadow"),
-    "shadow stop": Case("shadow stop", "shadow", done=NO_SHADOW),
-    "shadow to canary": Case("canary start v5", "shadow"),
-    "gate set": Case("gate set top_1_drop=0.02 class-drop=0.3 --reason more"),
-    "accept": Case(f"feedback accept {A} {B} --label green --reason seen", several=True),
-    "reject": Case(f"feedback reject {A} --reason no", "decided"),
-    "forget one": Case(f"feedback forget {A}", "decided", done="Expected the id of a correction"),
-    "forget a photo": Case(f"feedback forget {GREEN}", "decided", done="Expected the SHA-256", several=True),
-    "export": Case("feedback export out", "exported"),
-    "retrain": Case("retrain --data-dir photos --feedback --run runs/new --canary 10", "decided", several=True),
-    "retrain and promote": Case(
-        "retrain --data-dir photos --run runs/new --promote", done="No photo and no label has changed", several=True
-    ),
-    "prune": Case("prune --keep 1 --reason room", several=True),
-    "compact": Case("status --compact", "counted"),
-    "pull": Case("pull v5 --out pulled"),
-    "pull over another": Case("pull v5 --out pulled", "pulled"),
-    "open": Case("open v5 --out opened"),
-}
 LONG = ("retrain", "retrain and promote")
 """Have many steps: with the tests that take long."""
 
 
-def program() -> None:
-    """The program that is killed: the command line, in a copy of a place."""
-    enter(Path(os.environ["MODEL_STORE"]))
-    admin_cli.main.app = COMMANDS
-    admin_cli.main.main()
+def every_command(command: Any, before: str = "") -> Iterator[str]:
+    """Yield the commands of a program, such as "canary start"."""
+    for name, each in command.commands.items():
+        if hasattr(each, "commands"):
+            yield from every_command(each, f"{name} ")
+        else:
+            yield f"{before}{name}"
+
+
+def test_every_command_that_writes_is_killed_here() -> None:
+    """A new command is either killed, or told to change nothing that a crash could spoil."""
+    words = [case.arguments.split() for case in (*CASES.values(), PUBLISH)]
+    killed = {" ".join(each[:2]) for each in words} | {each[0] for each in words}
+    every = set(every_command(COMMANDS))
+    assert every - killed == set(READING), "list it in CASES or in READING of tests/support/kill_cases.py"
+    assert all(reason for reason in READING.values())
 
 
 @pytest.fixture(name="everywhere", scope="module")
 def everywhere_fixture() -> Iterator[Everywhere]:
-    with killing(f"{__name__}:program") as everywhere:
+    with killing("tests.support.killed_program:program") as everywhere:
         yield everywhere
 
 
@@ -115,27 +72,6 @@ def place_fixture(request: pytest.FixtureRequest, cli: Cli, origin: Path, tiny_b
         shutil.copytree(origin / "plain", origin / name)
         prepare(name, cli, origin / name)
     return origin / name
-
-
-def prepare(name: str, cli: Cli, place: Path) -> None:
-    def do(*arguments: str | Path) -> None:
-        cli(*arguments, MODEL_STORE=place / "store").well()
-
-    if name == "counted":
-        with_counts(place)
-    elif name == "canary":
-        with_canary(cli, place)
-    elif name == "bad canary":
-        with_canary(cli, place, errors=50)
-    elif name == "shadow":
-        do("shadow", "start", "v5")
-    elif name == "pulled":
-        do("pull", "v1", "--out", place / "pulled")
-    else:
-        do("feedback", "accept", A, "--reason", "right")
-        if name == "exported":
-            do("feedback", "export", place / "out")
-        do("feedback", "accept", B, "--label", "green")
 
 
 class Reader:
@@ -259,7 +195,7 @@ def test_a_command_killed_at_any_moment_leaves_before_or_after_and_goes_on(
             continue
         monkeypatch.chdir(each)
         monkeypatch.setenv("PATH", str(each / "bin"))
-        monkeypatch.setattr(retrain, "trainer", (each / "bin/trainer").__str__)
+        monkeypatch.setattr(training_program, "trainer", (each / "bin/trainer").__str__)
         done = cli(*arguments, MODEL_STORE=each / "store")
         assert done.code == case.code or (case.done and case.done in done.err + done.out), done
         again[key] = read(each)
@@ -271,7 +207,7 @@ def test_whatever_a_killed_publisher_left_the_next_one_goes_past_it(
     cli: Cli, everywhere: Everywhere, place: Path, tmp_path: Path, visible: bool
 ) -> None:
     read = Reader(cli)
-    left = everywhere(place, tmp_path / "killed", "publish", "new", visible=visible)
+    left = everywhere(place, tmp_path / "killed", *PUBLISH.arguments.split(), visible=visible)
     seen = [read(each) for each in (place, *left)]
     expect_before_or_after(seen, several=False)
     unfinished = [each for each, state in zip(left, seen[1:], strict=True) if state == seen[0]]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from admin_cli import traffic
 from classifier.registry.gate import Gate
 from classifier.registry.rules import Registry
 from classifier.storage.local import LocalStore
@@ -132,6 +133,26 @@ def test_requests_of_a_function_that_serves_nothing_count_too(cli: Cli, tmp_path
         assert function.post(data=colour_photo("red"), headers={"Content-Type": "image/png"}).status_code == 503
     (only,) = cli("status", "--json").json()["rows"]
     assert (only["version"], only["channel"], only["statuses"]) == ("", "", {"503": 1})
+    said = cli("status").well()
+    assert [line.split()[:3] for line in said.splitlines() if line.startswith("(none) ")] == [["(none)", "-", "1"]]
+    assert "(none): requests that no version answered" in said
+
+
+def test_a_few_photos_are_no_drift(two: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny bundle keeps no answers to test photos: a hundred of them stand in for what it would say."""
+    monkeypatch.setattr(traffic, "_profile", lambda *_: row(100))
+
+    def said(photos: int) -> str:
+        put(tmp_path / "store", {("v1", "production"): row(photos)}, datetime.now(UTC) - timedelta(minutes=5))
+        shown = two("status").well()
+        (line,) = [line for line in shown.splitlines() if line.startswith("v1 ")]
+        assert "told from 30 photos on" in " ".join(shown.split())
+        return line
+
+    assert said(3).split()[-2:] == ["-", "-"]
+    (few,) = two("status", "--json").json()["rows"]
+    assert few["drift"] == {"labels": None, "confidence": None}
+    assert re.search(r"\d\.\d\d (stable|moved|drifted) .*\d\.\d\d (stable|moved|drifted)$", said(27))
 
 
 def watch(two: Cli, *options: str) -> list:

@@ -74,13 +74,15 @@ def test_accepted_ones_become_a_table_that_a_training_takes(cli: Cli, desk: Feed
     assert cli("feedback", "accept", rows["green"]).well() == f"accepted {rows['green'][:8]}: green\n"
     cli("feedback", "accept", rows["purple"][:8], "--label", " red ", "--reason", "a dark red").well()
     assert cli("feedback", "accept", rows["purple"]).well() == f"accepted {rows['purple'][:8]}: red\n"
-    cli("feedback", "accept", rows["red"]).well()
+    said = cli("feedback", "accept", rows["red"]).well()
+    assert f"no training can learn from {rows['red'][:8]}: there is no photo, or no label" in said
     cli("feedback", "reject", rows[None], "--reason", "it is grey").well()
     decided = {each["id"]: each for each in cli("feedback", "list", "--status", "all", "--json").json()}
     assert decided[rows["purple"]]["decision"]["who"] == "kim"
     assert (decided[rows["purple"]]["label"], decided[rows["purple"]]["status"]) == ("red", "accepted")
     said = cli("feedback", "export", tmp_path / "out").well()
-    assert "1 accepted corrections have no photo" in said
+    assert "not in it, for want of a photo or a label: 1 accepted correction\n" in said
+    assert said.startswith("2 photos and")
     with (tmp_path / "out/corrections.csv").open() as file:
         table = list(csv.DictReader(file))
     assert {(each["label"], each["split"]) for each in table} == {("green", "train"), ("red", "train")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import webbrowser
 from pathlib import Path
 
@@ -178,14 +179,16 @@ def test_a_version_is_tried_before_it_serves_and_several_photos_are_a_table(
     (folder / "notes.txt").write_text("none")
 
     def labels(*options: str) -> list[str | None]:
-        return [each.get("label") for each in cli("predict", folder, "--json", *options).json()]
+        done = cli("predict", folder, "--json", *options)
+        assert (done.code, done.err) == (2, "admin_cli: 1 of 3 photos could not be read; their rows say why.\n")
+        return [each.get("label") for each in json.loads(done.out)]
 
     assert labels() == ["green", "red", None]
     assert labels("--version", "v2") == ["blue", "red", None]
     assert "There is no canary" in cli("predict", folder, "--version", "canary").failed(3)
     cli("canary", "start", "v2").well()
     assert labels("--version", "canary") == ["blue", "red", None]
-    rows = list(csv.DictReader(io.StringIO(cli("predict", folder / "a.png", folder / "c.jpg").well())))
+    rows = list(csv.DictReader(io.StringIO(cli("predict", folder / "a.png", folder / "c.jpg").out)))
     assert (rows[0]["label"], rows[0]["status"], rows[0]["problem"]) == ("green", "ok", "")
     assert rows[1]["label"] == "" and "photo" in rows[1]["problem"]
     assert "says v2 of food" in cli("predict", folder / "a.png", "--version", "v2").well()

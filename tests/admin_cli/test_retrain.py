@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from admin_cli import retrain
+from admin_cli import training_program
 from tests.support.commands import Cli, cli_fixture  # noqa: F401  # fixture
 from tests.support.retraining import RECIPE, asked, described, option, stand_in_fixture  # noqa: F401  # fixture
 
@@ -75,6 +75,9 @@ def test_the_gate_decides_about_promotion_and_canary(
     held = cli("retrain", "--data-dir", served, "--canary", "10")
     assert held.code == 5
     assert "did not become a canary" in held.err
+    assert "`admin_cli canary start v2 --percent 10`" in held.err
+    reason = next(line for line in held.out.splitlines() if line.startswith("- "))
+    assert (held.out + held.err).count(reason.removeprefix("- ")[:30]) == 1  # every reason is said once
     assert [each["to"] for each in cli("history", "--json").json()] == ["v1"]
     assert "or --canary; received both" in cli("retrain", "--promote", "--canary", "5").failed(2)
 
@@ -84,6 +87,32 @@ def test_a_percentage_that_cannot_be_is_told_before_it_trains(
 ) -> None:
     assert "up to 100; received 500" in cli("retrain", "--data-dir", served, "--canary", "500").failed(2)
     assert asked(tmp_path) == []
+
+
+def test_labels_that_the_gate_refuses_are_told_to_the_trainer(
+    cli: Cli, served: Path, stand_in: Any, tmp_path: Path
+) -> None:
+    cli("gate", "set", "allow_added_labels=true").well()
+    cli("retrain", "--data-dir", served, "--force", "--canary", "10")
+    (arguments,) = asked(tmp_path)
+    gate = json.loads(Path(option(arguments, "--gate")).read_text())
+    assert (gate["version"], gate["labels"]) == ("v1", ["blue", "green", "grey", "red"])
+    assert gate["gate"]["allow_added_labels"] is True
+    cli("retrain", "--data-dir", served, "--run", "other", "--force").well()
+    assert "--gate" not in asked(tmp_path)[-1]  # where nothing is to take production's place
+
+
+def test_a_notice_goes_with_its_photos(cli: Cli, tiny_bundle: Path, stand_in: Any, tmp_path: Path) -> None:
+    """What is trained on other photos than drawings is no demonstration."""
+    cli("publish", described(tiny_bundle, notice="A demonstration.")).well()
+    cli("promote", "v1").well()
+    for name in ("photos", "real"):
+        (tmp_path / name).mkdir()
+    cli("retrain", "--data-dir", tmp_path / "photos", "--force").well()  # the recipe's own folder
+    assert option(asked(tmp_path)[-1], "--notice") == "A demonstration."
+    said = cli("retrain", "--data-dir", tmp_path / "real", "--force").well()
+    assert "--notice" not in asked(tmp_path)[-1]
+    assert "whose notice is left out: A demonstration." in " ".join(said.split())
 
 
 def test_afresh_has_no_start(cli: Cli, served: Path, stand_in: Any, tmp_path: Path) -> None:
@@ -158,9 +187,9 @@ def test_a_version_without_a_recipe_is_told(cli: Cli, tiny_bundle: Path, stand_i
 
 
 def test_the_trainer_is_found_beside_this_program_or_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert Path(retrain.trainer()).name == "trainer"
+    assert Path(training_program.trainer()).name == "trainer"
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "admin_cli")])
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Exception, match="pip install"):
-        retrain.trainer()
+        training_program.trainer()

@@ -89,13 +89,17 @@ def test_a_shadow_is_reported_keeps_photos_by_consent_and_ends(two: Cli, functio
     assert (tmp_path / "page.html").read_text().count("<img") == 3
     assert two("feedback", "accept", identity, "--label", "green").well() == f"accepted {identity}: green\n"
     exported = two("feedback", "export", tmp_path / "corrections").well()
-    assert exported.startswith("1 photos")
+    assert exported.startswith("1 photo and")
     assert "v2, the shadow: " in two("status").well()
     assert two("shadow", "stop", "--reason", "seen enough").well() == "v2 is no longer the shadow\n"
     assert "the shadow: " not in two("status").well()  # which tells what runs; `shadow report` tells what was
     assert two("shadow", "stop").failed(3)
     assert "there is no shadow" in two("shadow", "report").well()
     assert [each["action"] for each in two("history", "--json").json()[:2]] == ["shadow stop", "shadow start"]
+    # Nobody got another version by that.
+    (stopped,) = [line.split() for line in two("history").well().splitlines() if "shadow stop" in line][:1]
+    assert stopped[2:6] == ["shadow", "stop", "v2", "-"]
+    assert "shadow stop v2 to -, by kim" in " ".join(two("status").well().split())
 
 
 def test_a_share_may_be_a_percentage_and_every_model_is_listed_with_its_shadow(two: Cli) -> None:

@@ -55,7 +55,7 @@ def test_no_option_lets_pydantic_speak(program):
             "trainer",
             ("export", "runs/a", "--format", "tflite"),
             "Expected --format to be one of litert, saved-model, onnx, coreml; received 'tflite'. "
-            "`trainer export --help` explains.",
+            "Did you mean litert? `trainer export --help` explains.",
         ),
         (
             "trainer",
@@ -81,6 +81,11 @@ def test_no_option_lets_pydantic_speak(program):
             "admin_cli",
             ("canary", "start", "v1", "--percent", "x"),
             "Expected --percent to be a number; received 'x'. `adm",
+        ),
+        (
+            "trainer",
+            ("train", "--epochs", "3"),
+            "No such option: --epochs. Did you mean --head-epochs, --fine-tune-epochs or --average-epochs? `trainer tr",
         ),
         ("trainer", ("foo",), "No such command 'foo'. `trainer --help` explains."),
     ],

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from classifier.registry.manifest import Manifest
 from classifier.storage.local import LocalStore
@@ -39,6 +39,65 @@ SAID = {
 """Corrections; two of them are of one photo."""
 GREEN = str(SAID["a"].photo_sha256)
 Make = Callable[..., Done]
+NO_CANARY, NO_SHADOW = "There is no canary", "There is no shadow"
+
+
+class Case(NamedTuple):
+    """A command."""
+
+    arguments: str
+    place: str = "plain"
+    """Where it is run: see `prepare`."""
+    code: int = 0
+    done: str = ""
+    """What it says where it has nothing to do any more, with another exit code; "" where it ends as before."""
+    several: bool = False
+    """Whether it changes several things, one after the other: each is as before or as after."""
+
+
+A, B = SAID["a"].id, SAID["b"].id
+CASES = {
+    "promote": Case("promote v5 --reason new"),
+    "rollback": Case("rollback --reason old", done="there is none"),
+    "canary start": Case("canary start v5 --percent 25"),
+    "canary percent": Case("canary start v5 --percent 50", "canary"),
+    "canary promote": Case("canary promote --reason good", "canary", done=NO_CANARY),
+    "canary abort": Case("canary abort --reason slow", "canary", done=NO_CANARY),
+    "watch raises": Case("canary watch --once --for 1m --steps 10,50", "canary"),
+    "watch promotes": Case("canary watch --once --for 1m --steps 5,10 --promote", "canary", done=NO_CANARY),
+    "watch aborts": Case("canary watch --once --for 1m", "bad canary", 5, NO_CANARY),
+    "shadow start": Case("shadow start v5 --sample 0.5"),
+    "shadow change": Case("shadow start v5 --sample 0.5 --keep-photos", "shadow"),
+    "shadow stop": Case("shadow stop", "shadow", done=NO_SHADOW),
+    "shadow to canary": Case("canary start v5", "shadow"),
+    "gate set": Case("gate set top_1_drop=0.02 class-drop=0.3 --reason more"),
+    "accept": Case(f"feedback accept {A} {B} --label green --reason seen", several=True),
+    "reject": Case(f"feedback reject {A} --reason no", "decided"),
+    "forget one": Case(f"feedback forget {A}", "decided", done="Expected the id of a correction"),
+    "forget a photo": Case(f"feedback forget {GREEN}", "decided", done="Expected the SHA-256", several=True),
+    "export": Case("feedback export out", "exported"),
+    "retrain": Case("retrain --data-dir photos --feedback --run runs/new --canary 10", "decided", several=True),
+    "retrain and promote": Case(
+        "retrain --data-dir photos --run runs/new --promote", done="No photo and no label has changed", several=True
+    ),
+    "prune": Case("prune --keep 1 --reason room", several=True),
+    "compact": Case("status --compact", "counted"),
+    "pull": Case("pull v5 --out pulled"),
+    "pull over another": Case("pull v5 --out pulled", "pulled"),
+    "open": Case("open v5 --out opened"),
+}
+PUBLISH = Case("publish new")
+"""Apart: a number that was taken in vain is left out, and the next one is published."""
+READING = {
+    "list": "reads", "show": "reads", "verify": "reads", "compare": "reads, and writes the page that --html names",
+    "history": "reads", "predict": "reads, and writes the overlay that --gradcam names", "doctor": "reads",
+    "models": "reads", "gate show": "reads", "shadow report": "reads", "feedback list": "reads",
+    "feedback show": "reads, and writes the page that --html names",
+    "import": "the trainer writes its run; publishes as `publish` does",
+    "label": "Apache Beam's program writes; tests/batch/beam_resuming.py kills that",
+    "relabel-diff": "reads, and writes the page that --html names",
+}  # fmt: skip
+"""The commands that change no store, each with what it does."""
 
 
 def enter(place: Path) -> None:
@@ -141,3 +200,24 @@ def plain(value: Any, names: dict[str, str]) -> Any:
     if isinstance(value, dict):
         return {key: plain(each, names) for key, each in value.items()}
     return names.get(value, value) if isinstance(value, str) else value
+
+
+def prepare(name: str, cli: Make, place: Path) -> None:
+    def do(*arguments: str | Path) -> None:
+        cli(*arguments, MODEL_STORE=place / "store").well()
+
+    if name == "counted":
+        with_counts(place)
+    elif name == "canary":
+        with_canary(cli, place)
+    elif name == "bad canary":
+        with_canary(cli, place, errors=50)
+    elif name == "shadow":
+        do("shadow", "start", "v5")
+    elif name == "pulled":
+        do("pull", "v1", "--out", place / "pulled")
+    else:
+        do("feedback", "accept", A, "--reason", "right")
+        if name == "exported":
+            do("feedback", "export", place / "out")
+        do("feedback", "accept", B, "--label", "green")

@@ -24,7 +24,7 @@ from tests.support.commands import PROGRAM, Done, environment_of, process
 from tests.support.serving import MODEL
 
 PYTHON = Path(sys.prefix, "batch", "bin", "python")
-needs_beam = pytest.mark.skipif(not PYTHON.is_file(), reason="no Apache Beam: make test-batch installs it")
+needs_beam = pytest.mark.skipif(not PYTHON.is_file(), reason="no Apache Beam: make batch installs it")
 ROWS = """
 import base64, json, sys
 from pyarrow import dataset

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from admin_cli import retrain
+from admin_cli import training_program
 from classifier.registry.manifest import Manifest
 from tests.support.bundles import files_of
 
@@ -51,7 +51,7 @@ def stand_in_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_bundl
         path.parent.mkdir(exist_ok=True)
         path.write_text(PROGRAM.format(python=sys.executable, code=code, bundle=str(bundle)))
         path.chmod(0o755)
-        monkeypatch.setattr(retrain, "trainer", lambda: str(path))
+        monkeypatch.setattr(training_program, "trainer", lambda: str(path))
 
     install()
     return install

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -250,11 +251,18 @@ def test_a_small_run_ends_in_a_bundle_that_can_be_published(tmp_path, monkeypatc
     with pytest.raises(NotFound, match=r"1 of 12 photos that the run was made with are missing"):
         _evaluate(run, capsys)
     (tmp_path / "moved.jpg").rename(test_photo)
+    # The same again does nothing; a report that is asked for besides would be made.
+    written = (run / "bundle/manifest.json").stat().st_mtime_ns
+    finished = _run(*arguments)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.startswith(f"{run} is finished: its bundle is in {run}/bundle. ")
+    assert (run / "bundle/manifest.json").stat().st_mtime_ns == written
     # A backend that cannot export leaves the trained run, and says what is next.
+    shutil.rmtree(run / "bundle")
     monkeypatch.setattr(bundle, "backend", lambda: "jax")
     trained = CliRunner().invoke(app, [*map(str, arguments)])
     assert trained.exit_code == 0
-    assert f"next: KERAS_BACKEND=tensorflow trainer export {run}" in trained.output
+    assert f"was trained before\nnext: KERAS_BACKEND=tensorflow trainer export {run}" in trained.output
     refused = CliRunner().invoke(app, ["export", str(run)])
     assert "Expected KERAS_BACKEND=tensorflow" in str(refused.exception)
     other = _run(*arguments[:-2], "--dropout", 0.5, "--run", run)

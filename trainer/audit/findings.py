@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from classifier.wording import plural
 from trainer.audit.labels import confident_labels, cross_validated, doubted
 from trainer.audit.material import Material
 from trainer.audit.neighbours import Pair, groups_of, near_duplicates, nearest, outliers
@@ -113,9 +114,10 @@ def summary(findings: Findings) -> list[str]:
     frame = findings.photos.frame
     leaks = f", {findings.leaks:,} of them in two splits" if findings.leaks else ""
     return [
-        f"{len(findings.labels):,} classes, {len(frame):,} photos; {len(findings.photos.rejected):,} rejected",
+        f"{plural(len(findings.labels), 'class')}, {plural(len(frame), 'photo')}; "
+        f"{len(findings.photos.rejected):,} rejected",
         f"{len(findings.doubted):,} look like another class, {findings.confident:,} of them confidently",
-        f"{len(findings.duplicates):,} pairs are nearly the same{leaks}",
+        f"{plural(len(findings.duplicates), 'pair is', 'pairs are')} nearly the same{leaks}",
         f"{len(findings.outliers):,} are like no other photo",
     ]
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from classifier.errors import InvalidRequest
+from classifier.wording import plural
 from trainer.commands.options import (
     ClassesOption,
     CsvOption,
@@ -131,4 +132,4 @@ def samples(
     from trainer.samples.dataset import generate
 
     boxes = generate(folder, photos_per_class=photos_per_class, test_per_class=test_per_class, size=size, seed=seed)
-    typer.echo(f"{len(boxes)} sample photos of {boxes['label'].nunique()} classes in {folder}")
+    typer.echo(f"{plural(len(boxes), 'sample photo')} of {plural(boxes['label'].nunique(), 'class')} in {folder}")

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from classifier.errors import InvalidRequest
+from classifier.wording import plural
 from trainer.commands.screen import console, load_keras, print_figures
 
 SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
@@ -85,7 +86,7 @@ def import_model(
             typer.echo(f"note: {note}")
         imported = made.manifest.training["imported"]
         by = made.foreign.scaling_from or "--photos"
-        typer.echo(f"scaling {imported['scaling']['name']}, by {by}; {len(made.manifest.labels)} labels")
+        typer.echo(f"scaling {imported['scaling']['name']}, by {by}; {plural(len(made.manifest.labels), 'label')}")
         if made.manifest.no_gradcam:
             typer.echo(
                 f"it cannot explain by Grad-CAM: {made.manifest.no_gradcam}; gradcam=occlusion explains it, at 64 more "

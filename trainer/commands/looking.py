@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from classifier.wording import plural
 from trainer.commands.options import declared_options
 from trainer.commands.screen import console, load_keras
 from trainer.run.config import NetworkConfig
@@ -105,7 +106,8 @@ def _print_filters(found: Explanation) -> None:
     silent = sum(each.silent for each in found.filters)
     typer.echo(
         f"{total:,} filters in {len(found.filters)} layers: {silent:,} silent on {found.photos[0].path.name}, {dead:,} "
-        f"dead on all {len(found.photos) + found.compared} photos ({found.compared} of the run); {found.table}"
+        f"dead on all of {plural(len(found.photos) + found.compared, 'photo')} ({found.compared} of the run); "
+        f"{found.table}"
     )
     worst = sorted((each for each in found.filters if each.dead), key=lambda each: -len(each.dead) / each.count)
     for each in worst[:WORST]:

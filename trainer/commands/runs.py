@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,8 @@ from trainer.commands.screen import console
 
 if TYPE_CHECKING:
     from trainer.report.runs import RunSummary
+
+HEAD = ("run", "network", "px", "data", "top-1 (95 %)", "ece", "time", "ms", "file")
 
 
 def runs(
@@ -46,30 +49,49 @@ def runs(
 
 
 def _print(found: list[RunSummary]) -> None:
-    from rich.table import Table
+    from rich.cells import cell_len
 
     from trainer.report.runs import data_letters, data_lines
 
     letters = data_letters(found)
-    table = Table(box=None, pad_edge=False)
-    for column in ("run", "network"):
-        table.add_column(column, overflow="fold")
-    for column in ("px", "data", "top-1 (95 %)", "ece", "time"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("file", overflow="fold")
-    table.add_column("ms", justify="right")
+    rows = [(each.name, *_cells(each, letters)) for each in found]
+    lines = _lines([HEAD, *rows])
+    if max(map(cell_len, lines)) > console().width:  # the names get lines of their own, so that no cell is broken
+        lines = _lines([HEAD[1:], *(row[1:] for row in rows)], indent=2)
+        lines = [lines[0], *(line for row, figures in zip(rows, lines[1:], strict=True) for line in (row[0], figures))]
+    console().print(lines[0], style="bold", highlight=False, markup=False, soft_wrap=True)
+    for line in (*lines[1:], *data_lines(found)):
+        console().print(line, highlight=False, markup=False, soft_wrap=True)
     for each in found:
-        top = ""
-        if each.top_1 is not None and each.top_1_low is not None and each.top_1_high is not None:
-            top = f"{each.top_1:.1%} ({100 * each.top_1_low:.0f}-{100 * each.top_1_high:.0f})"
-        table.add_row(
-            each.name, each.architecture, str(each.image_size or ""), letters.get(str(each.data), ""), top,
-            "" if each.ece is None else f"{each.ece:.1%}", _duration(each.seconds), each.variant or each.state,
-            "" if each.latency_ms is None else f"{each.latency_ms:.1f}",
-        )  # fmt: skip
-    console().print(table, markup=False, highlight=False)
-    for line in data_lines(found):
-        console().print(line, highlight=False, markup=False)
+        if each.problem:
+            console().print(f"{each.name} {each.state}: {each.problem}", highlight=False, markup=False)
+
+
+def _cells(run: RunSummary, letters: dict[str, str]) -> tuple[str, ...]:
+    top = ""
+    if run.top_1 is not None and run.top_1_low is not None and run.top_1_high is not None:
+        top = f"{run.top_1:.1%} ({100 * run.top_1_low:.0f}-{100 * run.top_1_high:.0f})"
+    return (
+        run.architecture, str(run.image_size or ""), letters.get(str(run.data), ""), top,
+        "" if run.ece is None else f"{run.ece:.1%}", _duration(run.seconds),
+        "" if run.latency_ms is None else f"{run.latency_ms:.1f}", run.variant or run.state,
+    )  # fmt: skip
+
+
+def _lines(rows: Sequence[tuple[str, ...]], indent: int = 0) -> list[str]:
+    """Return rows as lines with columns under each other; names are flush left, figures flush right."""
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, cells)) for cells in zip(*rows, strict=True)]
+    left = [column in ("run", "network", "file") for column in rows[0]]
+    return [
+        " " * indent
+        + "  ".join(
+            cell + " " * (width - cell_len(cell)) if flush else " " * (width - cell_len(cell)) + cell
+            for cell, width, flush in zip(row, widths, left, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def _duration(seconds: float) -> str:

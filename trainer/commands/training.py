@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from classifier.errors import InvalidRequest, InvalidSetting
+from classifier.wording import plural
 from trainer.commands.options import CacheOption, RunArgument, RunOption, WorkersOption, declared_options
 from trainer.commands.reporting import ReportOption, tell_of_former_report, write_report
 from trainer.commands.screen import console, load_keras, print_result
@@ -39,6 +40,13 @@ def train(
         ),
     ] = None,
     unchanged: Annotated[bool, typer.Option("--unchanged", help="Train also where none did.")] = False,
+    gate: Annotated[
+        Path | None,
+        typer.Option(
+            "--gate",
+            help="JSON of what serves, as admin_cli retrain writes it: refuse (exit 5) labels that its gate would.",
+        ),
+    ] = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write curves and pictures for TensorBoard, to RUN/tensorboard.")
     ] = False,
@@ -58,7 +66,7 @@ def train(
     """
     from trainer.compute.processes import ALONE, read_workers
     from trainer.data.ood_photos import require_folder
-    from trainer.run.folder import RunFolder, only_one, start_run
+    from trainer.run.folder import RunFolder, clear_unfinished_bundle, only_one, start_run
 
     if options.ood is not None:
         require_folder(options.ood)
@@ -73,11 +81,34 @@ def train(
         return
     with only_one(run, RunFolder(run).config):
         folder = start_run(run, config, overwrite=overwrite)
+        clear_unfinished_bundle(folder)
+        tracked = (not tensorboard or folder.tensorboard.exists()) and (not mlflow or folder.mlflow.exists())
+        if place.processes == 1 and tracked and _is_finished(folder, config, options, report=report):
+            return
         tracking = _tracking(folder, tensorboard=tensorboard, mlflow=mlflow)
         _train(
             folder, config, place, options, cache_bytes, workers,
-            report=report, since=None if unchanged else since, tracking=tracking,
+            report=report, since=None if unchanged else since, gate=gate, tracking=tracking,
         )  # fmt: skip
+
+
+def _is_finished(folder: RunFolder, config: TrainingConfig, options: ExportOptions, *, report: bool) -> bool:
+    """Return whether a run has all that is asked for, and say so; a report that alone is missing is made."""
+    from trainer.run.finished import next_step
+
+    step = next_step(folder, config, report=report)
+    if step == "report":
+        load_keras()
+        write_report(folder, options.ood)
+    elif step is not None:
+        return False
+    path = quote(str(folder.path))
+    console().print(
+        f"{path} is finished: its bundle is in {quote(str(folder.bundle))}. More --fine-tune-epochs train on, "
+        f"`trainer export {path}` makes the bundle again, and --overwrite starts anew",
+        highlight=False, markup=False, soft_wrap=True,
+    )  # fmt: skip
+    return True
 
 
 def _train(
@@ -90,21 +121,26 @@ def _train(
     *,
     report: bool,
     since: Path | None,
+    gate: Path | None,
     tracking: Tracking,
 ) -> None:
     began = time.perf_counter()
     _load(place)
+    from trainer.run.finished import next_step
     from trainer.training import train
 
     photos = None
-    if since is not None:
-        photos = train.photos_since(since, config, folder, console(), cache_bytes=cache_bytes, workers=workers)
+    if since is not None or gate is not None:
+        photos = train.accepted_photos(since, gate, config, folder, console(), cache_bytes=cache_bytes, workers=workers)
     tracking.begin(folder, config)
+    was_trained = next_step(folder, config, report=False) != "training"
     try:
         trained = train.train(
             config, folder, console(),
             photos=photos, cache_bytes=cache_bytes, workers=workers, on_epoch=tracking.epoch,
         )  # fmt: skip
+        seconds = time.perf_counter() - began
+        console().print("was trained before" if was_trained else f"trained in {seconds:.0f} s", highlight=False)
         _finish(trained, folder, config, options, report=report, tracking=tracking, began=began)
     finally:
         tracking.close()
@@ -123,7 +159,6 @@ def _finish(
     """Make the bundle and the report of what was trained."""
     from trainer.export import bundle
 
-    console().print(f"trained in {time.perf_counter() - began:.0f} s", highlight=False)
     if bundle.backend() != bundle.EXPORTING_BACKEND:
         path = quote(str(folder.path))
         console().print(f"next: KERAS_BACKEND=tensorflow trainer export {path}", highlight=False, soft_wrap=True)
@@ -248,7 +283,10 @@ def _export_portable(folder: RunFolder, form: PortableFormat) -> None:
     from trainer.export.portable import export_portable
 
     placed, agreement = export_portable(folder, form)
-    within = f"within {agreement.served:.1e} of the bundle's file on {agreement.photos} golden photos"
+    within = (
+        f"within {agreement.served:.1e} of the bundle's {agreement.variant} file on "
+        f"{plural(agreement.photos, 'golden photo')}"
+    )
     if agreement.network is None:
         within = f"of a network {within}; the file itself was not run, which only Apple's systems can"
-    typer.echo(f"{form} in {placed}, {within}; its README.md says how to call it")
+    typer.echo(f"{form} (float32) in {placed}, {within}; its README.md says how to call it")

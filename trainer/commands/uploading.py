@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from classifier.errors import InvalidRequest
+from classifier.wording import plural
 from trainer.commands.options import (
     ClassesOption,
     CsvOption,
@@ -91,7 +92,7 @@ def upload(
     require_few_rejected(photos, max_rejected, "`trainer datasets`")
     done = send(photos, target, console(), replace=replace, dry_run=dry_run)
     typer.echo(
-        f"{'would upload' if dry_run else 'uploaded'} {done.new:,} new photos, replaced {done.replaced:,}; "
+        f"{'would upload' if dry_run else 'uploaded'} {plural(done.new, 'new photo')}, replaced {done.replaced:,}; "
         f"{done.unchanged:,} were there"
     )
     for count, what in (
@@ -104,7 +105,7 @@ def upload(
         ),
     ):
         if count:
-            typer.echo(f"{count:,} photos {what}")
+            typer.echo(f"{plural(count, 'photo')} {what}")
     counts = ", ".join(f"{done.counts.get(split, 0):,} {split}" for split in SPLITS)
     verb = ("would write" if dry_run else "wrote") if done.table_written else "unchanged:"
     typer.echo(f"{verb} {target.rstrip('/')}/{TABLE}: {counts}")

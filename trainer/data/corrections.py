@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from classifier.errors import InvalidRequest
+from classifier.wording import plural
 from trainer.data.checks import CheckedPhotos
 from trainer.data.decisions import is_of_decisions
 from trainer.data.layouts import COLUMNS, Listing
@@ -67,7 +68,7 @@ def lines_of(listed: pd.DataFrame, photos: CheckedPhotos, config: DataConfig) ->
     if not everything:
         return []
     reasons = photos.rejected.set_index("image_path")["reason"]
-    lines = [f"{len(used)} of {len(everything)} corrections are trained on"]
+    lines = [f"{len(used)} of {plural(len(everything), 'correction')} trained on"]
     return lines + [f"not on {Path(path).name}: {reasons.get(path)}" for path in everything if path not in used]
 
 

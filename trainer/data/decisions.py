@@ -12,6 +12,7 @@ import pandas as pd
 
 from classifier.errors import InvalidRequest, Refused
 from classifier.labels import trimmed
+from classifier.wording import plural
 from trainer.data.layouts import COLUMNS, Listing
 from trainer.data.subsets import has_subset
 from trainer.data.tables import read_table
@@ -92,8 +93,9 @@ def read_decisions(table: Path) -> dict[str, Decision]:
 def with_decisions(listing: Listing, config: DataConfig) -> Listing:
     """Give photos the labels that were decided on, and leave out those to be dropped, after the splits were drawn.
 
-    So every other photo keeps its split. What was decided of a photo that has another label by now, or is not there, is
-    passed over and told of.
+    So every other photo keeps its split. Test photos stay as they are unless ``config.decide_test``, so that a version
+    is compared with the one before on the same ones; how many decisions that concerns is told. What was decided of a
+    photo that has another label by now, or is not there, is passed over and told of.
 
     Raises:
         NotFound: there is no such table.
@@ -113,13 +115,15 @@ def with_decisions(listing: Listing, config: DataConfig) -> Listing:
             f"{', '.join(sorted(gone)[:SHOWN])}. Is it the table of another data set?"
         )
     counts: Counter[str] = Counter()
-    passed = sorted(gone)
+    passed, untouched = sorted(gone), []
     for row, path, label, split in zip(frame.index, *(frame[column] for column in COLUMNS), strict=True):
         decision = decisions.get(path)
         if decision is None or (decision.decision == RELABEL and label == decision.suggested):
             continue
         if label != decision.label:
             passed.append(path)
+        elif split == "test" and not config.decide_test:
+            untouched.append(path)
         elif decision.decision == DROP:
             dropped.append((path, label, split, f"{DROPPED}: {decision.reason or 'no reason given'}"))
         elif decision.suggested in known:
@@ -134,14 +138,22 @@ def with_decisions(listing: Listing, config: DataConfig) -> Listing:
             )
     frame = frame[~frame["image_path"].isin([path for path, *_ in dropped])].reset_index(drop=True)
     left_out = pd.concat([listing.left_out, pd.DataFrame(dropped, columns=[*COLUMNS, "reason"], dtype=object)])
-    notes = [f"{table.name}: {counts[RELABEL]} photos relabelled, {len(dropped)} left out"]
+    notes = [f"{table.name}: {plural(counts[RELABEL], 'photo')} relabelled, {len(dropped)} left out"]
+    if untouched:
+        notes.append(
+            f"{len(untouched)} of its decisions are about test photos, which stay as they are ({_few(untouched)}); "
+            "--decide-test changes them too"
+        )
     if passed:
-        more = ", ..." if len(passed) > SHOWN else ""
         notes.append(
             f"warning: {len(passed)} of its decisions are passed over, because the photo is not there or has another "
-            f"label than when it was decided on: {', '.join(passed[:SHOWN])}{more}"
+            f"label than when it was decided on: {_few(passed)}"
         )
     return replace(listing, frame=frame, left_out=left_out.reset_index(drop=True), notes=(*listing.notes, *notes))
+
+
+def _few(paths: list[str]) -> str:
+    return ", ".join(paths[:SHOWN]) + (", ..." if len(paths) > SHOWN else "")
 
 
 def require_undecided(table: Path) -> None:

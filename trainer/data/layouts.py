@@ -16,6 +16,7 @@ import pandas as pd
 
 from classifier.errors import InvalidRequest, NotFound
 from classifier.labels import folded, trimmed
+from classifier.wording import plural
 from trainer.data.tables import read_table
 from trainer.run.config import DataConfig
 
@@ -116,7 +117,8 @@ def folder(config: DataConfig) -> Listing:
         found = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
         raise InvalidRequest(f"No photos found in class folders under {root}{f' ({found})' if found else ''}.")
     notes = [
-        f"{count:,} photos directly in {name}/ have no label: passed over" for name, count in sorted(not_listed.items())
+        f"{plural(count, 'photo')} directly in {name}/ without a label: passed over"
+        for name, count in sorted(not_listed.items())
     ]
     empty = _without_photos(root, splits, rows)
     if empty:
@@ -207,7 +209,7 @@ def _alike(labels: Sequence[str]) -> list[str]:
         groups.setdefault(folded(label), []).append(label)
     return [
         "warning: labels nearly the same: "
-        + ", ".join(f"{label!r} ({counts[label]:,} photos)" for label in group)
+        + ", ".join(f"{label!r} ({plural(counts[label], 'photo')})" for label in group)
         + "; each is a class of its own"
         for group in groups.values()
         if len(group) > 1

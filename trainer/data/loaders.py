@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from classifier.errors import InvalidRequest, NotFound
+from classifier.wording import did_you_mean
 from trainer.data import layouts
 from trainer.data.corrections import with_corrections
 from trainer.data.decisions import with_decisions
@@ -57,7 +58,10 @@ def list_photos(config: DataConfig) -> Listing:
     """
     loader = LOADERS.get(config.dataset)
     if loader is None:
-        raise InvalidRequest(f"Expected one of {', '.join(LOADERS)}; received --dataset {config.dataset!r}.")
+        raise InvalidRequest(
+            f"Expected one of {', '.join(LOADERS)}; received --dataset {config.dataset!r}."
+            f"{did_you_mean(config.dataset, LOADERS)}"
+        )
     config = replace(config, data_dir=str(local_data_dir(config.data_dir)))
     if not Path(config.data_dir).is_dir():
         raise NotFound(f"Expected a folder at --data-dir {config.data_dir}; there is none.")

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from classifier.errors import InvalidRequest, NotFound, Refused
 from classifier.registry.manifest import InputSpec
+from classifier.wording import plural
 from trainer.data.checks import CheckedPhotos, check_photos, fingerprint
 from trainer.data.corrections import ids_in, lines_of, paths_in
 from trainer.data.decisions import DROPPED, counted, decisions_of, read_decisions, to_table
@@ -55,8 +56,8 @@ def prepare_photos(
     write_file(run.rejected, lambda path: photos.rejected.to_csv(path, index=False))
     counts = photos.frame["split"].value_counts()
     console.print(
-        f"{config.data.dataset}: {photos.frame['label'].nunique()} classes, {counts.get('train', 0)} train, "
-        f"{counts.get('validation', 0)} validation, {counts.get('test', 0)} test photos; "
+        f"{config.data.dataset}: {plural(photos.frame['label'].nunique(), 'class')}, {counts.get('train', 0)} train, "
+        f"{counts.get('validation', 0)} validation, {plural(counts.get('test', 0), 'test photo')}; "
         f"{len(photos.rejected)} rejected"
         + (f", see {run.rejected}" if len(photos.rejected) else "")
         + (f"; {not_listed} in its folders but in no table" if not_listed else ""),

@@ -10,6 +10,7 @@ import pandas as pd
 from rich.console import Console
 
 from classifier.errors import InvalidRequest, NotFound
+from classifier.wording import plural
 from trainer.data.checks import CheckedPhotos, check_photos
 from trainer.data.layouts import SUFFIXES
 from trainer.data.mirror import local_data_dir
@@ -73,7 +74,7 @@ def with_unlabelled(
         ]
     )[["image_path", "sha256", "reason"]]
     console.print(
-        f"{len(kept)} photos without labels are trained on besides, as the teacher labels them"
+        f"trained on besides: {plural(len(kept), 'photo')} without labels, as the teacher labels them"
         + (f"; {len(frame) - len(kept)} left out" if len(frame) > len(kept) else ""),
         highlight=False,
     )

@@ -14,6 +14,7 @@ from classifier.errors import InvalidRequest
 from classifier.quiet import quiet
 from classifier.registry.manifest import InputSpec
 from classifier.serving.model import Model
+from classifier.wording import plural
 from trainer.data.checks import CheckedPhotos, require_unchanged
 from trainer.data.layouts import SPLITS
 from trainer.data.loaders import class_targets
@@ -118,7 +119,7 @@ def describe_dataset(config: DataConfig, console: Console) -> CheckedPhotos:
     for label, row in counts.iterrows():
         table.add_row(str(label), *(str(row.get(split, 0)) for split in SPLITS))
     console.print(table)
-    _say_counts(console, len(photos.frame), photos.rejected, not_listed, f"{len(counts)} classes, ")
+    _say_counts(console, len(photos.frame), photos.rejected, not_listed, f"{plural(len(counts), 'class')}, ")
     return photos
 
 
@@ -127,7 +128,7 @@ def _say_counts(console: Console, photos: int, rejected: pd.DataFrame, not_liste
         split = f" ({row.split})" if isinstance(row.split, str) else ""
         console.print(f"rejected: {row.image_path}{split}: {row.reason}", highlight=False, markup=False)
     console.print(
-        f"{first}{photos} photos, {len(rejected)} rejected"
+        f"{first}{plural(photos, 'photo')}, {len(rejected)} rejected"
         + (f", {not_listed} in its folders but in no table" if not_listed else ""),
         highlight=False,
     )

@@ -33,6 +33,8 @@ class Agreement:
     """From the network's, over all outputs; heatmaps relative to the largest value. None: nothing runs the file."""
     served: float
     """From the served LiteRT file's, over probabilities and score: of the file, or else of the network."""
+    variant: str = ""
+    """Of the served file, such as int8."""
 
 
 def compare_golden(run: Runner | None, network: keras.Model, bundle: ServedBundle) -> Agreement:
@@ -63,6 +65,7 @@ def compare_golden(run: Runner | None, network: keras.Model, bundle: ServedBundl
         len(photos),
         _largest(found, expected) if run else None,
         _largest(found, served),
+        str(manifest.variant),
     )
     for what, difference, counts in (
         ("the network that it was made of", agreement.network, run is not None),

@@ -147,6 +147,12 @@ def _image(graph: Graph, told: Told) -> ImageInput:
     Raises:
         InvalidRequest: it takes no image, or gives no value for each class.
     """
+    if _is_own(graph):
+        raise InvalidRequest(
+            "Expected a model made elsewhere; this file is one of Pointer's own, which has probabilities, score and "
+            "heatmaps already. Publish the run or the bundle that it is from: `admin_cli publish runs/food`; of a "
+            "store, `admin_cli pull v7 --out FOLDER` first."
+        )
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise InvalidRequest(
             f"Expected a classifier of one image in and one output; received {len(graph.inputs)} inputs and "
@@ -185,6 +191,16 @@ def _image(graph: Graph, told: Told) -> ImageInput:
     if graph.dtype(output) is not np.float32 and graph.quantisation(output) is None:
         raise InvalidRequest(f"Expected an output of numbers; received {graph.dtype(output).__name__} without a scale.")
     return ImageInput(height, width, not last)
+
+
+def _is_own(graph: Graph) -> bool:
+    """Return whether a file has the signature of a file that is served here."""
+    names = {_text(each.name) for signature in graph.model.signatureDefs or () for each in signature.outputs or ()}
+    return "probabilities" in names and bool(names & {"heatmaps", "score"})
+
+
+def _text(name: bytes | str | None) -> str:
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
 
 
 def _tail(graph: Graph, outputs: Outputs) -> Tail:

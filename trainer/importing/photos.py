@@ -16,6 +16,7 @@ from classifier.labels import folded, trimmed
 from classifier.quiet import quiet
 from classifier.registry.manifest import InputSpec
 from classifier.serving.model import Model
+from classifier.wording import plural
 from trainer.data.checks import CheckedPhotos
 from trainer.data.layouts import SPLIT_NAMES
 from trainer.data.loaders import class_targets
@@ -166,7 +167,7 @@ def _show(
     told: Scaling | None,
     photos: int,
 ) -> None:
-    table = Table(title=f"scalings on {photos} photos", title_justify="left", box=None, pad_edge=False)
+    table = Table(title=f"scalings on {plural(photos, 'photo')}", title_justify="left", box=None, pad_edge=False)
     for column in ("scaling", "top-1", "log-loss", ""):
         table.add_column(column, justify="left" if column in ("scaling", "") else "right", no_wrap=True)
     for each in order:

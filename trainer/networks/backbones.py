@@ -20,6 +20,7 @@ from keras import layers
 
 from classifier.errors import InvalidRequest, NotFound, Unavailable
 from classifier.registry.manifest import InputSpec
+from classifier.wording import did_you_mean
 from trainer.compute.strategy import arithmetic
 from trainer.networks import efficientnet_lite
 from trainer.run.config import NetworkConfig, Precision
@@ -59,7 +60,10 @@ def architecture(name: str) -> Architecture:
         InvalidRequest: there is none of that name.
     """
     if name not in ARCHITECTURES:
-        raise InvalidRequest(f"Expected one of {', '.join(ARCHITECTURES)}; received --architecture {name!r}.")
+        raise InvalidRequest(
+            f"Expected one of {', '.join(ARCHITECTURES)}; received --architecture {name!r}."
+            f"{did_you_mean(name, ARCHITECTURES)}"
+        )
     return ARCHITECTURES[name]
 
 

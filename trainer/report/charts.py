@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from classifier.wording import plural
 from trainer.report.style import BLUE, INK, MUTED, SPLIT_COLOURS, VERMILION, drawable, fonts, new_figure, styled
 
 COUNTED_CLASSES = 25
@@ -194,7 +195,7 @@ def score_histogram(
     edges = np.linspace(float(together.min()), max(float(together.max()), float(together.min()) + 1e-6), 41)
     for axes, (group, values) in zip(rows, scores.items(), strict=True):
         axes.hist(values, edges, color=SPLIT_COLOURS.get(group, VERMILION))
-        axes.set_title(f"{group} ({len(values)} photos)", fontweight="normal", fontsize=9)
+        axes.set_title(f"{group} ({plural(len(values), 'photo')})", fontweight="normal", fontsize=9)
         axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         if threshold is not None:
             axes.axvline(threshold, color=INK, lw=1, ls="--")

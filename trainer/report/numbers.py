@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from classifier.wording import plural
 from trainer.metrics.calibration import expected_calibration_error
 from trainer.metrics.intervals import f1_interval
 from trainer.report import charts, choices
@@ -107,7 +108,9 @@ def training(material: Material, output: Output) -> Section:
     output.table("log", log)
     best = material.manifest.training.get("best_epoch") or {}
     served = (str(best["phase"]), int(best["epoch"])) if {"phase", "epoch"} <= set(best) else None
-    phases = ", then ".join(f"{phase} ({len(of_phase)} epochs)" for phase, of_phase in log.groupby("phase", sort=False))
+    phases = ", then ".join(
+        f"{phase} ({plural(len(of_phase), 'epoch')})" for phase, of_phase in log.groupby("phase", sort=False)
+    )
     told = (
         f" Served are the weights of {served[0]}, epoch {served[1]}: the lowest log-loss on validation photos, "
         "calibrated as it is when served."
@@ -126,7 +129,7 @@ def training(material: Material, output: Output) -> Section:
                 charts.learning_curves(log, served),
                 "Accuracy and log-loss of training and validation photos after each epoch; upright lines part phases, "
                 "the star marks the weights that are served.",
-                f"Curves over {len(log)} epochs; the accuracy on validation photos ends at "
+                f"Curves over {plural(len(log), 'epoch')}; the accuracy on validation photos ends at "
                 f"{log['val_accuracy'].iloc[-1]:.1%}.",
             ),
         ),

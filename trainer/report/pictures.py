@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from classifier.quiet import quiet
 from classifier.serving.model import Model
+from classifier.wording import plural
 from trainer.evaluation.served import Evaluation
 from trainer.networks import backbones
 from trainer.networks.augmentation import scheduled_augmentation
@@ -39,7 +40,7 @@ def samples(material: Material, output: Output) -> Section:
             "samples",
             mosaics.photo_grid(tiles),
             f"Some {split} photos, each under its label.",
-            f"{len(tiles)} photos of {len({tile.lines for tile in tiles})} classes.",
+            f"{plural(len(tiles), 'photo')} of {plural(len({tile.lines for tile in tiles}), 'class')}.",
         )
     ]
     if material.config.schedule.augment:
@@ -49,7 +50,7 @@ def samples(material: Material, output: Output) -> Section:
                 "augmentation",
                 mosaics.photo_rows(_views(material, spread, names)),
                 "At the left the photo as the network gets it, then views of it that the training makes up.",
-                f"{len(spread)} photos with {VIEWS} augmented views of each.",
+                f"{plural(len(spread), 'photo')} with {VIEWS} augmented views of each.",
             )
         )
     else:
@@ -70,7 +71,8 @@ def predictions(material: Material, output: Output) -> Section:
             mosaics.photo_grid(_predicted(material, split, some)),
             f"{split.capitalize()} photos drawn at random: the label given and its confidence; below, where it is "
             "wrong, the true one.",
-            f"{len(some)} photos; {int((evaluation.predicted == evaluation.truth)[some].sum())} labels are right.",
+            f"{plural(len(some), 'photo')}; {int((evaluation.predicted == evaluation.truth)[some].sum())} "
+            "labels are right.",
         )
     ]
     wrong = choices.worst_mistakes(evaluation, MISTAKES)
@@ -80,7 +82,7 @@ def predictions(material: Material, output: Output) -> Section:
                 "worst_mistakes",
                 mosaics.photo_grid(_predicted(material, split, wrong)),
                 "The most confident mistakes. Some may be photos with a wrong or a second label: worth a look.",
-                f"{len(wrong)} photos, each with a wrong label.",
+                f"{plural(len(wrong), 'photo')}, each with a wrong label.",
             )
         )
     else:
@@ -135,7 +137,7 @@ def explanations(material: Material, output: Output) -> Section:
                 "grad_cam",
                 mosaics.triptychs(shown),
                 "Right labels of different classes, then the most confident mistakes.",
-                f"{len(shown)} photos, each with its heatmap and the overlay of both.",
+                f"{plural(len(shown), 'photo')}, each with its heatmap and the overlay of both.",
             ),
         ),
     )

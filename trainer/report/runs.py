@@ -11,8 +11,10 @@ import pandas as pd
 
 from classifier.errors import NotFound, PointerError
 from classifier.registry.manifest import MANIFEST_FILE, Manifest
+from classifier.wording import plural
 from trainer.run.config import TrainingConfig
 from trainer.run.files import read_json
+from trainer.run.finished import is_trained
 from trainer.run.folder import RunFolder, open_run
 
 CURVES = ["phase", "epoch", "val_accuracy", "val_log_loss"]
@@ -24,7 +26,10 @@ class RunSummary:
 
     name: str
     state: str
-    """exported, trained, training, or why it cannot be read."""
+    """exported, trained, training, interrupted, not begun (its photos were refused, or not looked at to the end), or
+    cannot be read."""
+    problem: str | None
+    """Why it cannot be read."""
     architecture: str
     image_size: int | None
     data: str | None
@@ -89,8 +94,8 @@ def data_lines(runs: Sequence[RunSummary]) -> list[str]:
     """Return a line for each data set of the runs: its letter, and what it is."""
     first = {each.data: each for each in reversed(runs) if each.data}
     return [
-        f"{letter}: {each.dataset}, {each.classes} classes, {each.train_photos:,} train and {each.test_photos:,} test "
-        f"photos ({data[:8]})"
+        f"{letter}: {each.dataset}, {plural(each.classes or 0, 'class')}, {each.train_photos:,} train and "
+        f"{plural(each.test_photos or 0, 'test photo')} ({data[:8]})"
         for data, letter in data_letters(runs).items()
         if (each := first[data])
     ]
@@ -102,13 +107,27 @@ def _read(path: Path) -> RunSummary:
         summary = read_json(run.summary) if run.summary.is_file() else {}
         manifest = _manifest(run)
     except (PointerError, OSError) as error:
-        return _summary(path, f"cannot be read: {error}", None, {}, None)
-    state = "exported" if manifest else "trained" if _is_trained(run) else "training"
-    return _summary(path, state, config, summary, manifest)
+        return _summary(path, "cannot be read", None, {}, None, problem=str(error))
+    return _summary(path, "exported" if manifest else _state(run), config, summary, manifest)
+
+
+def _state(run: RunFolder) -> str:
+    """Return how far a run without a bundle is."""
+    if is_trained(run):
+        return "trained"
+    if run.is_in_use():
+        return "training"
+    return "interrupted" if run.has_begun() else "not begun"
 
 
 def _summary(
-    path: Path, state: str, config: TrainingConfig | None, summary: dict[str, Any], manifest: Manifest | None
+    path: Path,
+    state: str,
+    config: TrainingConfig | None,
+    summary: dict[str, Any],
+    manifest: Manifest | None,
+    *,
+    problem: str | None = None,
 ) -> RunSummary:
     test = dict(manifest.metrics.get("test", {})) if manifest else {}
     served = manifest.variants.get(str(manifest.variant), {}) if manifest else {}
@@ -117,6 +136,7 @@ def _summary(
     return RunSummary(
         name=str(path),
         state=state,
+        problem=problem,
         architecture=config.network.architecture if config else "",
         image_size=manifest.input.width if manifest else config.network.image_size if config else None,
         data=summary.get("fingerprint"),
@@ -139,9 +159,3 @@ def _summary(
 def _manifest(run: RunFolder) -> Manifest | None:
     path = run.bundle / MANIFEST_FILE
     return Manifest.from_json(path.read_bytes()) if path.is_file() else None
-
-
-def _is_trained(run: RunFolder) -> bool:
-    """Return whether both phases, or the only one of a network from scratch, are finished."""
-    finished = read_json(run.state).get("finished", []) if run.state.is_file() else []
-    return bool(finished) and finished[-1] != "head"

@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from classifier.wording import plural
 from trainer.report.document import Block, Listing, Paragraph, Picture, Section, Table
 from trainer.report.page import to_html
 from trainer.report.runs import RunSummary, curves_of, data_letters, data_lines
@@ -32,7 +33,7 @@ def write_page(runs: Sequence[RunSummary], path: Path) -> None:
     rows = tuple(
         (
             each.name, each.architecture, each.image_size, letters.get(str(each.data), ""), each.top_1, _interval(each),
-            each.ece, each.epochs, each.seconds, each.variant or each.state, each.latency_ms,
+            each.ece, each.epochs, each.seconds, each.variant or _state(each), each.latency_ms,
         )
         for each in runs
     )  # fmt: skip
@@ -56,7 +57,7 @@ def write_page(runs: Sequence[RunSummary], path: Path) -> None:
             caption = "Validation photos, epoch by epoch of all phases; a dot is the best epoch by log-loss."
             picture = Picture(CURVES, caption, f"Learning curves of {', '.join(logs)}")
             sections.append(Section("Learning curves", (picture,)))
-        text = to_html(f"{len(runs)} runs", summary, sections, Path(folder))
+        text = to_html(plural(len(runs), "run"), summary, sections, Path(folder))
     write_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
@@ -86,6 +87,10 @@ def curves(logs: dict[str, pd.DataFrame]) -> Figure:
         below.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside lower left", ncols=2)
     return figure
+
+
+def _state(run: RunSummary) -> str:
+    return f"{run.state}: {run.problem}" if run.problem else run.state
 
 
 def _interval(run: RunSummary) -> str:

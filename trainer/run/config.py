@@ -5,7 +5,6 @@ Each option is declared here, once; see `trainer.run.declarations`.
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import types
@@ -17,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from classifier.errors import InvalidSetting
 from classifier.registry.manifest import Resize
+from classifier.wording import did_you_mean
 from trainer.run.declarations import Option, declared
 from trainer.run.presets import PRESETS, by_architecture
 
@@ -83,6 +83,10 @@ class DataConfig:
         str | None,
         Option("A decisions.csv of `trainer audit`: photos that get another label, or are left out.", path=True),
     ] = None
+    decide_test: Annotated[
+        bool,
+        Option("Let decisions change test photos too: figures are not comparable with those of before then."),
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -368,9 +372,8 @@ def _expected(hint: Any, option: Option) -> str:
 def _require_known(what: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, 1)
-            meant = f"; did you mean {near[0]}?" if near else f": expected {', '.join(known)}."
-            raise InvalidSetting(f"{name!r} is not {what}{meant}")
+            meant = did_you_mean(str(name), known) or f" Expected one of {', '.join(known)}."
+            raise InvalidSetting(f"{name!r} is not {what}.{meant}")
 
 
 def _shown(value: Any) -> str:

@@ -34,7 +34,7 @@ from classifier.errors import InvalidSetting, NotFound, Refused
 from trainer.run.config import TrainingConfig
 from trainer.run.exports import ExportKind, partial_export
 from trainer.run.files import PARTIAL, read_json, write_json
-from trainer.run.locks import locked
+from trainer.run.locks import is_locked, locked
 
 LOCK = f"{PARTIAL}lock"
 
@@ -143,6 +143,10 @@ class RunFolder:
     def exports(self, kind: ExportKind) -> Path:
         """Folder of the numbered exports of one kind."""
         return self.path / kind
+
+    def is_in_use(self) -> bool:
+        """Return whether a process works in it now."""
+        return is_locked(self.path / LOCK)
 
     def has_begun(self) -> bool:
         """Return whether its photos were accepted: from then on its configuration stays."""

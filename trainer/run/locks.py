@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from classifier.errors import Conflict
+
+A_GLANCE = 0.2
+"""Seconds for which a lock is waited for in any case: `is_locked` holds it for a moment."""
 
 
 @contextmanager
@@ -25,7 +29,7 @@ def locked(lock: Path, *, busy: str | None = None, on_wait: Callable[[], None] |
 
     held = FileLock(lock)
     try:
-        held.acquire(timeout=0)
+        held.acquire(timeout=A_GLANCE, poll_interval=A_GLANCE / 10)
     except Timeout as error:
         if busy is not None:
             raise Conflict(busy) from error
@@ -36,3 +40,15 @@ def locked(lock: Path, *, busy: str | None = None, on_wait: Callable[[], None] |
         yield
     finally:
         held.release()
+
+
+def is_locked(lock: Path) -> bool:
+    """Return whether another process holds a lock. Nothing is written, and a folder that cannot be written will do."""
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # as filelock does; it goes with the file
+    except BlockingIOError:
+        return True
+    except OSError:  # there is none, or it cannot be read
+        return False
+    return False

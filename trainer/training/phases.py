@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from classifier.wording import plural
 from trainer.networks import backbones, heads
 from trainer.networks.augmentation import scheduled_augmentation
 from trainer.networks.teacher import Teacher, taught_classifier, taught_head
@@ -73,7 +74,7 @@ def train_head(
     finish_head(schedule, state, networks)
     best = state.best or {}
     console.print(
-        f"head: {len(state.history)} epochs on cached features, best epoch {best['epoch']}: "
+        f"head: {plural(len(state.history), 'epoch')} on cached features, best epoch {best['epoch']}: "
         f"val loss {best['val_log_loss']:.3f} acc {best['val_accuracy']:.3f}",
         highlight=False,
     )
@@ -115,7 +116,8 @@ def train_backbone(
     _compile(whole, data.strategy.optimizer(optimizer), data, schedule)
     done = state.resume(phase, whole)
     console.print(
-        f"{phase}: {count} layers of {config.network.architecture} and the head, at most {epochs} epochs"
+        f"{phase}: {plural(count, 'layer')} of {config.network.architecture} and the head, at most "
+        + plural(epochs, "epoch")
         + (f", resuming after epoch {done}" if done else ""),
         highlight=False,
     )
@@ -128,7 +130,8 @@ def train_backbone(
     stopped = state.epochs_without_gain(phase) >= schedule.patience
     if done < epochs and stopped:
         console.print(
-            f"{phase}: {schedule.patience} epochs brought no gain; a larger --patience lets it go on", highlight=False
+            f"{phase}: {plural(schedule.patience, 'epoch')} brought no gain; a larger --patience lets it go on",
+            highlight=False,
         )
     try:
         if done < epochs and not stopped:

@@ -22,6 +22,7 @@ from classifier.storage.names import bucket_of
 from trainer.compute.strategy import Strategy, configure
 from trainer.data.changes import changes_since, lines_of
 from trainer.data.checks import CheckedPhotos, require_unchanged
+from trainer.data.expected_labels import expect_labels
 from trainer.data.loaders import list_photos
 from trainer.data.preparation import load_photos, prepare_photos
 from trainer.data.subsets import has_subset
@@ -94,8 +95,9 @@ def train(
         return _train(config, run, console, strategy, photos, cache_bytes, workers, on_epoch)
 
 
-def photos_since(
-    version: Path,
+def accepted_photos(
+    version: Path | None,
+    gate: Path | None,
     config: TrainingConfig,
     run: RunFolder,
     console: Console,
@@ -103,10 +105,11 @@ def photos_since(
     cache_bytes: int | None = None,
     workers: int | None = None,
 ) -> CheckedPhotos:
-    """Prepare a run's photos, and say which have changed since a version was made of them.
+    """Prepare a run's photos, refuse labels that a gate would refuse, and say which photos have changed.
 
     Args:
-        version: its folder.
+        version: the folder of the version since which they have; None: nothing is said.
+        gate: see `expect_labels`; None: there is none.
         config: see `train`.
         run: see `train`.
         console: where it is said, a line a class.
@@ -114,11 +117,15 @@ def photos_since(
         workers: see `train`.
 
     Raises:
-        Refused: none has.
+        Refused: none has, or the gate would refuse their labels.
         Also what `prepare_photos` and `changes_since` raise.
     """
 
     def accept(photos: CheckedPhotos) -> None:
+        if gate is not None:
+            expect_labels(gate, photos.frame["label"])
+        if version is None:
+            return
         changes = changes_since(version, photos.frame)
         if changes.empty:
             raise Refused(

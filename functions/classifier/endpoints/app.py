@@ -29,7 +29,7 @@ from classifier.endpoints.replies import admit_model, caller_key, reply_to_one, 
 from classifier.endpoints.request_photos import body_limit, body_too_large, read_photos
 from classifier.endpoints.unread import KEPT
 from classifier.serving.instance import Instance
-from classifier.serving.models import Models
+from classifier.serving.models import Models, server_threads
 from classifier.settings import MIB, Settings
 from classifier.storage.opening import open_store
 from classifier.storage.protocol import ObjectStore
@@ -115,7 +115,8 @@ def _routes(models: Models, admission: Admission) -> Blueprint:
     routes = Blueprint("pointer", __name__)
     photo_store = Lazy(settings.photo_store)
     desk = FeedbackDesk(models, admission, Lazy(settings.model_store))
-    downloads = Downloads(settings.function_memory * MIB)
+    # A third of the threads is never held by those who read slowly.
+    downloads = Downloads(settings.function_memory * MIB, max(1, server_threads() * 2 // 3))
 
     @routes.post("/")
     def classify() -> Response:

@@ -20,10 +20,12 @@ class Downloads:
 
     Args:
         memory: bytes of the instance.
+        at_once: downloads at the same time; each has a thread of the server while it lasts.
     """
 
-    def __init__(self, memory: int) -> None:
+    def __init__(self, memory: int, at_once: int) -> None:
         self._most = memory * SHARE
+        self._at_once = at_once
         self._lock = threading.Lock()
         self._sent: dict[int, tuple[bytes, int]] = {}
         """Each file's bytes by their identity, and how many downloads send them."""
@@ -32,9 +34,16 @@ class Downloads:
         """Count a download; return what has to be called when it ends, however it does.
 
         Raises:
-            Overloaded: other files are being sent, and there is no memory for one more that may have to be kept.
+            Overloaded: as many as may are under way, or other files are being sent, and there is no memory for one more
+                that may have to be kept.
         """
         with self._lock:
+            if sum(count for _, count in self._sent.values()) >= self._at_once:
+                raise Overloaded(
+                    f"{self._at_once} downloads are under way, and the rest of this instance is for photos. Try again "
+                    f"in {RETRY_AFTER} s.",
+                    retry_after=RETRY_AFTER,
+                )
             if id(content) not in self._sent and len(self._sent) >= FILES:
                 held = sum(len(other) for other, _ in self._sent.values())
                 if held + len(content) > self._most:

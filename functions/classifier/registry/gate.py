@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from classifier.errors import InvalidSetting
-from classifier.registry.comparison import Change, Comparison
+from classifier.registry.comparison import Change, Comparison, LabelChange
 from classifier.registry.fields import Object
+from classifier.wording import did_you_mean, plural
 
 LATENCY_SLACK = 2.0
 """Milliseconds that are never held against a version: timers and neighbours are not more exact."""
@@ -64,7 +65,7 @@ class Gate:
         known = {option.name: option for option in options()}
         name = name.strip().replace("-", "_")
         if name not in known:
-            raise InvalidSetting(f"Expected one of {', '.join(known)}; received {name!r}.")
+            raise InvalidSetting(f"Expected one of {', '.join(known)}; received {name!r}.{did_you_mean(name, known)}")
         read: Any = _switch if isinstance(known[name].default, bool) else _number
         return replace(self, **{name: read(name, text)})
 
@@ -75,22 +76,24 @@ class Gate:
 
     def refuses(self, comparison: Comparison) -> list[str]:
         """Return why the second version must not take the first one's place, each with its figure; empty: it may."""
-        reasons = [*self._labels(comparison), *self._answers(comparison), *self._costs(comparison)]
+        reasons = [*self.refuses_labels(comparison.labels), *self._answers(comparison), *self._costs(comparison)]
         if comparison.top_1 is None and not comparison.same_file:
             reasons.append(
                 "nothing tells whether it is as good: no photos that both were measured on (--eval-set names some)"
             )
         return reasons
 
-    def _labels(self, comparison: Comparison) -> list[str]:
-        labels, reasons = comparison.labels, []
+    def refuses_labels(self, labels: LabelChange) -> list[str]:
+        """Return why the second version's labels must not take the place of the first one's."""
+        reasons = []
         if labels.removed:
             reasons.append(f"labels vanish: {_few(labels.removed)}")
         if labels.added and not self.allow_added_labels:
-            reasons.append(f"labels are added: {_few(labels.added)} (`gate set allow_added_labels=true`)")
+            reasons.append(f"labels are added: {_few(labels.added)} (`admin_cli gate set allow_added_labels=true`)")
         if labels.renumbered and not self.allow_renumbered_labels:
             reasons.append(
-                f"labels get another label_idx: {_few(labels.renumbered)} (`gate set allow_renumbered_labels=true`)"
+                f"labels get another label_idx: {_few(labels.renumbered)} "
+                "(`admin_cli gate set allow_renumbered_labels=true`)"
             )
         return reasons
 
@@ -154,7 +157,7 @@ def _told(change: Change | None) -> str:
         return ""
     verb = "falls" if change.difference < 0 else "rises"
     return (
-        f"{verb} from {change.before:.1%} to {change.after:.1%} on {change.photos:,} photos "
+        f"{verb} from {change.before:.1%} to {change.after:.1%} on {plural(change.photos, 'photo')} "
         f"(difference {change.low:+.1%} to {change.high:+.1%})"
     )
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 
 SLIGHT, LARGE = 0.1, 0.25
 """The usual bounds."""
+LEAST = 30
+"""Photos, below which nothing is said of them: a few are no distribution."""
 SMOOTHING = 0.5
 """Photos added to every class, so that one that was not seen does not make the index infinite."""
 

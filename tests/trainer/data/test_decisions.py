@@ -53,7 +53,21 @@ def test_labels_change_and_photos_go_while_the_others_keep_their_split(decided, 
     others = frame.index.drop("apple/0.png")
     assert (frame.loc[others, "label"] == plain.loc[others, "label"]).all()
     assert listing.left_out["reason"].tolist() == ["dropped by a decision: no sky"]
-    assert "decisions.csv: 1 photos relabelled, 1 left out" in listing.notes
+    assert "decisions.csv: 1 photo relabelled, 1 left out" in listing.notes
+
+
+def test_test_photos_stay_as_they_are_unless_that_is_asked_for(decided, photos):
+    """A version is compared with the one before on the same photos; docs/operations.md says so."""
+    plain = list_photos(DataConfig("folder", str(photos))).frame
+    path, label, _ = plain[plain["split"] == "test"].iloc[0]
+    other = next(each for each in ("apple", "leaf", "sky") if each != label)
+    dropped, its_label, _ = plain[plain["split"] == "test"].iloc[1]
+    rows = (f"{path},{label},{other},relabel,,test", f"{dropped},{its_label},,drop,,test")
+    listing = list_photos(decided(*rows))
+    assert listing.frame.equals(plain)
+    assert [note for note in listing.notes if "2 of its decisions are about test photos" in note and path in note]
+    frame = list_photos(decided(*rows, decide_test=True)).frame.set_index("image_path")
+    assert (frame.loc[path, "label"], dropped in frame.index) == (other, False)
 
 
 def test_what_no_longer_fits_is_passed_over_and_told(decided):
@@ -104,14 +118,15 @@ def test_the_run_records_them_and_is_not_resumed_with_others(decided, tmp_path):
     frame = list_photos(decided()).frame
     paths = frame.loc[frame["split"] == "train", "image_path"].drop_duplicates()
     # More than --max-rejected allows: on purpose, so that it has no say.
-    chosen = [path for path in paths if path != "apple/5.png"][::2]
+    moved = next(path for path in paths if path.startswith("apple/"))
+    chosen = [path for path in paths if path != moved][::2]
     dropped = [f"{path},{path.split('/')[0]},,drop,," for path in chosen]
-    run, photos = prepare(decided("apple/5.png,apple,leaf,relabel,,", *dropped))
+    run, photos = prepare(decided(f"{moved},apple,leaf,relabel,,", *dropped))
     assert read_json(run.summary)["decisions"] == {"relabel": 1, "drop": len(dropped)}
     assert len(photos.rejected) == len(dropped) > 6 and len(photos.frame) == 30 - len(dropped)
     assert {each.decision for each in read_decisions(run.decisions).values()} == {"relabel", "drop"}
-    prepare(decided("apple/5.png,apple,leaf,relabel,,", *dropped))
-    with pytest.raises(Refused, match=r"1 in another class or split \(apple/5\.png\)"):
+    prepare(decided(f"{moved},apple,leaf,relabel,,", *dropped))
+    with pytest.raises(Refused, match=rf"1 in another class or split \({moved}\)"):
         prepare(decided(*dropped))
 
 

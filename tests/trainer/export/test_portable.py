@@ -344,8 +344,8 @@ def test_the_command_says_where_it_is_and_leaves_the_bundle(run, untouched):
     done = CliRunner().invoke(app, ["export", str(run.path), "--format", "saved-model"])
     assert done.exit_code == 0, done.exception
     assert re.fullmatch(
-        rf"saved-model in {re.escape(str(run.path))}/saved_model/1, within \d\.\de-\d\d of the bundle's file on 3 "
-        r"golden photos; its README\.md says how to call it\n",
+        rf"saved-model \(float32\) in {re.escape(str(run.path))}/saved_model/1, within \d\.\de-\d\d "
+        r"of the bundle's float32 file on 3 golden photos; its README\.md says how to call it\n",
         done.output,
     )
     assert {file: file.read_bytes() for file in run.bundle.rglob("*") if file.is_file()} == before

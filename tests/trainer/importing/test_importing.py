@@ -65,6 +65,12 @@ def test_photos_find_the_scaling_calibrate_and_measure(content: bytes, photos: P
     assert "fits best" in said and "These photos do not tell" in said
 
 
+def test_a_file_of_our_own_is_told_apart(tiny_bundle_original: Path, tmp_path: Path, console: Console):
+    content = (tiny_bundle_original / "model.tflite").read_bytes()
+    with pytest.raises(InvalidRequest, match=r"one of Pointer's own.*`admin_cli publish"):
+        imported(content, tmp_path, console)
+
+
 def test_a_told_scaling_that_collapses_is_refused(content: bytes, photos: Path, tmp_path: Path, console: Console):
     told = with_metadata(content, LABELS, [0.0], [1.0])
     with pytest.raises(InvalidRequest, match=r"scaling 0\.\.255 to fit; with it .* --scaling .*-1\.\.1"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,7 @@ from trainer.main import app
 from trainer.report.runs import data_letters, read_runs
 from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
 from trainer.run.files import write_json
+from trainer.run.folder import RunFolder, only_one
 
 
 def write_run(path: Path, fingerprint: str, top_1: float | None, finished: list[str], **network) -> Path:
@@ -45,6 +47,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     for name in ("worse", "better"):
         write_run(Path(name), "aa11", 0.7 if name == "worse" else 0.8, ["head", "fine-tuning"])
     write_run(Path("begun"), "bb22", None, ["head"], architecture="mobilenet_v2", image_size=96)
+    Path("begun/.partial-lock").touch()
     write_run(Path("trained"), "aa11", None, ["training"], architecture="base_cnn", weights="none")
     write_run(Path("spoilt"), "aa11", None, [])
     Path("spoilt/config.json").write_text("{")
@@ -56,8 +59,8 @@ def test_the_best_comes_first_and_what_is_missing_is_none(folders):
     runs, others = read_runs([*folders, Path("worse")])
     assert [each.name for each in runs] == ["better", "worse", "begun", "trained", "spoilt"]
     assert others == ["inputs"]
-    assert [each.state for each in runs[:4]] == ["exported", "exported", "training", "trained"]
-    assert runs[4].state.startswith("cannot be read: spoilt/config.json is not JSON")
+    assert [each.state for each in runs[:4]] == ["exported", "exported", "interrupted", "trained"]
+    assert runs[4].state == "cannot be read" and str(runs[4].problem).startswith("spoilt/config.json is not JSON")
     best, begun = runs[0], runs[2]
     assert (best.top_1, best.top_1_low, best.ece, best.variant, best.latency_ms) == (
         0.8,
@@ -79,7 +82,7 @@ def test_the_table_json_and_the_page_say_the_same(folders):
     assert shown.exit_code == 0
     assert max(map(len, shown.stdout.splitlines())) <= 80
     first = shown.stdout.splitlines()[1]
-    assert first.split() == ["better", "xception", "8", "A", "80.0%", "(60-90)", "3.4%", "1:30", "int8", "4.2"]
+    assert first.split() == ["better", "xception", "8", "A", "80.0%", "(60-90)", "3.4%", "1:30", "4.2", "int8"]
     assert "A: folder, 3 classes, 80 train and 10 test photos (aa11)" in shown.stdout
     assert "passed over, no runs: inputs" in shown.stderr
 
@@ -90,3 +93,30 @@ def test_the_table_json_and_the_page_say_the_same(folders):
     assert "http://" not in page and "https://" not in page
     for text in ("60.0 to 90.0", "cannot be read: spoilt/config.json", "Figures of different photos", "aa11"):
         assert text in page
+
+
+def test_who_works_in_a_run_and_who_does_not(folders):
+    """A training that was killed, or refused its photos, is not taken for one that goes on."""
+    Path("refused").mkdir()
+    shutil.copy("begun/config.json", "refused/config.json")
+
+    def states() -> list[str]:
+        return [each.state for each in read_runs([Path("begun"), Path("refused")])[0]]
+
+    assert states() == ["interrupted", "not begun"]
+    for name in ("begun", "refused"):
+        with only_one(Path(name), RunFolder(Path(name)).config):
+            assert states()[("begun", "refused").index(name)] == "training"
+    assert states() == ["interrupted", "not begun"]
+
+
+def test_no_name_is_broken_where_the_terminal_is_narrow(folders):
+    long = write_run(
+        Path("runs/food-101-after-v2-0a1b2c3d"), "aa11", 0.7, ["training"], architecture="mobilenet_v3_large"
+    )
+    shown = CliRunner().invoke(app, ["runs", str(long), "better"], env={"COLUMNS": "80"}).stdout.splitlines()
+    assert shown[0].split()[0] == "network"
+    assert shown[1] == "better"
+    assert shown[3] == str(long)
+    assert shown[4].split()[0] == "mobilenet_v3_large"
+    assert max(map(len, shown)) <= 80

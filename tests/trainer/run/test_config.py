@@ -73,9 +73,11 @@ def test_a_value_that_cannot_be_is_refused_with_file_and_option(tmp_path, sectio
 
 
 def test_names_that_nobody_knows_are_refused_with_what_was_meant(tmp_path):
-    with pytest.raises(InvalidSetting, match=r"config.json: 'drop_out' is not an option of network; did you mean dro"):
+    with pytest.raises(InvalidSetting, match=r"config.json: 'drop_out' is not an option of network. Did you mean dro"):
         read_config(_file(tmp_path, "network", drop_out=0.2), {})
-    with pytest.raises(InvalidSetting, match=r"'zzz' is not an option of compute: expected precision, jit_compile,"):
+    with pytest.raises(
+        InvalidSetting, match=r"'zzz' is not an option of compute. Expected one of precision, jit_compile,"
+    ):
         read_config(_file(tmp_path, "compute", zzz=1), {})
     with pytest.raises(InvalidSetting, match=r"Expected the sections data, network, schedule, compute in .*; received"):
         read_config(_file(tmp_path, "networks"), {})

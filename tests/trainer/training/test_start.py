@@ -147,10 +147,10 @@ def test_nothing_new_is_refused_before_anything_is_written(version, photos, tmp_
     folder, _ = version
     run = start_run(tmp_path / "run", config(photos))
     with pytest.raises(Refused, match="No photo and no label has changed"):
-        train.photos_since(folder, config(photos), run, Console(file=io.StringIO()))
+        train.accepted_photos(folder, None, config(photos), run, Console(file=io.StringIO()))
     assert not run.has_begun()
     with pytest.raises(NotFound, match=r"photos\.csv"):
-        train.photos_since(tmp_path, config(photos), run, Console(file=io.StringIO()))
+        train.accepted_photos(tmp_path, None, config(photos), run, Console(file=io.StringIO()))
 
 
 def test_corrections_are_trained_on_and_never_tested(photos, tmp_path):
