@@ -21,13 +21,15 @@ NODE_INSTALLED := node_modules/.installed
 CLIENTS := $(VENV)/clients
 CLIENTS_INSTALLED := $(CLIENTS)/.installed
 CLIENT_JS := clients/typescript/client.js
+SITE := $(VENV)/site
+SITE_INSTALLED := $(SITE)/.installed
 BATCH := $(VENV)/batch
 BATCH_INSTALLED := $(BATCH)/.installed
 # The machine's own Node, or else that of .venv.
 HAS_NODE = node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null
 WITH_NODE = PATH="$$(test -x $(BIN)/node && echo "$(CURDIR)/$(BIN):")$$PATH"
 
-.PHONY: help install run batch test test-long clients test-clients test-batch test-real test-slow test-emulators emulators check check-web types docs format bench clean
+.PHONY: help install run batch test test-long clients test-clients test-batch test-real test-slow test-emulators emulators check check-web types docs site test-site format bench clean
 
 help: ## Explain the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -83,8 +85,6 @@ $(BATCH_INSTALLED): requirements-batch.txt $(RUNNABLE) | $(INSTALLED)
 		| bash scripts/pip_progress.sh
 	@touch $@
 
-batch: $(BATCH_INSTALLED) ## Set up Apache Beam beside .venv, for admin_cli label
-
 test-batch: $(INSTALLED) $(BATCH_INSTALLED) ## Label folders and buckets with Apache Beam, in an environment of its own
 	$(PYTEST) $(wildcard tests/batch/beam_*.py)
 
@@ -123,6 +123,20 @@ types: $(NODE_INSTALLED) ## Write the TypeScript types of openapi.yaml
 
 docs: $(INSTALLED) ## Write docs/cli.md from the help of both command lines
 	$(BIN)/python scripts/cli_reference.py
+
+$(SITE_INSTALLED): requirements-site.txt | $(INSTALLED)
+	@$(BIN)/python -m venv --clear --without-pip $(SITE)
+	$(BIN)/pip --python $(SITE)/bin/python install --quiet --disable-pip-version-check --no-compile -r requirements-site.txt
+	@touch $@
+
+site: $(SITE_INSTALLED) ## Make the site of docs/ in site/; a link or an anchor that leads nowhere fails
+	@$(SITE)/bin/python scripts/site/pages.py .site
+	@rm -rf site
+	@$(SITE)/bin/sphinx-build -W --keep-going -q -b html -c scripts/site .site site
+	@echo "The site is in site/: open site/index.html."
+
+test-site: $(INSTALLED) $(SITE_INSTALLED) ## Make the site, look at it in Chromium, and break a link of a copy
+	$(BIN)/pytest tests/project/site.py
 
 format: $(INSTALLED) ## Format the code and mend what the linter can mend
 	$(BIN)/ruff check --fix .

@@ -32,7 +32,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "functions")]
 
 from admin_cli.labelling import job_of, resolved  # noqa: E402
 from admin_cli.options import open_registry  # noqa: E402
-from bench import bundles  # noqa: E402
+from bench import bundles, written  # noqa: E402
 
 PYTHON = Path(sys.prefix, "batch", "bin", "python")
 FEW = 32
@@ -279,4 +279,4 @@ def environment() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main()
+    written.program(main)

@@ -1,6 +1,6 @@
 """What a model in a bucket costs a start, beside the same model in a folder.
 
-    python bench/buckets.py [--architecture mobilenet_v2] [--starts 5]
+    python bench/buckets.py [--architecture mobilenet_v2] [--starts 5] [--write PAGE]
 
 Every function is started in turn, every second round in the opposite order, and asked for one label; figures are from
 the start of the process on. The bucket is a storage emulator on this machine: what it takes to answer is within the
@@ -23,7 +23,7 @@ from statistics import median
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "functions")]
 
-from bench import bundles  # noqa: E402
+from bench import bundles, written  # noqa: E402
 from bench.measured import Measured, Plan, Round, measure  # noqa: E402
 from classifier.registry.manifest import MODEL_FILE  # noqa: E402
 from classifier.storage.opening import JSON_API, LIBRARY  # noqa: E402
@@ -143,4 +143,4 @@ def fill(store: Path, keras_model: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    written.program(main)

@@ -25,6 +25,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "functions")]
 import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
+from bench import written  # noqa: E402
 from classifier.quiet import quiet  # noqa: E402
 from classifier.registry.manifest import InputSpec  # noqa: E402
 
@@ -234,4 +235,4 @@ def literature(
 
 
 if __name__ == "__main__":
-    main()
+    written.program(main)

@@ -1,6 +1,6 @@
 """How fast photos become arrays: drafted against plain decoding of large JPEGs, and small photos in 1 and 2 threads.
 
-    python bench/preprocessing.py [--data DIR] [--runs 9]
+    python bench/preprocessing.py [--data DIR] [--runs 9] [--write PAGE]
 
 Every figure is the median over the runs. The drafted time includes everything from bytes to array. What remains of it
 is mostly entropy decoding, which grows with the file, so the table has several amounts of sensor noise.
@@ -27,6 +27,7 @@ from PIL import Image, ImageDraw
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "functions")]
 
+from bench import written  # noqa: E402
 from classifier.photo import heatmap, preprocessing  # noqa: E402
 from classifier.photo.profiles import conversion  # noqa: E402
 from tests.support.colour_profiles import ADOBE_RGB, display  # noqa: E402
@@ -181,4 +182,4 @@ def jpeg(image: Image.Image) -> bytes:
 
 
 if __name__ == "__main__":
-    main()
+    written.program(main)

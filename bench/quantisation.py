@@ -31,6 +31,7 @@ import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from rich.console import Console  # noqa: E402
 
+from bench import written  # noqa: E402
 from classifier.quiet import quiet  # noqa: E402
 from classifier.registry.manifest import InputSpec  # noqa: E402
 from classifier.settings import available_cpus  # noqa: E402
@@ -171,4 +172,4 @@ def stopwatch() -> Iterator[tuple[list[float], list[float]]]:
 
 
 if __name__ == "__main__":
-    main()
+    written.program(main)

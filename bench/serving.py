@@ -27,7 +27,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "functions")]
 
-from bench import bundles, floors, serving_tables  # noqa: E402
+from bench import bundles, floors, serving_tables, written  # noqa: E402
 from bench.measured import LABEL, Measured, Plan, measure, percentile  # noqa: E402
 from bench.preprocessing import jpeg, rendered_scene  # noqa: E402
 from bench.processes import serve  # noqa: E402
@@ -195,4 +195,4 @@ def machine() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    written.program(main)

@@ -1,6 +1,6 @@
 """How long `admin_cli status` takes for a year of busy instances.
 
-    python bench/status.py [--instances 10] [--labels 100] [--minutes 60] [--past 20] [--runs 5]
+    python bench/status.py [--instances 10] [--labels 100] [--minutes 60] [--past 20] [--runs 5] [--write PAGE]
 
 Writes what they leave where `admin_cli status --compact` is run every hour, by default 20 minutes past: an object a
 day, those of the last three days by the hour, and one a minute of each instance in the hours that are not over. Then
@@ -32,6 +32,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "functions")]
 
+from bench import written  # noqa: E402
 from bench.buckets import BUCKET, emulated_bucket  # noqa: E402
 from classifier.registry.bundle import entry_of  # noqa: E402
 from classifier.registry.manifest import InputSpec, Manifest  # noqa: E402
@@ -222,4 +223,4 @@ def span(
 
 
 if __name__ == "__main__":
-    main()
+    written.program(main)

@@ -25,7 +25,7 @@ from statistics import median
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "functions")]
 
-from bench import bundles, rollouts  # noqa: E402
+from bench import bundles, rollouts, written  # noqa: E402
 from bench.load import asking, until_served, wait_for, windows_of  # noqa: E402
 from bench.measured import percentile  # noqa: E402
 from bench.processes import Served, serve  # noqa: E402
@@ -204,4 +204,4 @@ def print_figures(figures: dict[str, float | int | str | bool]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    written.program(main)

@@ -33,6 +33,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "functions")]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from bench import written  # noqa: E402
+
 BATCH = 32
 SIDE = 299
 HEAD_SIDE = 224
@@ -268,4 +270,4 @@ def print_phase_one(rows: list[dict[str, Any]], epochs: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    written.program(main)
