@@ -2,7 +2,8 @@
 
     python bench/status.py --write docs/benchmarks.md
 
-A section lies between two comments that name the program; one that is not there yet is appended. A program that fails writes nothing.
+A section lies between two comments that name the program; one that is not there yet is appended. A program that fails
+writes nothing.
 """
 
 from __future__ import annotations

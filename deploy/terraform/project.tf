@@ -13,9 +13,15 @@ locals {
     "secretmanager.googleapis.com",
     "storage.googleapis.com",
   ]
-  firebase_apis = [
+  # gcloud and firebase-tools need these of their own projects, Terraform of this one.
+  apis_for_terraform = [
+    "cloudbilling.googleapis.com",
+    "cloudresourcemanager.googleapis.com",
     "firebase.googleapis.com",
     "firebasehosting.googleapis.com",
+    "iam.googleapis.com",
+    "serviceusage.googleapis.com",
+    "sts.googleapis.com",
   ]
 }
 
@@ -36,7 +42,7 @@ resource "google_project" "pointer" {
 }
 
 resource "google_project_service" "apis" {
-  for_each = toset(concat(local.apis, local.firebase_apis))
+  for_each = toset(concat(local.apis, local.apis_for_terraform))
 
   project            = var.project
   service            = each.value

@@ -1,9 +1,9 @@
-"""Lays out the pages of the site for Sphinx: those of docs/, the README, the notebook, and the files that any of them links to.
+"""Lays out the pages of the site for Sphinx: docs/, the README, the notebook, and the files that any of them links to.
 
     python scripts/site/pages.py FOLDER
 
-In the repository a link is relative to the file that it is in, as code hosts want it; here it is turned to where the file is in the
-site. One that leads nowhere is left as it is: Sphinx refuses it.
+In the repository a link is relative to the file that it is in, as code hosts want it; here it is turned to where the
+file is in the site. One that leads nowhere is left as it is: Sphinx refuses it.
 """
 
 from __future__ import annotations
@@ -76,7 +76,10 @@ def _turned(text: str, origin: str, names: dict[str, str], target: Path, root: P
 
 
 def _menu() -> str:
-    tables = (f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n" + "\n".join(pages) + "\n```" for caption, pages in ORDER.items())
+    tables = (
+        f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n" + "\n".join(pages) + "\n```"
+        for caption, pages in ORDER.items()
+    )
     return "\n" + "\n\n".join(tables) + "\n"
 
 

@@ -1,8 +1,8 @@
-"""Every command line of the README and docs/: run, or read by the real command line and run elsewhere, or listed with why not.
+"""Every command line of the README and docs/: run, or read by the real command line and run elsewhere, or listed.
 
-Nothing is passed over: a program, command or Make target that these tables do not know fails a test. What `admin_cli` and
-`curl` are told is done here on a store with nine versions and a real server; a command in a sentence may leave out what has
-to be given, and is then only held against the options that exist.
+Nothing is passed over: a program, command or Make target that these tables do not know fails a test. What `admin_cli`
+and `curl` are told is done here on a store with nine versions and a real server; a command in a sentence may leave out
+what has to be given, and is then only held against the options that exist.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ CLOUD = {
     "gcloud": "asks or changes a cloud project",
     "firebase": "asks or changes a Firebase project",
     "terraform": "changes a cloud project; tests/project/test_terraform.py reads its files",
-    "docker": "needs an engine; tests/project/test_container.py and tests/project/test_dockerfile.py read what it is given",
+    "docker": "needs an engine; tests/project/test_container.py and test_dockerfile.py read what it is given",
     "git": "changes a checkout",
     "pipx": "installs",
     "pre-commit": "installs a hook; tests/project/test_development.py reads the hooks",
@@ -84,7 +84,7 @@ RUN_ELSEWHERE = {
     "trainer architectures": "tests/trainer/commands/test_architectures.py",
     "trainer datasets": "tests/trainer/data/test_folders.py",
 }
-"""What takes minutes or another machine: its options are read here, as the command line reads them, and this test runs it."""
+"""What takes minutes or another machine: its options are read here as the command line does; this test runs it."""
 USUAL = ["--dataset", "folder", "--data-dir", "photos"]
 """What an ellipsis stands for."""
 INTERRUPTED = 130
@@ -102,11 +102,24 @@ def _distinct(program: str) -> list[Command]:
 def _parametrized(*programs: str) -> Any:
     found = [each for program in programs for each in _distinct(program)]
     assert found, programs
-    return pytest.mark.parametrize("command", found, ids=[f"{each.page}:{each.line}:{each.text[:60]}" for each in found])
+    return pytest.mark.parametrize(
+        "command", found, ids=[f"{each.page}:{each.line}:{each.text[:60]}" for each in found]
+    )
 
 
 def test_no_program_is_passed_over() -> None:
-    known = {*APPS, "make", "python", ".venv/bin/python", "curl", "functions-framework", ".ci/run", *CLOUD, *SHELL, *INSTALLS}
+    known = {
+        *APPS,
+        "make",
+        "python",
+        ".venv/bin/python",
+        "curl",
+        "functions-framework",
+        ".ci/run",
+        *CLOUD,
+        *SHELL,
+        *INSTALLS,
+    }
     assert [str(each) for each in commands() if each.program not in known] == []
     assert sum(each.program == "admin_cli" for each in commands()) > 80  # it finds them
 
@@ -118,7 +131,8 @@ def test_no_program_is_passed_over() -> None:
         ("    $ trainer runs \\\n        a\n    make no\n", [("trainer", "runs", "a")]),
         ("    for x in a b; do make $x; done\n    until make y; do sleep 2; done\n",
          [("make", "$x"), ("make", "y"), ("sleep", "2")]),
-        ("    cat > f <<END\n    not a command\n    END\n    make z && make w\n", [("cat",), ("make", "z"), ("make", "w")]),
+        ("    cat > f <<END\n    not a command\n    END\n    make z && make w\n",
+         [("cat",), ("make", "z"), ("make", "w")]),
         ("Say `make a` and `make`, or\n`trainer\nruns b`.\n", [("make", "a"), ("trainer", "runs", "b")]),
         ("1. so\n\n    ```sh\n    make c\n    ```\n\n```js\nmake d\n```\n", [("make", "c")]),
         ("    a layout\n    of files\n", []),
@@ -389,7 +403,9 @@ def test_curl_gets_an_answer(command: Command, world: Path, server: Serving) -> 
     if command.spoken and len(command.words) < 3:
         return  # `curl --data-binary`: the option of which a sentence speaks
     photo = base64.b64encode(photo_bytes()).decode()
-    words = [word.replace("/9j/4AAQ…", photo).replace("5f2b8c1e…", "5f2b8c1e") for word in _words(command, f"{server.url}/")]
+    words = [
+        word.replace("/9j/4AAQ…", photo).replace("5f2b8c1e…", "5f2b8c1e") for word in _words(command, f"{server.url}/")
+    ]
     words = ["@photo.jpg" if word == "@20-megabytes" else word.replace("Beef Tartare", "RED") for word in words]
     done = subprocess.run(
         ["curl", "-sS", "--max-time", "30", "-w", "\n%{http_code}", *words], cwd=world, capture_output=True, text=True,

@@ -15,7 +15,7 @@ from tests.support.processes import ROOT
 from trainer.main import app as trainer
 
 README = (ROOT / "README.md").read_text()
-ROOMS = ("functions", "trainer", "admin_cli", "batch", "tests", "bench", "scripts", "clients")
+ROOMS = ("functions", "trainer", "admin_cli", "batch", "tests", "bench", "scripts", "clients", "deploy", ".github")
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
@@ -65,9 +65,10 @@ def test_the_reference_is_that_of_the_help():
     assert (ROOT / "docs/cli.md").read_text() == cli_reference.reference(), "run make docs"
 
 
-def test_git_ignores_the_folders_that_the_readme_uses():
+def test_git_ignores_the_folders_that_the_pages_use():
     used = ("runs/food", "tunings/mine", "tables", "data/food-101", "photos", ".model-store", ".samples")
-    assert [folder for folder in used if folder not in README] == []
+    text = README + (ROOT / "docs/training.md").read_text()
+    assert [folder for folder in used if folder not in text] == []
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
     for folder in used:

@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 
 from tests.support.processes import ROOT
 
@@ -19,9 +18,9 @@ PAGES = (
 """All but docs/cli.md, which is made of the help, and CHANGELOG.md, which tells what was."""
 SHELL_FENCES = ("", "sh", "bash", "shell", "console")
 NAMES = (
-    "admin_cli", "trainer", "make", "python", "pip", "pipx", "npm", "npx", "curl", "docker", "gcloud", "firebase", "terraform",
-    "functions-framework", "git", "export", "source", "ln", "echo", "printf", "cat", "cd", "sleep", "pre-commit", "bash",
-    ".ci/run", ".venv/bin/python",
+    "admin_cli", "trainer", "make", "python", ".venv/bin/python", "functions-framework", ".ci/run", "pip", "pipx",
+    "npm", "npx", "curl", "docker", "gcloud", "firebase", "terraform", "git", "pre-commit", "export", "source", "ln",
+    "echo", "printf", "cat", "cd", "sleep", "bash",
 )  # fmt: skip
 """Every program that the documents start."""
 SETTINGS = r"(?:[A-Za-z_]\w*=(?:'[^']*'|\"[^\"]*\"|\S*) )*"
@@ -195,8 +194,10 @@ def _simple(page: str, number: int, words: list[str]) -> Iterator[Command]:
     kept: list[str] = []
     rest = iter(words)
     for word in rest:
-        if re.fullmatch(r"[<>]+", word):  # where it reads or writes is the shell's
+        if re.fullmatch(r"[<>&]*[<>][<>&]*", word):  # where it reads or writes is the shell's
             next(rest, None)
+            if kept and kept[-1] in ("1", "2"):
+                kept.pop()
         else:
             kept.append(word)
     if kept:
