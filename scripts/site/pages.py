@@ -21,13 +21,15 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "docs/quickstart.ipynb": "quickstart.md",
+    "clients/typescript/README.md": "client-typescript.md",
+    "clients/python/README.md": "client-python.md",
 }
 """Files outside of docs/, and of another kind, that are pages, by the name that they have in the site."""
 ORDER = {
     "Start": ("quickstart",),
     "Train": ("training", "results", "importing", "leaving-firebase-ml", "leaving-vertex", "leaving-custom-vision"),
     "Roll out": ("rollout", "batch"),
-    "Serve": ("serving", "python", "on-device", "container"),
+    "Serve": ("serving", "client-typescript", "client-python", "python", "on-device", "container"),
     "Operate": ("deploy", "operations"),
     "Reference": ("cli", "benchmarks", "changelog"),
     "Why": ("architecture", "contributing"),

@@ -72,12 +72,12 @@ def test_files_outside_docs_that_pages_link_to_are_there(site: Path) -> None:
 
 def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+    for name in (each for each in pages.PAGES if each.endswith(".md")):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_text(f"# {name}\n")
     (copy / "docs").mkdir()
     for names in pages.ORDER.values():
-        for name in names:
+        for name in set(names) - {Path(each).stem for each in pages.PAGES.values()}:
             (copy / f"docs/{name}.md").write_text(f"# {name}\n\n## One\n")
     (copy / "docs/quickstart.ipynb").write_text('{"cells": [{"cell_type": "markdown", "source": ["# A notebook"]}]}')
     (copy / "docs/serving.md").write_text(

@@ -13,6 +13,7 @@ from tests.support.processes import ROOT
 PAGES = (
     "README.md",
     "CONTRIBUTING.md",
+    *(f"clients/{file.parent.name}/README.md" for file in sorted((ROOT / "clients").glob("*/README.md"))),
     *(f"docs/{file.name}" for file in sorted((ROOT / "docs").glob("*.md")) if file.name != "cli.md"),
 )
 """All but docs/cli.md, which is made of the help, and CHANGELOG.md, which tells what was."""
