@@ -85,6 +85,8 @@ $(BATCH_INSTALLED): requirements-batch.txt $(RUNNABLE) | $(INSTALLED)
 		| bash scripts/pip_progress.sh
 	@touch $@
 
+batch: $(BATCH_INSTALLED) ## Set up Apache Beam beside .venv, for admin_cli label
+
 test-batch: $(INSTALLED) $(BATCH_INSTALLED) ## Label folders and buckets with Apache Beam, in an environment of its own
 	$(PYTEST) $(wildcard tests/batch/beam_*.py)
 
