@@ -3,7 +3,7 @@
 
 /** @typedef {import("../../clients/typescript/pointer").components["schemas"]} Schemas */
 /** @typedef {import("../../clients/typescript/pointer").operations} Operations */
-/** @typedef {Error & { slug?: string, passes?: boolean, wanted?: string }} Problem */
+/** @typedef {Error & { slug?: string, passes?: boolean, wanted?: string, wait?: number }} Problem */
 
 export const API = new URL("api/", document.baseURI);
 
@@ -19,28 +19,32 @@ export function address(path) {
   return url;
 }
 
-/** Ask, and return the reply's JSON; throws a Problem.
- * @type {(path: string, options?: RequestInit) => Promise<any>} */
-export async function ask(path, options) {
+/** Ask, and return the reply; throws a Problem.
+ * @type {(path: string, options?: RequestInit) => Promise<Response>} */
+export async function fetched(path, options) {
   let reply;
   try {
-    reply = await fetch(address(path), { ...options, headers: session.tokens });
+    reply = await fetch(address(path), { ...options, headers: { ...session.tokens, ...options?.headers } });
   } catch (error) {
     if (aborted(error)) throw error;
     const message = "The server cannot be reached. Check your connection, then try again.";
     throw Object.assign(new Error(message), { passes: true });
   }
-  const body = await reply.json().catch(() => ({}));
-  if (reply.ok) return body;
+  if (reply.ok) return reply;
   /** @type {Partial<Schemas["Problem"]>} */
-  const { type = "", detail } = body;
+  const { type = "", detail, retry_after } = await reply.json().catch(() => ({}));
   /** @type {Problem} */
   const error = new Error(detail || `The server answered with status ${reply.status}.`);
   error.slug = type.split(":").pop();
   error.passes = reply.status === 429 || reply.status >= 500;
   error.wanted = reply.headers.get("WWW-Authenticate") ?? "";
+  error.wait = retry_after;
   throw error;
 }
+
+/** Ask, and return the reply's JSON; throws a Problem.
+ * @type {(path: string, options?: RequestInit) => Promise<any>} */
+export const ask = async (path, options) => (await fetched(path, options)).json();
 
 /** @param {unknown} error */
 export const aborted = (error) => error instanceof Error && error.name === "AbortError";

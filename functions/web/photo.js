@@ -1,5 +1,5 @@
 // @ts-check
-// How a photo gets here: chosen, taken, pasted or dropped.
+// How photos get here: chosen, taken, pasted or dropped.
 import { $ } from "./words.js";
 
 /** Call `taken` with the files that are given.
@@ -9,7 +9,7 @@ export function onPhotos(taken) {
   const take = (files) => {
     if (files && files.length > 0) taken([...files]);
   };
-  for (const id of ["file", "camera"]) {
+  for (const id of ["file", "capture"]) {
     $(id).addEventListener("change", () => {
       take($(id).files);
       $(id).value = ""; // so that the same file can be chosen again
@@ -20,7 +20,9 @@ export function onPhotos(taken) {
     event.preventDefault();
     document.body.classList.add("dragging");
   });
-  document.addEventListener("dragleave", () => document.body.classList.remove("dragging"));
+  document.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) document.body.classList.remove("dragging"); // it has left the page, not a part of it
+  });
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     document.body.classList.remove("dragging");

@@ -3,20 +3,49 @@
 import { session } from "./api.js";
 import { $ } from "./words.js";
 
-/** @param {any} error */
-export function tell(error) {
+/** What is done once more when its user says so. */
+let retry = () => {};
+/** @type {ReturnType<typeof setInterval> | undefined} */
+let counting;
+
+/** @param {any} error a Problem
+ * @param {() => void} again asks once more
+ * @param {string} [about] the file that it is about */
+export function tell(error, again, about) {
+  retry = again;
+  clearInterval(counting);
   $("empty").hidden = error.slug !== "not-ready";
   $("problem").hidden = error.slug === "not-ready";
-  $("detail").textContent = error.message;
+  $("detail").textContent = about ? `${about}: ${error.message}` : error.message;
   $("again").hidden = !error.passes;
-  $("status").textContent = "";
+  $("again").textContent = "Try again";
+  if (error.passes && error.wait) countDown(error.wait);
   if (error.slug === "unauthenticated") askForTokens(error.wanted);
 }
 
 export function calm() {
+  clearInterval(counting);
   $("problem").hidden = true;
   $("empty").hidden = true;
   $("tokens").hidden = true;
+}
+
+/** The server has said when: go on by itself then.
+ * @param {number} seconds */
+function countDown(seconds) {
+  const until = performance.now() + 1000 * seconds;
+  const show = () => {
+    const left = Math.ceil((until - performance.now()) / 1000);
+    if (left <= 0) return again();
+    $("again").textContent = `Try again (by itself in ${left} s)`;
+  };
+  counting = setInterval(show, 1000);
+  show();
+}
+
+function again() {
+  clearInterval(counting);
+  retry();
 }
 
 /** @param {string} wanted */
@@ -28,14 +57,10 @@ function askForTokens(wanted) {
   $("problem").hidden = Object.keys(session.tokens).length === 0;
 }
 
-/** Call `again` whenever what was asked is to be asked once more.
- * @param {() => void} again */
-export function onAgain(again) {
-  for (const id of ["retry", "again"]) $(id).addEventListener("click", again);
-  $("tokens").addEventListener("submit", (/** @type {Event} */ event) => {
-    event.preventDefault();
-    const [user, app] = ["user", "app"].map((id) => $(id).control.value.trim());
-    session.tokens = { ...(user && { Authorization: `Bearer ${user}` }), ...(app && { "X-Firebase-AppCheck": app }) };
-    again();
-  });
-}
+for (const id of ["retry", "again"]) $(id).addEventListener("click", again);
+$("tokens").addEventListener("submit", (/** @type {Event} */ event) => {
+  event.preventDefault();
+  const [user, app] = ["user", "app"].map((id) => $(id).control.value.trim());
+  session.tokens = { ...(user && { Authorization: `Bearer ${user}` }), ...(app && { "X-Firebase-AppCheck": app }) };
+  again();
+});

@@ -1,0 +1,32 @@
+// @ts-check
+// What is asked of one photo: its label, and what speaks for it.
+import { ask } from "./api.js";
+
+/** @typedef {import("./api.js").Schemas} Schemas */
+/** @typedef {{ reply: Schemas["Prediction"], query: URLSearchParams, ms: number }} Answer */
+
+const LISTED = "5";
+const MOST = "100"; // of the labels, where one is asked for that is not among the first
+
+/** Why is it this label? Null: why is it the most probable one? By occlusion where the model has no Grad-CAM.
+ * @type {(file: File, label: string | null, options: { tta: boolean, signal: AbortSignal }) => Promise<Answer>} */
+export async function predict(file, label, { tta, signal }) {
+  const which = label === null ? "" : `label:${label}`; // a label may be "1" itself
+  /** @param {string} gradcam */
+  const asked = async (gradcam) => {
+    /** @type {{ [name in keyof import("./api.js").Operations["predict"]["parameters"]["query"]]: string }} */
+    const options = { top_k: label === null ? LISTED : MOST, gradcam, gradcam_size: "1024", tta: tta ? "1" : "0" };
+    const query = new URLSearchParams(options);
+    const body = new FormData();
+    body.append("image", file);
+    const began = performance.now();
+    const reply = await ask(`?${query}`, { method: "POST", body, signal });
+    return { reply, query, ms: performance.now() - began };
+  };
+  try {
+    return await asked(which || "1");
+  } catch (error) {
+    if (/** @type {import("./api.js").Problem} */ (error).slug !== "cannot-explain") throw error;
+    return await asked(`occlusion:${which}`);
+  }
+}

@@ -1,0 +1,182 @@
+"""How photos get to the try-it page, and in which order they are looked at; see `tests.support.page`."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from selenium.webdriver import Keys
+
+from tests.support.bundles import colour_photo
+from tests.support.page import Page, needs_chromium, photo_of, strange_photo
+from tests.support.serving import Serving, serve
+
+pytestmark = needs_chromium
+GIVE = """
+const [kind, photos] = arguments;
+const given = new DataTransfer();
+for (const [name, base64] of photos)
+  given.items.add(new File([Uint8Array.from(atob(base64), (one) => one.charCodeAt(0))], name, { type: "image/png" }));
+const event = kind === "paste"
+  ? new ClipboardEvent("paste", { clipboardData: given, bubbles: true })
+  : new DragEvent("drop", { dataTransfer: given, bubbles: true, cancelable: true });
+document.body.dispatchEvent(event);
+"""
+
+
+def give(page: Page, kind: str, *labels: str) -> None:
+    """Paste or drop photos, as the browser tells a page of them."""
+    page.run(GIVE, kind, [(f"{label}.png", base64.b64encode(colour_photo(label)).decode()) for label in labels])
+
+
+def thumbnails(page: Page) -> list[str]:
+    return [str(each.get_attribute("aria-label")) for each in page.all(".thumbnail")]
+
+
+def test_photos_are_pasted_and_dropped(page: Page, server: Serving) -> None:
+    page.open(server.url)
+    page.shows("version", "food v1")
+    give(page, "paste", "green")
+    page.shows("label", "green")
+    assert page.hides("session"), "one photo needs no list"
+    give(page, "drop", "blue", "grey")
+    page.shows("label", "blue")
+    page.until(lambda: thumbnails(page)[-1].startswith("grey.png: grey, "), "the second of those that were dropped")
+    assert re.fullmatch(r"green\.png: green, (9\d\.\d|100\.0) %", thumbnails(page)[0])
+    assert page.part("label").text == "blue", "the first of those that were given stays"
+
+
+def test_a_queue_longer_than_a_request_may_have_and_the_sessions_history(
+    page: Page, server: Serving, tmp_path: Path
+) -> None:
+    labels = [("red", "green", "blue")[number % 3] for number in range(11)]
+    photos = [photo_of(label, tmp_path / f"{number} {label}.png") for number, label in enumerate(labels)]
+    (tmp_path / "notes.txt").write_text("no photo")
+    page.open(server.url)
+    page.shows("version", "food v1")
+    page.choose(*photos[:6], tmp_path / "notes.txt", *photos[6:])
+    page.shows("label", "red")
+    page.until(lambda: not page.part("progress").is_displayed(), "all of them")
+    assert len(thumbnails(page)) == 12
+    for label, told in zip(labels, [each for each in thumbnails(page) if "notes" not in each], strict=True):
+        assert f" {label}.png: {label}, " in told
+    # One that is no photo is named, and keeps no other from its answer.
+    assert thumbnails(page)[6] == "notes.txt: could not be answered"
+    assert page.part("detail").text.startswith("notes.txt: Expected a photo")
+    page.all(".thumbnail")[1].click()
+    page.shows("label", "green")
+    page.part("label").click()
+    page.browser.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    page.shows("label", "blue")
+    assert [each.get_attribute("aria-current") for each in page.all(".thumbnail")].index("true") == 2
+    page.part("forget").click()
+    page.until(lambda: page.hides("result", "session"), "nothing of them")
+    assert page.part("question").is_displayed()
+
+
+def test_a_sample_is_a_click_or_a_link_away(page: Page, server: Serving) -> None:
+    page.open(server.url)
+    page.shows("samples", "try one of these")
+    page.until(lambda: len(page.all(".sample img")) == 3, "three samples")
+    alternatives = [each.get_attribute("alt") for each in page.all(".sample img")]
+    assert alternatives == ["Sample photo 1: blue", "Sample photo 2: green", "Sample photo 3: red"]
+    assert all(
+        page.run("return arguments[0].complete && arguments[0].naturalWidth", each) for each in page.all(".sample img")
+    )
+    page.all(".sample")[1].click()
+    page.shows("label", "green")
+    link = page.browser.current_url
+    assert link.endswith("?sample=2")
+    page.open("about:blank")
+    page.open(link)
+    page.shows("label", "green")
+    page.open(f"{server.url}/?sample=4")
+    page.shows("detail", "Expected sample to be a number from 1 to 3; received 4.")
+
+
+def test_the_camera_takes_a_photo(page: Page, server: Serving) -> None:
+    """Chromium's own test picture is what it sees."""
+    page.open(server.url)
+    page.shows("version", "food v1")
+    page.part("camera-button").click()
+    page.shows("dialog", "Take the photo")
+    seen = "const video = document.querySelector('video'); return video && video.videoWidth"
+    page.until(lambda: page.run(seen), "a picture")
+    page.run("window.track = document.querySelector('video').srcObject.getTracks()[0]")
+    page.all("#dialog .buttons button")[0].click()
+    page.until(lambda: page.part("label").text and page.hides("dialog"), "an answer")
+    assert re.fullmatch(r"Your photo camera \d\d\.\d\d\.\d\d\.jpg", str(page.part("shown").get_attribute("alt")))
+    assert page.run("return window.track.readyState") == "ended", "the camera is on"
+    page.part("camera-button").click()
+    page.shows("dialog", "Take the photo")
+    page.run("window.track = document.querySelector('video').srcObject.getTracks()[0]")
+    page.browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+    page.until(lambda: page.run("return window.track.readyState") == "ended", "the camera to go off")
+
+
+def test_the_last_answer_stays_while_the_next_is_looked_at_which_takes_long_and_is_cancelled(
+    page: Page, page_store: Path, red: Path, tmp_path: Path
+) -> None:
+    """The server is stopped as a process is that gets no processor time."""
+    green = photo_of("green", tmp_path / "green.png")
+    with serve(page_store, tmp_path / "serving") as server:
+        page.open(server.url)
+        page.shows("version", "food v1")
+        page.choose(red)
+        page.shows("label", "red")
+        os.killpg(server.process.pid, signal.SIGSTOP)
+        try:
+            page.choose(green)
+            page.shows("toast", "Looking at green.png…")
+            page.shows("long", "This takes longer than usual.")
+            assert page.part("label").text == "red" and page.part("overlay").is_displayed()
+            page.part("cancel").click()
+            page.until(lambda: "green.png: was stopped" in thumbnails(page), "that it was stopped")
+            assert page.part("label").text == "red" and not page.part("cancel").is_displayed()
+        finally:
+            os.killpg(server.process.pid, signal.SIGCONT)
+        page.all(".thumbnail")[1].click()
+        page.shows("label", "green")
+    page.choose(red)
+    page.shows("detail", "a photo.jpg: The server cannot be reached")
+    assert page.part("label").text == "green" and page.part("again").is_displayed()
+
+
+def test_a_limit_that_is_reached_is_waited_for(page: Page, page_store: Path, tmp_path: Path) -> None:
+    photos = [photo_of(label, tmp_path / f"{label}.png") for label in ("red", "green", "blue")]
+    with serve(page_store, tmp_path / "serving", RATE_LIMIT="7/5second") as server:
+        page.open(server.url)
+        page.until(lambda: len(page.all(".sample img")) == 3, "three samples")  # five requests, with /models and /model
+        page.choose(*photos)
+        page.shows("label", "red")
+        page.shows("again", "Try again (by itself in ")
+        page.until(lambda: len(thumbnails(page)) == 3 and "blue.png: blue" in thumbnails(page)[2], "the last one")
+        assert page.hides("problem")
+
+
+@pytest.mark.long
+def test_a_photo_that_the_browser_cannot_show_has_its_overlay_alone(
+    page: Page, server: Serving, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (64, 48), (220, 30, 20)).save(tmp_path / "red.tiff")
+    page.open(server.url)
+    page.shows("version", "food v1")
+    page.choose(tmp_path / "red.tiff")
+    page.shows("label", "red")
+    page.until(lambda: page.hides("shown", "tools"), "no photo beside the heatmap")
+    assert page.part("overlay").size["width"] > 100
+
+
+def test_what_is_not_like_anything_it_knows_is_said_clearly(page: Page, server: Serving, tmp_path: Path) -> None:
+    page.open(server.url)
+    page.shows("version", "food v1")
+    page.choose(strange_photo(tmp_path / "odd.png"))
+    page.shows("label", "I don")
+    page.shows("doubt", "is not like anything this model was trained on")
+    assert page.hides("sure")
