@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from admin_cli.main import app as admin_cli
+from classifier.endpoints import problems
 from classifier.settings import declarations
 from scripts import cli_reference
 from tests.support.processes import ROOT
@@ -59,6 +60,13 @@ def test_files_that_are_named_exist(document):
     names = set(re.findall(r"`/?([\w./-]+\.(?:py|sh|yaml|css|js))`", (ROOT / document).read_text()))
     files = [f"/{path.relative_to(ROOT)}" for top in ROOMS for path in (ROOT / top).rglob("*") if path.is_file()]
     assert [name for name in sorted(names) if not any(file.endswith(f"/{name}") for file in files)] == []
+
+
+def test_the_operators_page_knows_every_problem_that_is_not_the_request_s():
+    page = (ROOT / "docs/operations.md").read_text()
+    unavailable = {kind.slug for kind in problems.TABLE.values() if kind.status == 503}
+    assert len(unavailable) >= 5 and [slug for slug in unavailable if f"| `{slug}` |" not in page] == []
+    assert [slug for slug in ("unauthenticated", "forbidden", "rate-limited") if slug not in page] == []
 
 
 def test_the_reference_is_that_of_the_help():
