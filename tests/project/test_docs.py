@@ -50,9 +50,18 @@ def test_the_documents_use_only_commands_and_options_that_exist(name, app):
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_lead_somewhere(document):
     text = (ROOT / document).read_text()
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)", text):
         if not target.startswith("http"):
-            assert (ROOT / document).parent.joinpath(target).exists(), target
+            file = (ROOT / document).parent.joinpath(target) if target else ROOT / document
+            assert file.exists(), target
+            assert not anchor or anchor in _anchors(file.read_text()), f"{target}#{anchor}"
+
+
+def _anchors(text):
+    """The anchors of a page's headings, as code hosts make them."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    titles = [title.strip().lower() for title in re.findall(r"^#+ (.*)$", prose, flags=re.MULTILINE)]
+    return {re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("document", [name for name in DOCUMENTS if name != "CHANGELOG.md"])
