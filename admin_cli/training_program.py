@@ -83,7 +83,7 @@ def trainer() -> str:
         NotFound: there is none.
     """
     beside = [Path(each).parent / "trainer" for each in (sys.argv[0], sys.executable) if each]
-    found = next((str(path) for path in beside if path.is_file()), None) or shutil.which("trainer")
+    found = next((str(path.absolute()) for path in beside if path.is_file()), None) or shutil.which("trainer")
     if found is None:
         raise NotFound("Expected the program trainer beside admin_cli; it is not installed: pip install '.[trainer]'.")
     return found

@@ -15,9 +15,9 @@ def plural(count: int, noun: str, nouns: str = "") -> str:
     Args:
         count: how many.
         noun: of one.
-        nouns: of several, where that is not the noun with an s, or with es behind s, x, ch and sh.
+        nouns: of several, where that is not the noun with an s, or with es behind s, x and sh.
     """
-    ending = "es" if noun.endswith(("s", "x", "ch", "sh")) else "s"
+    ending = "es" if noun.endswith(("s", "x", "sh")) else "s"
     return f"{count:,} {noun if count == 1 else nouns or noun + ending}"
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from admin_cli import training_program
-from tests.support.commands import Cli, cli_fixture  # noqa: F401  # fixture
+from tests.support.commands import PROGRAM, Cli, cli_fixture, environment_of  # noqa: F401  # fixture
 from tests.support.retraining import RECIPE, asked, described, option, stand_in_fixture  # noqa: F401  # fixture
 
 
@@ -113,6 +117,44 @@ def test_a_notice_goes_with_its_photos(cli: Cli, tiny_bundle: Path, stand_in: An
     said = cli("retrain", "--data-dir", tmp_path / "real", "--force").well()
     assert "--notice" not in asked(tmp_path)[-1]
     assert "whose notice is left out: A demonstration." in " ".join(said.split())
+
+
+SLOW = """#!{python}
+import signal, sys, time
+def end(*_):
+    time.sleep(1)
+    open("ended", "w").close()
+    sys.exit(130)
+signal.signal(signal.SIGINT, end)
+open("begun", "w").close()
+time.sleep(60)
+"""
+FROM_HERE = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+"""What runs in the background of a shell ignores Ctrl-C, and its children inherit that."""
+
+
+def test_a_ctrl_c_lets_the_trainer_end_by_itself(cli: Cli, served: Path, tmp_path: Path) -> None:
+    (tmp_path / "trainer").write_text(SLOW.format(python=sys.executable))  # beside the program, which is found first
+    (tmp_path / "trainer").chmod(0o755)
+    with subprocess.Popen(
+        [sys.executable, "-c", FROM_HERE + PROGRAM, "retrain", "--data-dir", served, "--force"],
+        cwd=tmp_path,
+        env=environment_of(MODEL_STORE=tmp_path / "store"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            while not (tmp_path / "begun").exists():
+                assert process.poll() is None
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+            said = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
+    assert (process.returncode, (tmp_path / "ended").exists()) == (130, True)
+    assert said == "admin_cli: interrupted; the same command goes on, or begins anew.\n"
 
 
 def test_afresh_has_no_start(cli: Cli, served: Path, stand_in: Any, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ NETWORKS = ("mobilenet_v2", "efficientnet_lite0", "efficientnet_lite1", "efficie
         (0, ("photo",), "0 photos"),
         (1234, ("photo",), "1,234 photos"),
         (2, ("class",), "2 classes"),
+        (2, ("epoch",), "2 epochs"),
         (1, ("class",), "1 class"),
         (2, ("pair is", "pairs are"), "2 pairs are"),
     ],

@@ -175,8 +175,8 @@ def test_a_failed_start_leaves_no_run_that_cannot_be_mended(tmp_path):
     done = _run("train", "--run", tmp_path / "run", "--dataset", "folder", *arguments, tmp_path / "none")
     assert done.returncode == 3
     assert done.stderr.startswith("trainer: Expected a folder at --data-dir")
-    other = _run("train", "--run", tmp_path / "run", "--dataset", "mnist", *arguments, tmp_path)
-    assert "Expected one of food-101" in other.stderr
+    other = _run("train", "--run", tmp_path / "run", "--dataset", "food101", *arguments[2:], tmp_path)  # with weights
+    assert "Expected one of food-101" in other.stderr and "Did you mean food-101?" in other.stderr
 
 
 def test_datasets_shows_the_layouts_and_checks_one(tmp_path):

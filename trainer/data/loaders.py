@@ -41,6 +41,20 @@ def load(config: DataConfig) -> pd.DataFrame:
     return list_photos(config).frame
 
 
+def require_dataset(config: DataConfig) -> Loader:
+    """Return what loads a data set.
+
+    Raises:
+        InvalidRequest: it is unknown.
+    """
+    if config.dataset not in LOADERS:
+        raise InvalidRequest(
+            f"Expected one of {', '.join(LOADERS)}; received --dataset {config.dataset!r}."
+            f"{did_you_mean(config.dataset, LOADERS)}"
+        )
+    return LOADERS[config.dataset]
+
+
 def list_photos(config: DataConfig) -> Listing:
     """Return what a data set holds, sorted by path, each photo in ``train``, ``validation`` or ``test``.
 
@@ -56,12 +70,7 @@ def list_photos(config: DataConfig) -> Listing:
         InvalidRequest: the data set or a label is unknown, or what it holds cannot be used.
         Unavailable: the bucket cannot be reached.
     """
-    loader = LOADERS.get(config.dataset)
-    if loader is None:
-        raise InvalidRequest(
-            f"Expected one of {', '.join(LOADERS)}; received --dataset {config.dataset!r}."
-            f"{did_you_mean(config.dataset, LOADERS)}"
-        )
+    loader = require_dataset(config)
     config = replace(config, data_dir=str(local_data_dir(config.data_dir)))
     if not Path(config.data_dir).is_dir():
         raise NotFound(f"Expected a folder at --data-dir {config.data_dir}; there is none.")

@@ -23,9 +23,8 @@ from trainer.compute.strategy import Strategy, configure
 from trainer.data.changes import changes_since, lines_of
 from trainer.data.checks import CheckedPhotos, require_unchanged
 from trainer.data.expected_labels import expect_labels
-from trainer.data.loaders import list_photos
+from trainer.data.loaders import list_photos, require_dataset
 from trainer.data.preparation import load_photos, prepare_photos
-from trainer.data.subsets import has_subset
 from trainer.networks import backbones, heads
 from trainer.networks.augmentation import scheduled_augmentation
 from trainer.networks.backbones import input_spec
@@ -87,8 +86,9 @@ def train(
         TrainingDivergedError: the loss is no longer a number. What was best until then can be exported.
     """
     _require_epochs(config)
-    if has_subset(config.data) and bucket_of(config.data.data_dir) is None:
-        list_photos(config.data)  # a mistyped class is told before weights are downloaded
+    require_dataset(config.data)
+    if bucket_of(config.data.data_dir) is None:
+        list_photos(config.data)  # a mistyped folder, table or class is told before weights are downloaded
     require_effect(config)
     strategy = configure(config.compute)
     with strategy.workers.together():
