@@ -42,7 +42,7 @@ function choice(photo, label, name) {
   const alone = button("", "", () => send(photo, label, false));
   alone.append(...name);
   const along = button("quiet", "with photo", () => send(photo, label, true));
-  along.setAttribute("aria-label", `${said}, and the photo may be kept`);
+  along.setAttribute("aria-label", `${said}, with photo, which may be kept`);
   const item = document.createElement("li");
   item.append(alone, along);
   return item;
@@ -62,7 +62,7 @@ function another(photo) {
   input.setAttribute("list", "labels");
   input.autocomplete = "off";
   const along = button("quiet", "with photo", () => form.reportValidity() && send(photo, known(input.value), true));
-  along.setAttribute("aria-label", "Send it, and the photo may be kept");
+  along.setAttribute("aria-label", "Send it with photo, which may be kept");
   const field = part("span", "field", "");
   field.append(input, part("button", "", "Send"), along);
   form.append(label, field);

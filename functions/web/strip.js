@@ -4,7 +4,7 @@ import { $, button, named, part, percent, plain } from "./words.js";
 
 /** @typedef {import("./queue.js").Photo} Photo */
 
-const SAID = { waiting: "waits", running: "is being looked at", failed: "could not be answered", stopped: "was stopped" };
+const SAID = { waiting: "waits", running: "is being looked at", failed: "failed", stopped: "stopped" };
 
 /** @type {(photos: Photo[], shown: Photo | null, choose: (photo: Photo) => void) => void} */
 export function drawStrip(photos, shown, choose) {
@@ -34,7 +34,7 @@ function thumbnail(photo, shown, choose) {
     heatmap ? (image.src = `data:${heatmap.media_type};base64,${heatmap.image}`) : image.remove();
   }, { once: true });
   const says = answer ? named("", answer.reply.status === "unknown" ? "?" : answer.reply.label) : part("span", "", "…");
-  if (state === "failed" || state === "stopped") says.textContent = state === "failed" ? "failed" : "stopped";
+  if (state === "failed" || state === "stopped") says.textContent = SAID[state];
   item.append(image, says);
   const entry = document.createElement("li");
   entry.append(item);

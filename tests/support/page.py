@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -60,7 +61,9 @@ class Page:
         return [element.text for element in self.all(selector)]
 
     def until(self, seen: Callable[[], object], what: str) -> None:
-        WebDriverWait(self.browser, 20, poll_frequency=0.05).until(lambda _: seen(), what)
+        # Lists are drawn anew while they are looked at.
+        wait = WebDriverWait(self.browser, 20, poll_frequency=0.05, ignored_exceptions=[StaleElementReferenceException])
+        wait.until(lambda _: seen(), what)
 
     def shows(self, name: str, text: str = "") -> None:
         """Wait until a part is there, with this text in it."""

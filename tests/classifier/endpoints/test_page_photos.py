@@ -34,7 +34,7 @@ def give(page: Page, kind: str, *labels: str) -> None:
 
 
 def thumbnails(page: Page) -> list[str]:
-    return [str(each.get_attribute("aria-label")) for each in page.all(".thumbnail")]
+    return list(page.run("return [...document.querySelectorAll('.thumbnail')].map((each) => each.ariaLabel)"))
 
 
 def test_photos_are_pasted_and_dropped(page: Page, server: Serving) -> None:
@@ -65,7 +65,7 @@ def test_a_queue_longer_than_a_request_may_have_and_the_sessions_history(
     for label, told in zip(labels, [each for each in thumbnails(page) if "notes" not in each], strict=True):
         assert f" {label}.png: {label}, " in told
     # One that is no photo is named, and keeps no other from its answer.
-    assert thumbnails(page)[6] == "notes.txt: could not be answered"
+    assert thumbnails(page)[6] == "notes.txt: failed"
     assert page.part("detail").text.startswith("notes.txt: Expected a photo")
     page.all(".thumbnail")[1].click()
     page.shows("label", "green")
@@ -135,7 +135,7 @@ def test_the_last_answer_stays_while_the_next_is_looked_at_which_takes_long_and_
             page.shows("long", "This takes longer than usual.")
             assert page.part("label").text == "red" and page.part("overlay").is_displayed()
             page.part("cancel").click()
-            page.until(lambda: "green.png: was stopped" in thumbnails(page), "that it was stopped")
+            page.until(lambda: "green.png: stopped" in thumbnails(page), "that it was stopped")
             assert page.part("label").text == "red" and not page.part("cancel").is_displayed()
         finally:
             os.killpg(server.process.pid, signal.SIGCONT)
@@ -146,9 +146,10 @@ def test_the_last_answer_stays_while_the_next_is_looked_at_which_takes_long_and_
     assert page.part("label").text == "green" and page.part("again").is_displayed()
 
 
+@pytest.mark.long
 def test_a_limit_that_is_reached_is_waited_for(page: Page, page_store: Path, tmp_path: Path) -> None:
     photos = [photo_of(label, tmp_path / f"{label}.png") for label in ("red", "green", "blue")]
-    with serve(page_store, tmp_path / "serving", RATE_LIMIT="7/5second") as server:
+    with serve(page_store, tmp_path / "serving", RATE_LIMIT="7/15second") as server:
         page.open(server.url)
         page.until(lambda: len(page.all(".sample img")) == 3, "three samples")  # five requests, with /models and /model
         page.choose(*photos)
