@@ -29,12 +29,22 @@ ORDER = {
     "Start": ("quickstart",),
     "Train": ("training", "results", "importing", "leaving-firebase-ml", "leaving-vertex", "leaving-custom-vision"),
     "Roll out": ("rollout", "batch"),
-    "Serve": ("serving", "client-typescript", "client-python", "python", "on-device", "container"),
+    "Serve": (
+        "serving",
+        "A client for TypeScript <client-typescript>",
+        "A client for Python <client-python>",
+        "python",
+        "on-device",
+        "container",
+    ),
     "Operate": ("deploy", "operations"),
     "Reference": ("cli", "benchmarks", "changelog"),
     "Why": ("architecture", "contributing"),
 }
-"""Every page but the first, as the site's menu has them. Sphinx tells of one that is missing, or too many."""
+"""Every page but the first, as the site's menu has them; ``TITLE <PAGE>`` where a page's own title says too little.
+
+Sphinx tells of one that is missing, or too many.
+"""
 LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?(?=\))")
 
 

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 from tests.emulators.suite import ROOT, copy_project
+from tests.support.documented import commands
 
 PACK = """
 const { prepareFunctionsUpload } = require(process.argv[1] + "/deploy/functions/prepareFunctionsUpload.js");
@@ -15,6 +16,13 @@ const config = require(process.argv[2] + "/firebase.json").functions[0];
 prepareFunctionsUpload(process.argv[2], process.argv[2] + "/functions", config, [])
     .then((packed) => console.log("packed:" + packed.pathToSource));
 """
+OPTIONS = """
+const client = require(process.argv[1]);
+const options = (name) => client.getCommand(name)?.options?.map((each) => each.long) ?? null;
+console.log(JSON.stringify(Object.fromEntries(process.argv.slice(2).map((name) => [name, options(name)]))));
+"""
+EVERYWHERE = {"--project"}
+"""Options of all of its commands."""
 STRAY = (
     ".env", ".env.local", ".env.demo-pointer", ".secret.local", "__pycache__/main.cpython-311.pyc",
     "classifier/endpoints/__pycache__/app.cpython-311.pyc", "classifier/endpoints/app.pyc", ".mypy_cache/a.json",
@@ -46,3 +54,16 @@ def test_hosting_publishes_the_page_alone() -> None:
     config = json.loads((ROOT / "firebase.json").read_text())["hosting"]
     assert config["public"] == "functions/web"
     assert {path.suffix for path in (ROOT / config["public"]).iterdir()} <= {".html", ".css", ".js", ".ico", ".txt"}
+
+
+def test_firebase_tools_knows_the_commands_of_the_pages() -> None:
+    """They change a project, so that nobody runs them here; the release that package.json pins says what they take."""
+    told = [each for each in commands() if each.program == "npx" and each.words[1] == "firebase"]
+    names = sorted({each.words[2] for each in told})
+    assert {"deploy", "functions:delete", "functions:log", "hosting:disable"} <= set(names)
+    command = ["node", "-e", OPTIONS, str(ROOT / "node_modules/firebase-tools"), *names]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    known = json.loads(done.stdout.splitlines()[-1])
+    for each in told:
+        options = {word.partition("=")[0] for word in each.words[3:] if word.startswith("--")}
+        assert known[each.words[2]] is not None and options <= {*known[each.words[2]], *EVERYWHERE}, str(each)

@@ -36,6 +36,10 @@ def _build(laid_out: Path, site: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=120)
 
 
+def _name(entry: str) -> str:
+    return entry.rpartition("<")[2].strip(">")
+
+
 @pytest.fixture(name="site", scope="module")
 def site_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
@@ -47,7 +51,7 @@ def site_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_page_is_in_the_menu_and_every_menu_entry_is_a_page(site: Path) -> None:
     expected = {path.stem for path in (ROOT / "docs").glob("*.md")} | {Path(name).stem for name in pages.PAGES.values()}
-    assert {name for names in pages.ORDER.values() for name in names} == expected - {"index"}
+    assert {_name(entry) for entries in pages.ORDER.values() for entry in entries} == expected - {"index"}
     index = (site / "index.html").read_text()
     assert all(f'href="{name}.html"' in index for name in expected - {"index"})
 
@@ -76,8 +80,8 @@ def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_text(f"# {name}\n")
     (copy / "docs").mkdir()
-    for names in pages.ORDER.values():
-        for name in set(names) - {Path(each).stem for each in pages.PAGES.values()}:
+    for entries in pages.ORDER.values():
+        for name in {_name(entry) for entry in entries} - {Path(each).stem for each in pages.PAGES.values()}:
             (copy / f"docs/{name}.md").write_text(f"# {name}\n\n## One\n")
     (copy / "docs/quickstart.ipynb").write_text('{"cells": [{"cell_type": "markdown", "source": ["# A notebook"]}]}')
     (copy / "docs/serving.md").write_text(
