@@ -29,7 +29,7 @@ BATCH_INSTALLED := $(BATCH)/.installed
 HAS_NODE = node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null
 WITH_NODE = PATH="$$(test -x $(BIN)/node && echo "$(CURDIR)/$(BIN):")$$PATH"
 
-.PHONY: help install run batch test test-long clients test-clients test-batch test-real test-slow test-emulators emulators check check-web types docs site test-site format bench clean
+.PHONY: help install run litert batch test test-long clients test-clients test-batch test-real test-slow test-emulators emulators check check-web types docs site test-site format bench clean
 
 help: ## Explain the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -53,7 +53,7 @@ $(INSTALLED): requirements-dev.txt requirements-onnx.txt requirements-coreml.txt
 	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib || true
 	@touch $@
 
-run: $(RUNNABLE) ## Serve http://localhost:8080 (PORT=…, LISTEN=…); trains and promotes the sample model if nothing is promoted
+run: $(RUNNABLE) $(if $(filter 1,$(ON_DEVICE)),litert) ## Serve http://localhost:8080 (PORT=…, LISTEN=…, ON_DEVICE=1); trains and promotes the sample model if nothing is promoted
 	@PATH="$(CURDIR)/$(BIN):$$PATH" SAMPLES="$(SAMPLES)" RUN="$(RUN)" LISTEN="$(LISTEN)" PORT="$(PORT)" bash scripts/run.sh
 
 $(NODE_INSTALLED): package.json package-lock.json requirements-node.txt | $(INSTALLED)
@@ -68,6 +68,9 @@ $(CLIENTS_INSTALLED): requirements-clients.txt | $(INSTALLED)
 	@$(BIN)/python -m venv --clear --without-pip $(CLIENTS)
 	$(BIN)/pip --python $(CLIENTS)/bin/python install --quiet --disable-pip-version-check -r requirements-clients.txt
 	@touch $@
+
+litert: $(NODE_INSTALLED) ## Put LiteRT.js into functions/litert, for ON_DEVICE=1: the page runs the model in the browser too
+	@$(BIN)/python scripts/litert.py
 
 $(CLIENT_JS): $(addprefix clients/typescript/,client.ts pointer.d.ts tsconfig.json tsconfig.build.json) | $(NODE_INSTALLED)
 	$(WITH_NODE) node_modules/.bin/tsc --project clients/typescript/tsconfig.build.json

@@ -240,6 +240,7 @@ class Models(TypedDict):
 
     default: str
     models: list[OneModel]
+    litert_js: NotRequired[str]
 
 
 class Overlay(NamedTuple):

@@ -468,6 +468,12 @@ export interface components {
             /** @description The model of requests that name none. */
             default: string;
             models: components["schemas"]["OneModel"][];
+            /**
+             * Format: uri-reference
+             * @description Where LiteRT.js is, relative to this reply's own address, for pages of this origin that run the model
+             *     themselves; only where whoever runs the service has put it there (ON_DEVICE).
+             */
+            litert_js?: string;
         };
         OneModel: {
             name: string;

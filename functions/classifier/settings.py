@@ -159,6 +159,12 @@ class Settings:
         variables.limits_or_none,
         "corrections of one user, app or address; `0`: none are taken",
     )
+    on_device: bool = _setting(
+        "ON_DEVICE",
+        False,
+        variables.on_device,
+        "1: the page can run the model in the browser too; needs `make litert`",
+    )
     photo_store: str = _setting("PHOTO_STORE", "", variables.store, 'where `{"object": …}` may read; empty: nowhere')
     upload_bucket: str = _setting(
         "UPLOAD_BUCKET", "", variables.bucket, "the bucket whose uploads get labels; by default the Firebase project's"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from classifier.errors import InvalidRequest, InvalidSetting
 from classifier.storage.names import bucket_of, check_model_name, check_name
@@ -20,6 +21,8 @@ SECRETS = ("RATE_LIMIT_STORE",)
 MODEL_RULES = ("ACCESS", "ACCESS_CLAIM", "RATE_LIMIT", "FEEDBACK_LIMIT")
 """What may be set for one model alone."""
 ACCESS_RULES = ("public", "auth", "app-check", "auth+app-check")
+LITERT = Path(__file__).resolve().parents[1] / "litert"
+"""What `make litert` makes."""
 _LIMIT = re.compile(r"[1-9][0-9]{0,8}/([1-9][0-9]{0,3} ?)?(second|minute|hour|day)s?")
 _REGION = re.compile(r"[a-z]+-[a-z]+[0-9]{1,2}")
 _ACCOUNT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]@([a-z0-9-]+\.iam\.gserviceaccount\.com)?")
@@ -77,6 +80,17 @@ def switch(env: Env, name: str, unset: bool) -> bool:
     if value not in ("0", "1", "false", "true"):
         raise InvalidSetting(f"Expected {name} to be 0 or 1; received {value!r}.")
     return value in ("1", "true")
+
+
+def on_device(env: Env, name: str, unset: bool) -> bool:
+    """Read whether the page runs the model too; where LiteRT.js is not there it cannot."""
+    wanted = switch(env, name, unset)
+    if wanted and not any(LITERT.glob("*/index.js.gz")):
+        raise InvalidSetting(
+            f"Expected {name} to be 0 where {LITERT} has no LiteRT.js; received {env[name]!r}. Run make litert first; "
+            "for a deployment, take litert out of what firebase.json ignores of the functions."
+        )
+    return wanted
 
 
 def model_name(env: Env, name: str, unset: str) -> str:

@@ -122,6 +122,7 @@ async function showCard(card) {
 function showModels(all) {
   const names = all.models.map(({ name }) => name);
   if (!names.includes(session.model)) session.model = ""; // an address may name one that is no longer there
+  session.litert = all.litert_js ?? "";
   $("models").hidden = names.length < 2;
   $("model").replaceChildren(...names.map((name) => new Option(name, name === all.default ? "" : name)));
   $("model").value = session.model === all.default ? "" : session.model;

@@ -7,9 +7,10 @@
 
 export const API = new URL("api/", document.baseURI);
 
-/** What all requests have in common: the model that is asked ("" for the default), and the tokens as headers.
- * @type {{ model: string, tokens: Record<string, string> }} */
-export const session = { model: new URLSearchParams(location.search).get("model") ?? "", tokens: {} };
+/** What all requests have in common: the model that is asked ("" for the default), the tokens as headers, and where
+ * LiteRT.js is ("" for nowhere).
+ * @type {{ model: string, tokens: Record<string, string>, litert: string }} */
+export const session = { model: new URLSearchParams(location.search).get("model") ?? "", tokens: {}, litert: "" };
 
 /** Where a path of the contract is, for the model that is asked.
  * @type {(path: string) => URL} */

@@ -1,7 +1,7 @@
 // @ts-check
 // The try-it page: photos, what the model says, and why. Each part of it has a file of its own; this one joins them.
 import { look, noteVersion, onKnown, onModel, serving, setInAddress } from "./about.js";
-import { aborted } from "./api.js";
+import { aborted, session } from "./api.js";
 import { onCamera, openCamera } from "./camera.js";
 import { mode, setMode, turn } from "./compare.js";
 import { closeCorrection, known, openCorrection } from "./correction.js";
@@ -119,6 +119,7 @@ function show(photo) {
   if (photo === wanted) wanted = null;
   showResult(photo, explain);
   $("device").after($("hero")); // what serves is told below the answer
+  if (session.litert) import("./device.js").then(({ offer }) => offer(photo));
   drawStrip(queue.photos, shown, choose);
   const { top } = $("result").getBoundingClientRect();
   if (top > innerHeight * 0.7 || top < 0) $("choose").scrollIntoView({ behavior: still() ? "auto" : "smooth" });
@@ -171,7 +172,7 @@ function cancel() {
 function forget() {
   queue.forget();
   shown = wanted = null;
-  $("result").hidden = true;
+  $("result").hidden = $("device").hidden = true;
   $("choose").before($("hero"));
   document.body.classList.remove("photo-shown");
   setInAddress("sample", "");

@@ -1,9 +1,10 @@
 // @ts-check
 // What is asked of one photo: its label, and what speaks for it.
-import { ask } from "./api.js";
+import { fetched } from "./api.js";
 
 /** @typedef {import("./api.js").Schemas} Schemas */
-/** @typedef {{ reply: Schemas["Prediction"], query: URLSearchParams, ms: number }} Answer */
+/** What was answered, to which question, how many milliseconds that took, and how many of them the network.
+ * @typedef {{ reply: Schemas["Prediction"], query: URLSearchParams, ms: number, ran: number | undefined }} Answer */
 
 const LISTED = "5";
 const MOST = "100"; // of the labels, where one is asked for that is not among the first
@@ -20,8 +21,10 @@ export async function predict(file, label, { tta, signal }) {
     const body = new FormData();
     body.append("image", file);
     const began = performance.now();
-    const reply = await ask(`?${query}`, { method: "POST", body, signal });
-    return { reply, query, ms: performance.now() - began };
+    const reply = await fetched(`?${query}`, { method: "POST", body, signal });
+    const [, ran] = /\binfer;dur=([0-9.]+)/.exec(reply.headers.get("Server-Timing") ?? "") ?? [];
+    const answer = await reply.json();
+    return { reply: answer, query, ms: performance.now() - began, ran: ran === undefined ? undefined : Number(ran) };
   };
   try {
     return await asked(which || "1");

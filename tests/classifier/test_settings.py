@@ -114,6 +114,7 @@ def test_cpus_are_shared_out(cpus: int, interpreters: str, threads: str, expecte
         ("MODEL_STORE", "gs://Bucket/models"),
         ("MODEL_STORE", "gs://bucket/../models"),
         ("PHOTO_STORE", "https://a.example/photos"),
+        ("ON_DEVICE", "yes"),
         ("MAX_IMAGE_MEMORY", "0"),
         ("MAX_PHOTOS", "0"),
         ("RESULT_CACHE_BYTES", "-1"),

@@ -18,8 +18,8 @@ from typing import Any, NotRequired, get_origin, get_type_hints, is_typeddict
 import pytest
 import yaml
 
-from tests.clients import browser
 from tests.clients.unreliable import unreliable
+from tests.support import browser
 from tests.support.bundles import colour_photo
 from tests.support.contract import DOCUMENT
 from tests.support.processes import ROOT

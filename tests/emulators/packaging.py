@@ -27,6 +27,7 @@ STRAY = (
     ".env", ".env.local", ".env.demo-pointer", ".secret.local", "__pycache__/main.cpython-311.pyc",
     "classifier/endpoints/__pycache__/app.cpython-311.pyc", "classifier/endpoints/app.pyc", ".mypy_cache/a.json",
     ".ruff_cache/a", ".pytest_cache/v/a", ".model-store/food/channels.json", "firebase-debug.log", "classifier/x.log",
+    "litert/2.5.3/index.js.gz",
 )  # fmt: skip
 
 

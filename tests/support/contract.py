@@ -24,11 +24,14 @@ from tests.support.processes import FUNCTIONS
 DOCUMENT = FUNCTIONS / "openapi.yaml"
 PROBLEM = "application/problem+json"
 GENERAL = (
-    "access-control-", "connection", "content-length", "content-type", "date", "server", "transfer-encoding", "vary",
+    "access-control-", "connection", "content-encoding", "content-length", "content-type", "date", "server",
+    "transfer-encoding", "vary",
 )  # fmt: skip
 """Headers, or their beginnings, that belong to HTTP, its server, or CORS."""
 PAGE_FILES = {file.name for file in (FUNCTIONS / "web").iterdir()}
 """What lies beside the page and is answered as the page is."""
+LITERT = "/litert/"
+"""Where LiteRT.js is; answered as the page is, or with a 404."""
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 
@@ -130,8 +133,10 @@ def _check_unknown(
 ) -> None:
     if method == "OPTIONS" and status == 200:
         assert "Allow" in headers or "Access-Control-Allow-Methods" in headers, f"{where}: says nothing"
-    elif method in ("GET", "HEAD") and path.removeprefix("/") in PAGE_FILES:
+    elif method in ("GET", "HEAD") and (path.removeprefix("/") in PAGE_FILES or path.startswith(LITERT)):
         page = contract.document["paths"]["/"]["get"]["responses"].get(str(status))
+        if status == 404 and path.startswith(LITERT):
+            page = contract.document["components"]["responses"]["NotFound"]
         assert page, f"{where}: expected what the page is answered with"
         _check_headers(contract, where, contract.resolved(page)["headers"], headers)
     else:

@@ -124,7 +124,7 @@ def serve(
     ours = (
         "MODEL_", "POINTER_", "PHOTO_", "MAX_", "INTERPRETER", "CORS_", "STATS_", "ACCESS", "STORAGE_EMULATOR",
         "RATE_LIMIT", "TRUSTED_", "FIREBASE_", "FUNCTIONS_EMULATOR", "GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "K_",
-        "FUNCTION_", "UPLOAD_", "RESULT_CACHE_", "REQUEST_", "FEEDBACK_",
+        "FUNCTION_", "UPLOAD_", "RESULT_CACHE_", "REQUEST_", "FEEDBACK_", "ON_DEVICE",
     )  # fmt: skip
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     settings = {

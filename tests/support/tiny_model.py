@@ -69,7 +69,8 @@ def export(folder: Path, *, score: bool = False, kernel: np.ndarray = SHARPNESS)
     if score:
         outputs["score"] = Score(name="score")(pooled)
     served = keras.Model(image, outputs)
-    served.export(str(folder / "model.tflite"), format="litert", verbose=False)
+    signature = [keras.InputSpec(shape=image.shape, dtype="uint8", name="image")]  # one photo, as the trainer exports
+    served.export(str(folder / "model.tflite"), format="litert", verbose=False, input_signature=signature)
 
 
 def _kernel(rows: list[list[float]]) -> np.ndarray:

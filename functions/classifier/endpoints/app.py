@@ -17,7 +17,7 @@ from werkzeug.exceptions import (
 from classifier import errors
 from classifier.access.admission import Admission, is_open
 from classifier.access.limits import headers as rate_limit_headers
-from classifier.endpoints import counting, request_log
+from classifier.endpoints import counting, on_device, request_log
 from classifier.endpoints.downloads import Downloads
 from classifier.endpoints.feedback import FeedbackDesk
 from classifier.endpoints.files import CONTENT_SECURITY_POLICY, PAGE, ROOT, make_conditional, send_static
@@ -117,6 +117,7 @@ def _routes(models: Models, admission: Admission) -> Blueprint:
     desk = FeedbackDesk(models, admission, Lazy(settings.model_store))
     # A third of the threads is never held by those who read slowly.
     downloads = Downloads(settings.function_memory * MIB, max(1, server_threads() * 2 // 3))
+    policies = {on_device.WORKER: on_device.WORKER_POLICY} if settings.on_device else {}
 
     @routes.post("/")
     def classify() -> Response:
@@ -142,7 +143,8 @@ def _routes(models: Models, admission: Admission) -> Blueprint:
 
     @routes.get("/models")
     def all_models() -> Response:
-        return jsonify(models_body(models, g.model, caller_key()))
+        litert = {"litert_js": on_device.link()} if settings.on_device else {}
+        return jsonify({**models_body(models, g.model, caller_key()), **litert})
 
     @routes.get("/model")
     def model() -> Response:
@@ -188,12 +190,14 @@ def _routes(models: Models, admission: Admission) -> Blueprint:
         # Files are asked for again each time, and answered with 304: those of two releases never meet.
         media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
         reply = send_static(ROOT / "web" / name, media_type, max_age=0)
-        reply.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+        reply.headers["Content-Security-Policy"] = policies.get(name, CONTENT_SECURITY_POLICY)
         reply.headers["Referrer-Policy"] = "no-referrer"
         return reply
 
     for file in sorted((ROOT / "web").iterdir()):
         routes.add_url_rule(f"/{file.name}", view_func=page, defaults={"name": file.name}, methods=["GET"])
+    if settings.on_device:
+        on_device.add_files(routes)
     return routes
 
 
