@@ -3,9 +3,10 @@
 
 /** @typedef {import("../../clients/typescript/pointer").components["schemas"]} Schemas */
 /** @typedef {{ width: number, height: number, data: Uint8Array<ArrayBuffer> }} Picture red, green and blue, row by row */
-/** @typedef {{ first: number, weights: Float64Array }} Sum what one pixel is made of, along one axis */
+/** @typedef {{ first: number, weights: Float64Array }} Sum what one pixel is made of, along one axis, in units of 1/ONE */
 
 const COVER = 1.25; // how much larger than the model's input a photo stays at least when it is reduced
+const ONE = 2 ** 22; // weights are whole numbers of which so many are one, as Pillow has them: its rounding is part of it
 const STRIP = 2 ** 20; // about so many pixels are read out of the decoded photo at once
 
 /**
@@ -81,10 +82,10 @@ function sums(size, start, extent, length) {
     const first = Math.max(0, Math.trunc(middle - reach + 0.5));
     const end = Math.min(size, Math.trunc(middle + reach + 0.5));
     const weights = Float64Array.from({ length: end - first }, (_, each) => {
-      return Math.max(0, 1 - Math.abs(first + each + 0.5 - middle) / reach);
+      return Math.max(0, 1 - Math.abs((each + first - middle + 0.5) * (1 / reach)));
     });
     const total = weights.reduce((sum, each) => sum + each, 0);
-    return { first, weights: weights.map((each) => each / total) };
+    return { first, weights: weights.map((each) => Math.floor(each * (1 / total) * ONE + 0.5)) };
   });
 }
 
@@ -98,9 +99,9 @@ function resampled({ width, height, data }, axis, across) {
       const { first, weights } = axis[across ? x : y];
       const from = across ? 3 * (y * width + first) : 3 * (first * width + x);
       for (let colour = 0; colour < 3; colour++, to++) {
-        let sum = 0;
+        let sum = ONE / 2;
         for (let each = 0; each < weights.length; each++) sum += weights[each] * data[from + colour + each * step];
-        made[to] = Math.round(sum);
+        made[to] = Math.floor(sum / ONE);
       }
     }
   }
