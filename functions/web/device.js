@@ -1,13 +1,16 @@
 // @ts-check
 // The same photo through the same file on this device, beside what the server said; only where ON_DEVICE is set.
 import { API, ask, session } from "./api.js";
-import { $, part, percent, plain } from "./words.js";
+import { $, button, part, percent, plain } from "./words.js";
 
 /** @typedef {import("./api.js").Schemas} Schemas */
-/** @typedef {{ probabilities: number[], score: number | null, prepared: number, ran: number }} Answer */
+/** @typedef {import("./queue.js").Photo} Photo */
+/** @typedef {import("./request.js").Answer} Server */
+/** @typedef {{ probabilities: number[], score: number | null, prepared: number, ran: number }} Device milliseconds */
 
 const SLOW = "float16"; // google-ai-edge/LiteRT, issue 9663
 const SAME = 0.01; // probabilities differ by less, of a photo in the same pixels on another processor
+const LISTED = 5;
 
 /** @type {Worker | null} */
 let worker = null;
@@ -15,47 +18,51 @@ let worker = null;
 let served = null;
 let wanted = false; // of every photo from now on
 let tasks = 0;
+let about = ""; // the photo, version and views that are compared, or offered to be
 
-/** Offer to run what the server has just run; once wanted, do so.
- * @type {(photo: Blob, reply: Schemas["Prediction"]) => void} */
-export function offer(photo, reply) {
-  const milliseconds = onTheServer();
+/** Offer to run a photo that the server has answered; once wanted, do so.
+ * @param {Photo} photo */
+export function offer({ file, url, answer }) {
+  if (!answer) return;
+  const { model, views } = answer.reply;
+  const now = [url, model.name, model.version, views].join(" ");
+  if (now === about && !$("device").hidden) return;
+  about = now;
   const go = () => {
     wanted = true;
-    compare(photo, reply, milliseconds);
+    compare(file, answer);
   };
+  if (!$("device").hasChildNodes()) {
+    document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href: "device.css" }));
+  }
   if (wanted) return go();
-  if (!$("device").hasChildNodes()) document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href: "device.css" }));
-  const button = part("button", "", "Run it on this device");
-  button.setAttribute("type", "button");
-  button.addEventListener("click", go);
   const invitation = part("p", "", "The file that the server runs can run in this browser too. The photo stays here.");
-  $("device").replaceChildren(part("h2", "", "On this device"), invitation, button);
+  $("device").replaceChildren(part("h2", "", "On this device"), invitation, button("", "Run it on this device", go));
   $("device").hidden = false;
 }
 
-/** @type {(photo: Blob, reply: Schemas["Prediction"], server: { ran: number, all: number } | null) => Promise<void>} */
-async function compare(photo, reply, server) {
+/** @type {(photo: File, server: Server) => Promise<void>} */
+async function compare(photo, server) {
   const mine = ++tasks;
-  const said = part("p", "", "Running it here; at first the model is downloaded…");
+  const { model: answered } = server.reply;
+  const said = part("p", "", served ? "Running it here…" : "Running it here; at first the model is downloaded…");
   said.setAttribute("role", "status");
   $("device").replaceChildren(part("h2", "", "On this device"), said);
   $("device").hidden = false;
   try {
-    if (served?.version !== reply.model.version || served.name !== reply.model.name) served = await ask("model");
+    if (served?.version !== answered.version || served.name !== answered.name) served = await ask("model");
     const model = /** @type {Schemas["Model"]} */ (served);
-    if (model.version !== reply.model.version) {
-      throw new Error(`Version ${model.version} serves now; the photo was answered by ${reply.model.version}. Send it again.`);
+    if (model.version !== answered.version) {
+      throw new Error(`${model.version} serves now, and ${answered.version} has answered. Send the photo again.`);
     }
-    const answer = await run({ photo, model });
-    if (mine === tasks) show(reply, model, server, answer, said);
+    const device = await run({ photo, model });
+    if (mine === tasks) show(server, model, device, said);
   } catch (error) {
-    if (mine !== tasks) return;
-    said.textContent = `It cannot be run here: ${/** @type {Error} */ (error).message}`;
+    if (mine === tasks) said.textContent = `It cannot be run here: ${/** @type {Error} */ (error).message}`;
   }
 }
 
-/** @type {(task: { photo: Blob, model: Schemas["Model"] }) => Promise<Answer>} */
+/** @type {(task: { photo: Blob, model: Schemas["Model"] }) => Promise<Device>} */
 function run(task) {
   const id = tasks;
   const running = (worker ??= new Worker(new URL("device_worker.js", API)));
@@ -73,29 +80,22 @@ function run(task) {
   });
 }
 
-/** What the last prediction took, as the server and as this page measured it, in milliseconds.
- * @returns {{ ran: number, all: number } | null} */
-function onTheServer() {
-  const requests = /** @type {PerformanceResourceTiming[]} */ (performance.getEntriesByType("resource"));
-  const last = requests.filter(({ name, serverTiming }) => name.startsWith(`${API.href}?`) && serverTiming.length).pop();
-  const ran = last?.serverTiming.find(({ name }) => name === "infer")?.duration;
-  return last && ran !== undefined ? { ran, all: last.duration } : null;
-}
-
-/** @type {(reply: Schemas["Prediction"], model: Schemas["Model"], server: { ran: number, all: number } | null, answer: Answer, said: HTMLElement) => void} */
-function show(reply, model, server, answer, said) {
-  const here = reply.predictions.map(({ label }) => answer.probabilities[model.labels.indexOf(label)]);
-  const apart = Math.max(...reply.predictions.map(({ confidence }, place) => Math.abs(confidence - here[place])));
-  const score = answer.score ?? Math.max(...answer.probabilities);
+/** @type {(server: Server, model: Schemas["Model"], device: Device, said: HTMLElement) => void} */
+function show({ reply, ran, ms }, model, device, said) {
+  const labels = reply.predictions.slice(0, LISTED).map(({ label, confidence }) => {
+    return { name: plain(label), there: confidence, here: device.probabilities[model.labels.indexOf(label)] };
+  });
+  const apart = Math.max(...labels.map(({ there, here }) => Math.abs(there - here)));
+  const score = device.score ?? Math.max(...device.probabilities);
   const table = document.createElement("table");
   table.dataset.apart = apart.toFixed(6);
   table.append(
     rows("thead", [["", "Server", "This device"]]),
-    rows("tbody", reply.predictions.map(({ label, confidence }, place) => [plain(label), percent(confidence), percent(here[place])])),
+    rows("tbody", labels.map(({ name, there, here }) => [name, percent(there), percent(here)])),
     rows("tbody", [
       ["How familiar it is, of 1", reply.score.toFixed(2), score.toFixed(2)],
-      ["The network alone", ms(server?.ran), ms(answer.ran)],
-      ["With all around it", ms(server?.all), ms(answer.prepared + answer.ran)],
+      ["The network alone", time(ran), time(device.ran)],
+      ["With all around it", time(ms), time(device.prepared + device.ran)],
     ]),
   );
   said.textContent = reply.tta
@@ -126,5 +126,5 @@ function rows(tag, lines) {
   return body;
 }
 
-/** @param {number | undefined} time */
-const ms = (time) => (time === undefined ? "–" : `${time < 10 ? time.toFixed(1) : Math.round(time)} ms`);
+/** @param {number | undefined} ms */
+const time = (ms) => (ms === undefined ? "–" : `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`);

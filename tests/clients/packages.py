@@ -19,12 +19,13 @@ import pytest
 import yaml
 
 from tests.clients.unreliable import unreliable
-from tests.support import browser
 from tests.support.bundles import colour_photo
 from tests.support.contract import DOCUMENT
+from tests.support.page import CHROMEDRIVER, CHROMIUM
 from tests.support.processes import ROOT
 from tests.support.serving import Serving, copy_store, publish, serve
 from tests.support.slowed import slowed
+from tests.support.static_site import static_site
 from tests.support.tokens import app_token, google, id_token
 
 HERE = Path(__file__).parent
@@ -78,12 +79,14 @@ def node(app: Path) -> Do:
 
 
 @pytest.fixture(scope="module")
-def page(app: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Do]:
+def page(request: pytest.FixtureRequest, app: Path) -> Iterator[Do]:
     """A page of another origin than the function's."""
-    if browser.MISSING:
-        pytest.skip(browser.MISSING)
-    with browser.pages(app) as origin, browser.chromium(tmp_path_factory.mktemp("profile")) as chrome:
+    if not (CHROMIUM and CHROMEDRIVER):
+        pytest.skip("chromium or chromedriver is not installed (Debian: chromium-driver)")
+    chrome = request.getfixturevalue("browser")
+    with static_site(app) as origin:
         chrome.get(origin)
+        chrome.set_script_timeout(60)
         script = (
             "const [name, given, done] = arguments;"
             "import('/typescript_scenarios.mjs').then(({scenarios}) => scenarios[name](given))"

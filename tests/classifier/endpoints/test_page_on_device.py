@@ -30,15 +30,16 @@ from classifier.endpoints.on_device import WORKER_POLICY
 from classifier.photo.preprocessing import load_array
 from classifier.registry.manifest import InputSpec
 from scripts import litert
-from tests.support import browser
 from tests.support.bundles import colour_photo
 from tests.support.encoded_photos import saved
+from tests.support.page import needs_chromium
 from tests.support.processes import FUNCTIONS, ROOT
 from tests.support.real_data import DATA, needs_photos
 from tests.support.serving import Serving, publish, serve
+from tests.support.static_site import static_site
 
 pytestmark = [
-    pytest.mark.skipif(bool(browser.MISSING), reason=browser.MISSING or "-"),
+    needs_chromium,
     pytest.mark.skipif(not litert.PACKAGES.is_dir(), reason="LiteRT.js is not installed: make litert"),
 ]
 NOT_DEPLOYED = shutil.ignore_patterns("__pycache__", "venv", "litert")
@@ -65,10 +66,12 @@ def serving(store: Path, functions: Path, folder: Path) -> Any:
     return serve(store, folder, functions=functions, ON_DEVICE="1", PYTHONPATH=str(functions))
 
 
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    with browser.chromium(tmp_path_factory.mktemp("profile")) as running:
-        yield running
+@pytest.fixture
+def chrome(browser: Chrome) -> Iterator[Chrome]:
+    """The browser; LiteRT.js tells of its steps as if they were errors, which no other test is to see."""
+    browser.set_script_timeout(60)
+    yield browser
+    browser.get_log("browser")
 
 
 def until(chrome: Chrome, seen: Any) -> Any:
@@ -255,7 +258,7 @@ def test_the_javascript_of_the_docs_runs_in_a_browser(chrome: Chrome, published:
             "Promise.all([import('/app.js'), fetch(photo).then((reply) => reply.blob()).then(createImageBitmap)])"
             ".then(([{classify}, bitmap]) => classify(bitmap)).then(done, (error) => done(String(error)));"
         )
-        with browser.pages(site) as origin:
+        with static_site(site) as origin:
             chrome.get(origin)
             got = chrome.execute_async_script(script, f"data:image/png;base64,{base64.b64encode(photo).decode()}")
     assert isinstance(got, dict), got
