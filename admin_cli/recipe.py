@@ -66,8 +66,10 @@ def place_data(config: Recipe, manifest: Manifest, dataset: str | None, data_dir
             f"Expected a run under {RUNS}/ that made {manifest.version}, which tells where its photos are; found none. "
             "Name them with --data-dir."
         )
-    if made and config["network"].get("weights") not in ("imagenet", "none"):
-        config["network"]["weights"] = made.get("network", {}).get("weights")
+    network = config["network"]
+    for option in ("weights", "backbone"):
+        if made and network.get(option) not in (None, "imagenet", "none", "own"):
+            network[option] = made.get("network", {}).get(option)
     return _places(data) == before if former else _names(data) == before
 
 

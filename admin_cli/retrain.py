@@ -153,7 +153,8 @@ def retrain(
             set_option(config, change)
         place_teaching(config, parent.manifest)
     if not afresh and config["network"].get("weights") != "none":
-        config["network"]["weights"] = "imagenet"  # the version's own are read, and no file that may be gone
+        # The version's own are read, and no file that may be gone.
+        config["network"]["weights"] = "own" if config["network"].get("backbone") else "imagenet"
     if on == "vertex":
         expect_reachable(config, eval_set)
         same = {
@@ -169,6 +170,8 @@ def retrain(
     inputs = folder.with_name(f"{folder.name}.inputs")
     _fetch(parent, inputs / "parent")
     config["network"]["start"] = None if afresh else str(inputs / "parent")
+    if config["network"].get("backbone") and not afresh:
+        config["network"]["backbone"] = str(inputs / "parent" / KERAS_FILE)  # which has it
     config["data"]["decisions"] = str(inputs / "parent" / DECISIONS) if DECISIONS in parent.manifest.files else None
     config["data"]["corrections"] = _corrections(registry, inputs / "corrections") if feedback else None
     write_file(inputs / "config.json", (json.dumps(config, indent=2) + "\n").encode())

@@ -26,6 +26,11 @@ class Trainings:
         self._start(epoch, phase)
         assert self._ended() == signal.SIGKILL
 
+    def finished(self) -> None:
+        """Train to the end."""
+        self._start(NEVER, "")
+        assert self._ended() == 0
+
     @contextmanager
     def running(self) -> Iterator[None]:
         """Kill a training, whose first epoch has begun, at the end of the block."""

@@ -88,7 +88,7 @@ def _open(kind: Kind, file: Path) -> Opened:
                 "photos themselves. Export the network alone, or its .tflite."
             )
         return Opened(call, shape, spec.dtype, loaded)
-    from trainer.importing.keras_file import load_keras_file
+    from trainer.networks.keras_file import load_keras_file
 
     model = load_keras_file(file, kind)
     if len(model.inputs) != 1 or len(model.outputs) != 1:

@@ -22,9 +22,9 @@ from classifier.errors import InvalidRequest, NotFound, Unavailable
 from classifier.registry.manifest import InputSpec
 from classifier.wording import did_you_mean
 from trainer.compute.strategy import arithmetic
-from trainer.networks import efficientnet_lite
+from trainer.networks import efficientnet_lite, lite_checkpoint, own_backbone
 from trainer.run.config import NetworkConfig, Precision
-from trainer.run.presets import PRESETS, Preset
+from trainer.run.presets import OWN, PRESETS, Preset, preset_of
 
 BACKBONE, SCALING, HEAD_CONVOLUTION = "backbone", "scaling", "head_convolution"
 ALPHA = ("MobileNet", "MobileNetV2")
@@ -50,7 +50,7 @@ class Architecture:
     @property
     def preset(self) -> Preset:
         """Its input size and training schedule."""
-        return PRESETS[self.name]
+        return preset_of(self.name)
 
 
 def architecture(name: str) -> Architecture:
@@ -65,6 +65,16 @@ def architecture(name: str) -> Architecture:
             f"{did_you_mean(name, ARCHITECTURES)}"
         )
     return ARCHITECTURES[name]
+
+
+def architecture_of(config: NetworkConfig) -> Architecture:
+    """Return the architecture of a network: a declared one, or that of a file of one's own.
+
+    Raises what `architecture` raises.
+    """
+    if config.backbone is None:
+        return architecture(config.architecture)
+    return Architecture(OWN, SCALINGS["none" if config.backbone_scaling == "auto" else config.backbone_scaling], _own)
 
 
 def build_backbone(
@@ -84,15 +94,17 @@ def build_backbone(
         Corrupt: the package's file is not the one that was published.
         Unavailable: ImageNet weights were asked for and could not be downloaded.
     """
-    kind = architecture(config.architecture)
+    kind = architecture_of(config)
     if not kind.pretrained and config.weights == "imagenet":
         raise InvalidRequest(f"There are no ImageNet weights for {kind.name}; use --weights none.")
     if config.alpha != 1.0 and config.architecture not in ("mobilenet", "mobilenet_v2"):
         raise InvalidRequest(f"--alpha is for mobilenet and mobilenet_v2; received it with {kind.name}.")
-    side = config.image_size or kind.preset.input_size
+    side = input_spec(config).width
     try:
         with arithmetic(precision):
-            core = kind.build(config if load_weights else replace(config, weights="none"), (side, side, 3))
+            core = kind.build(
+                config if load_weights or config.backbone else replace(config, weights="none"), (side, side, 3)
+            )
     except ValueError as error:
         raise InvalidRequest(
             f"{kind.name} cannot be built with --image-size {side}, --alpha {config.alpha} and --weights "
@@ -100,7 +112,9 @@ def build_backbone(
         ) from error
     if config.backbone_layer is not None:
         core = _cut(core, config.backbone_layer)
-    if load_weights and config.weights not in ("imagenet", "none"):
+    if config.backbone is not None:
+        own_backbone.require_spatial(core, Path(config.backbone))
+    elif load_weights and config.weights not in ("imagenet", "none"):
         _load_weights(core, Path(config.weights), config)
     image = keras.Input((side, side, 3), dtype="uint8", name="image")
     scaled = kind.scaling(image)
@@ -176,6 +190,9 @@ def _cut(core: keras.Model, name: str) -> keras.Model:
 
 
 def _load_weights(core: keras.Model, path: Path, config: NetworkConfig) -> None:
+    if config.architecture in efficientnet_lite.SIZES and lite_checkpoint.is_checkpoint(path):
+        lite_checkpoint.load_checkpoint(core, path)
+        return
     if not path.is_file():
         raise NotFound(f"Expected a weights file at {path}; there is none.")
     try:
@@ -236,6 +253,17 @@ def _lite(name: str) -> Callable[[NetworkConfig, tuple[int, int, int]], keras.Mo
     return build
 
 
+def _own(config: NetworkConfig, shape: tuple[int, int, int]) -> keras.Model:
+    path = Path(str(config.backbone))
+    core = own_backbone.load(path, shape[0])
+    if config.backbone_scaling == "auto" and not own_backbone.scales_pixels(core):
+        raise InvalidRequest(
+            f"Expected --backbone-scaling, one of {', '.join(SCALINGS)}: the network in {path} does not begin with a "
+            "layer that scales pixels, and does not tell what it takes."
+        )
+    return own_backbone.fresh(core) if from_scratch(config) else core
+
+
 def _base_cnn(config: NetworkConfig, shape: tuple[int, int, int]) -> keras.Model:
     """Return a small network for training from scratch: a strided stem and three blocks, down to 1/8 of the side."""
     decay = keras.regularizers.L2(1e-4)
@@ -285,7 +313,19 @@ def _by_128(image: Any) -> Any:
     return layers.Rescaling(1 / 128, offset=-1.0, name=SCALING)(image)
 
 
+def _pixels(image: Any) -> Any:
+    """Leave 0..255 as it is."""
+    return layers.Rescaling(1.0, name=SCALING)(image)
+
+
+def _unit(image: Any) -> Any:
+    """Scale 0..255 to 0..1."""
+    return layers.Rescaling(1 / 255, name=SCALING)(image)
+
+
 SCALINGS = {
+    "none": _pixels,
+    "unit": _unit,
     "symmetric": _symmetric,
     "caffe": _caffe,
     "torch": _torch,
@@ -305,5 +345,8 @@ ARCHITECTURES = {name: _architecture(name, preset) for name, preset in PRESETS.i
 
 def input_spec(config: NetworkConfig) -> InputSpec:
     """Return the size and resize rule of a network's input."""
-    side = config.image_size or architecture(config.architecture).preset.input_size
+    side = config.image_size
+    if side is None and config.backbone is not None:
+        side = own_backbone.side_of(Path(config.backbone))
+    side = side or architecture_of(config).preset.input_size
     return InputSpec(width=side, height=side, resize=config.resize)

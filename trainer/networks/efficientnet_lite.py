@@ -103,8 +103,8 @@ def load_imagenet(network: keras.Model, size: Lite) -> None:
         packaged = ", ".join(each.name for each in SIZES.values() if each.package)
         raise NotFound(
             f"Expected a package with the ImageNet weights of {size.name}; there is none, only Google's TensorFlow "
-            f"checkpoint at {CHECKPOINTS}{size.name.replace('_', '-')}.tar.gz, which is not read here. --weights FILE "
-            f"takes Keras weights, --weights none trains from scratch, and {packaged} have theirs as packages."
+            f"checkpoint at {CHECKPOINTS}{size.name.replace('_', '-')}.tar.gz. Download it and give it to --weights, "
+            f"or do without: --weights none trains from scratch, and {packaged} have theirs as packages."
         )
     content = _weights_file(size).read_bytes()
     if hashlib.sha256(content).hexdigest() != size.sha256:

@@ -225,7 +225,7 @@ def compare_left_out(
             continue
         inside = np.isin(truth, kept)
         space = feature_space(features[inside], truth[inside], with_bank=with_bank)
-        logits = _regressed(features[inside], truth[inside], pooled)
+        logits = regressed(features[inside], truth[inside], pooled)
         ours, others = ((pooled[those], logits[those]) for those in (known, ~known))
         found.append(compare(fit(space, *ours), ours, others))
     if not found:
@@ -250,8 +250,14 @@ def best_method(aurocs: Mapping[str, float]) -> str:
     return next(method for method in METHODS if aurocs.get(method, 0) >= highest - SAME)
 
 
-def _regressed(features: Array, truth: NDArray[np.int32], tested: Array) -> NDArray[np.float32]:
-    """Return the logits [photos, classes] of features by a logistic regression on the features of training photos."""
+def regressed(features: Array, truth: NDArray[np.int32], tested: Array) -> NDArray[np.float32]:
+    """Return the logits [photos, classes] of features by a logistic regression on the features of training photos.
+
+    Args:
+        features: pooled, of training photos, [photos, channels].
+        truth: their class numbers; the classes are those that occur.
+        tested: pooled features of other photos.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.utils.extmath import randomized_svd
 

@@ -100,7 +100,7 @@ def explain(
     photos = _read(paths, spec.width, spec.height)
     arrays = [photo.array(spec.width, spec.height, spec.resize) for photo in photos]
     backbone = insides.load_backbone(bundle.folder / "model.keras")
-    kind = backbones.architecture(config.network.architecture)
+    kind = backbones.architecture_of(config.network)
     names = insides.choose_layers(backbone, layers)
     with quiet(tell_on_error=True):
         model = Model(bundle.content)

@@ -136,9 +136,13 @@ def _limits(manifest: Manifest, figures: Mapping[str, Mapping[str, float | None]
 def _making(manifest: Manifest) -> tuple[Block, ...]:
     network = manifest.training.get("network", {})
     weights = network.get("weights", "")
-    start = (
-        "from scratch" if weights == "none" else f"from the weights {weights}" if weights else "from unknown weights"
-    )
+    own = manifest.training.get("backbone")
+    if weights == "none":
+        start = "from scratch"
+    elif own:
+        start = f"from {own['file']} (SHA-256 {own['sha256']})"
+    else:
+        start = f"from the weights {weights}" if weights else "from unknown weights"
     taught = manifest.training.get("teacher")
     tools = ", ".join(f"{name} {version}" for name, version in manifest.tools.items())
     return (

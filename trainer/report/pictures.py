@@ -145,7 +145,7 @@ def explanations(material: Material, output: Output) -> Section:
 
 def inside(material: Material, output: Output, backbone: keras.Model, names: Sequence[str], *, photos: bool) -> Section:
     """Show what layers of the backbone make of a photo (if `photos` may be shown), and what their filters answer to."""
-    kind = backbones.architecture(material.config.network.architecture)
+    kind = backbones.architecture_of(material.config.network)
     split = main_split(material) or "train"
     best = int(material.evaluations[split].probabilities.max(axis=1).argmax())
     row = int(material.rows[split][best])
@@ -179,7 +179,7 @@ def _views(
     material: Material, rows: NDArray[np.intp], names: Sequence[str]
 ) -> list[tuple[str, list[NDArray[np.uint8]]]]:
     """Return for each photo its label, the photo as the network gets it, and views through the augmentation."""
-    schedule, kind = material.config.schedule, backbones.architecture(material.config.network.architecture)
+    schedule, kind = material.config.schedule, backbones.architecture_of(material.config.network)
     augmentation = scheduled_augmentation(schedule, kind.zoom)
     shown = []
     for row in rows.tolist():

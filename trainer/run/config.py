@@ -18,12 +18,14 @@ from classifier.errors import InvalidSetting
 from classifier.registry.manifest import Resize
 from classifier.wording import did_you_mean
 from trainer.run.declarations import Option, declared
-from trainer.run.presets import PRESETS, by_architecture
+from trainer.run.presets import OWN, PRESETS, by_architecture, preset_of
 
 Optimizer = Literal["adam", "adamw", "sgd"]
 Flip = Literal["none", "horizontal", "vertical", "both"]
 ClassWeights = Literal["none", "balanced"]
 LearningRateSchedule = Literal["cosine", "constant"]
+ImageSizeSchedule = Literal["progressive", "constant"]
+BackboneScaling = Literal["auto", "none", "unit", "symmetric", "torch", "caffe", "by_128", "lite"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 Distribution = Literal["none", "data-parallel", "mirrored", "multi-worker"]
 VariantName = Literal["float32", "float16", "int8-dynamic", "int8"]
@@ -41,13 +43,13 @@ SEED = Option("Of splits, weights, order and augmentation.", 0, LARGEST_SEED)
 class DataConfig:
     """Which photos, and how they are split."""
 
-    dataset: Annotated[str, Option("food-101, dog-breed, folder or csv.")]
+    dataset: Annotated[str, Option("food-101, dog-breed, folder, csv, huggingface or tfds.")]
     data_dir: Annotated[str, Option("Folder of the photos, or gs://bucket/folder. Default (csv): the table's.")]
     csv: Annotated[str | None, Option("The table of --dataset csv. Default: photos.csv in --data-dir.", path=True)] = (
         None
     )
-    image_column: Annotated[str, Option("Column of paths (csv).")] = "image_path"
-    label_column: Annotated[str, Option("Column of labels (csv).")] = "label"
+    image_column: Annotated[str, Option("Column of paths (csv) or photos (huggingface, tfds).")] = "image_path"
+    label_column: Annotated[str, Option("Column of labels (csv, huggingface, tfds).")] = "label"
     split_column: Annotated[str, Option("Column of splits, if there is one (csv).")] = "split"
     separator: Annotated[
         str | None, Option("What is between columns of a table: , ; tab or |.", default="by its head")
@@ -121,6 +123,46 @@ class NetworkConfig:
         ),
     ] = None
 
+    backbone: Annotated[
+        str | None,
+        Option(
+            "A .keras file of one's own instead of an --architecture: a network that ends in spatial features, or is "
+            "cut there by --backbone-layer.",
+            path=True,
+        ),
+    ] = None
+    backbone_scaling: Annotated[
+        BackboneScaling,
+        Option(
+            "What that network takes: none (pixels 0..255), unit (0..1), symmetric (-1..1), torch, caffe, by_128 or "
+            "lite; auto is none where it begins with a layer that scales, and else refused."
+        ),
+    ] = "auto"
+
+    def __post_init__(self) -> None:
+        """Call a network of one's own that.
+
+        Raises:
+            InvalidSetting: it was given something that only another network takes, or its options without it.
+        """
+        if self.backbone is None:
+            for option, given in (
+                ("architecture own", self.architecture == OWN),
+                ("weights own", self.weights == OWN),
+                ("backbone-scaling", self.backbone_scaling != "auto"),
+            ):
+                if given:
+                    raise InvalidSetting(f"--{option} needs --backbone FILE: add it, or leave the option out.")
+            return
+        for option, value, usual in (
+            ("architecture", self.architecture, "xception"),
+            ("weights", self.weights, "imagenet"),
+        ):
+            if value not in (usual, OWN, *(["none"] if option == "weights" else [])):
+                raise InvalidSetting(f"--backbone leaves --{option} {value} without effect: leave one of them out.")
+            if value == usual:
+                object.__setattr__(self, option, OWN)
+
 
 @dataclass(frozen=True)
 class ScheduleConfig:
@@ -150,6 +192,22 @@ class ScheduleConfig:
         int | None, Option("Last layers to fine-tune, -1 for all.", -1, default=by_architecture("fine_tune_layers"))
     ] = None
     learning_rate_schedule: Annotated[LearningRateSchedule, Option("Of fine-tuning: cosine or constant.")] = "cosine"
+    first_image_size: Annotated[
+        int | None,
+        Option(
+            "Side of the photos in the first epochs of fine-tuning, a multiple of 32 below the image size.",
+            32,
+            1024,
+            default="the image size",
+        ),
+    ] = None
+    image_size_schedule: Annotated[
+        ImageSizeSchedule,
+        Option("progressive: from there they grow in steps of 32; constant: at once, for the last epochs (FixRes)."),
+    ] = "progressive"
+    full_size_epochs: Annotated[int | None, Option("Last epochs at the image size.", 0, default="a third of them")] = (
+        None
+    )
     layer_decay: Annotated[
         float, Option("Rate of a stage of fine-tuned layers relative to that of the next one.", 0.01, 1)
     ] = 1.0
@@ -266,9 +324,9 @@ class TrainingConfig:
     def fine_tune_epochs(self) -> int:
         """Return how many epochs are fine-tuned at most: those asked for, or the architecture's own."""
         asked = self.schedule.fine_tune_epochs
-        if asked is not None or self.network.architecture not in PRESETS:
+        if asked is not None or self.network.architecture not in (*PRESETS, OWN):
             return asked or 0
-        return PRESETS[self.network.architecture].fine_tune_epochs
+        return preset_of(self.network.architecture).fine_tune_epochs
 
 
 @dataclass(frozen=True)

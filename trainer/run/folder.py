@@ -6,6 +6,7 @@
     decisions.csv    what was decided over an audit: labels changed, photos left out
     data.json        fingerprint and counts
     unlabelled.csv   the photos of --unlabelled: image_path, sha256, and the reason of those left out
+    backbone.keras   the network of --backbone
     teacher/         the network of --teacher and its manifest
     features.npz     pooled features of the frozen backbone, and what the teacher says of the same views
     state.json       phase, epoch, best so far, history; names the checkpoints that belong to it
@@ -26,14 +27,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
 from classifier.errors import InvalidSetting, NotFound, Refused
+from classifier.registry.bundle import entry_of_file
 from trainer.run.config import TrainingConfig
 from trainer.run.exports import ExportKind, partial_export
-from trainer.run.files import PARTIAL, read_json, write_json
+from trainer.run.files import PARTIAL, read_json, write_file, write_json
 from trainer.run.locks import is_locked, locked
 
 LOCK = f"{PARTIAL}lock"
@@ -69,6 +71,11 @@ class RunFolder:
     def teacher(self) -> Path:
         """Folder of the network that teaches."""
         return self.path / "teacher"
+
+    @property
+    def backbone(self) -> Path:
+        """The network of one's own that it began with."""
+        return self.path / "backbone.keras"
 
     @property
     def decisions(self) -> Path:
@@ -186,6 +193,7 @@ def start_run(path: Path, config: TrainingConfig, *, overwrite: bool = False) ->
             _clear(run)
         # A crash while a run was cleared may have left them: of another network, but of the same photos.
         run.features.unlink(missing_ok=True)
+        run.backbone.unlink(missing_ok=True)
         shutil.rmtree(run.teacher, ignore_errors=True)
     else:
         require_own(path, run.config)
@@ -255,7 +263,34 @@ def open_run(path: Path) -> tuple[RunFolder, TrainingConfig]:
     run = RunFolder(path)
     if not run.config.is_file():
         raise NotFound(f"Expected a run folder with a config.json; {path} has none. `trainer train` makes one.")
-    return run, _read_config(run)
+    return run, _with_kept_backbone(run, _read_config(run))
+
+
+def keep_backbone(run: RunFolder, config: TrainingConfig) -> TrainingConfig:
+    """Keep a copy of a network of one's own, which the run needs as long as it is used; return where it is from now on.
+
+    Raises:
+        NotFound: there is no such file.
+        Refused: it is another one than the run began with.
+    """
+    if config.network.backbone is None:
+        return config
+    given = Path(config.network.backbone)
+    if not run.backbone.is_file():
+        if not given.is_file():
+            raise NotFound(f"Expected a network at --backbone {given}; there is none.")
+        write_file(run.backbone, lambda path: path.write_bytes(given.read_bytes()))
+    elif given.is_file() and entry_of_file(given).sha256 != entry_of_file(run.backbone).sha256:
+        raise Refused(
+            f"{given} has changed since {run.path} began. Give another --run folder, or --overwrite to start again."
+        )
+    return _with_kept_backbone(run, config)
+
+
+def _with_kept_backbone(run: RunFolder, config: TrainingConfig) -> TrainingConfig:
+    if config.network.backbone is None or not run.backbone.is_file():
+        return config
+    return replace(config, network=replace(config.network, backbone=str(run.backbone)))
 
 
 def remove_report(run: RunFolder) -> None:
@@ -312,6 +347,7 @@ def _clear(run: RunFolder) -> None:
         run.features,
         run.log,
         run.mlflow,
+        run.backbone,
         *partial,
     ):
         file.unlink(missing_ok=True)

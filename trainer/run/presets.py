@@ -61,6 +61,20 @@ PRESETS = {
 }
 
 
+OWN = "own"
+"""What the architecture of a --backbone file is called."""
+OWN_PRESET = Preset(0.0)
+
+
+def preset_of(name: str) -> Preset:
+    """Return the preset of an architecture, or that of a network of one's own.
+
+    Raises:
+        KeyError: there is none of that name.
+    """
+    return OWN_PRESET if name == OWN else PRESETS[name]
+
+
 def by_architecture(name: str) -> str:
     """Return the values of a preset's field for people, the most frequent first: ``12; base_cnn 45``."""
     values = {architecture: getattr(preset, name) for architecture, preset in PRESETS.items()}

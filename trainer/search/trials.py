@@ -95,7 +95,7 @@ class HeadRunner:
         schedule, strategy = config.schedule, configure(config.compute)
         self.classes = tuple(sorted(photos.frame["label"].unique()))
         data = Batches(photos, self.classes, schedule, workers, strategy)
-        kind = backbones.architecture(config.network.architecture)
+        kind = backbones.architecture_of(config.network)
         with strategy.scope():
             backbone = backbones.build_backbone(config.network, precision=config.compute.precision)
             augmentation = scheduled_augmentation(schedule, kind.zoom)
@@ -175,7 +175,7 @@ class TrainingRunner:
 
     def run(self, number: int, config: TrainingConfig, share: float) -> Outcome:
         """Train one network."""
-        kind = backbones.architecture(config.network.architecture)
+        kind = backbones.architecture_of(config.network)
         asked = config.schedule.fine_tune_epochs
         epochs = math.ceil(share * (kind.preset.fine_tune_epochs if asked is None else asked))
         config = replace(config, schedule=replace(config.schedule, fine_tune_epochs=epochs))

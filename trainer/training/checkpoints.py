@@ -116,6 +116,10 @@ class TrainingState:
             variable.assign(value)
         return int(self.last["epoch"])
 
+    def epochs_done(self, phase: str) -> int:
+        """Return how many epochs of a phase a training that is resumed has behind it."""
+        return int(self.last["epoch"]) if self.last is not None and self.last["phase"] == phase else 0
+
     def load_best(self, model: keras.Model) -> None:
         """Give the model the best weights over all phases."""
         self.workers.meet()

@@ -13,6 +13,7 @@ from rich.console import Console
 from classifier.wording import plural
 from trainer.networks import backbones, heads
 from trainer.networks.augmentation import scheduled_augmentation
+from trainer.networks.smaller import smaller_backbone
 from trainer.networks.teacher import Teacher, taught_classifier, taught_head
 from trainer.run.config import ScheduleConfig, TrainingConfig
 from trainer.training import optimizers
@@ -22,6 +23,7 @@ from trainer.training.class_weights import WeightedCrossentropy, weights_of
 from trainer.training.distillation import DistillationLoss, LabelledAccuracy, LabelledLogLoss
 from trainer.training.features import Features, FeatureSequence
 from trainer.training.progress import TrainingProgress
+from trainer.training.sizes import sides, stretches
 
 HEAD_PHASE, FINE_TUNING_PHASE, TRAINING_PHASE = "head", "fine-tuning", "training"
 HEAD_LEARNING_RATE = 3e-4
@@ -96,7 +98,7 @@ def train_backbone(
     console: Console,
 ) -> None:
     """Train the backbone's last layers, or all of them from scratch, and the head; call it in the strategy's scope."""
-    schedule, kind = config.schedule, backbones.architecture(config.network.architecture)
+    schedule, kind = config.schedule, backbones.architecture_of(config.network)
     scratch = backbones.from_scratch(config.network)
     epochs = config.fine_tune_epochs()
     if epochs == 0:
@@ -105,15 +107,10 @@ def train_backbone(
     wanted = -1 if scratch else chosen(schedule.fine_tune_layers, kind.preset.fine_tune_layers)
     count = backbones.set_trainable_layers(networks.backbone, wanted, scratch=scratch)
     training = data.shuffled()
-    augmentation = None
-    if schedule.augment:
-        augmentation = scheduled_augmentation(schedule, kind.zoom)
-    if networks.teacher is None:
-        whole = heads.classifier(networks.backbone, networks.head, augmentation)
-    else:
-        whole = taught_classifier(networks.backbone, networks.head, networks.teacher, augmentation)
-    optimizer = _fine_tuning_optimizer(config, whole, networks.backbone, epochs * len(training), epochs)
-    _compile(whole, data.strategy.optimizer(optimizer), data, schedule)
+    planned = stretches(sides(schedule, epochs, networks.backbone.input_shape[1]))
+    reached = state.epochs_done(phase)
+    side, _ = next((each for each in planned if each[1] > reached), planned[-1])
+    whole = _whole(config, networks, data, len(training), side)
     done = state.resume(phase, whole)
     console.print(
         f"{phase}: {plural(count, 'layer')} of {config.network.architecture} and the head, at most "
@@ -127,22 +124,55 @@ def train_backbone(
     best = min((-merit(entry) for entry in state.history if entry["phase"] == phase), default=float("inf"))
     progress = TrainingProgress(console, phase, epochs, len(data.rows["train"]), first_epoch=done, best=best)
     keeper = Checkpointing(state, phase, schedule.patience, networks.plain, resumable=True)
-    stopped = state.epochs_without_gain(phase) >= schedule.patience
-    if done < epochs and stopped:
+    if done < epochs and state.epochs_without_gain(phase) >= schedule.patience:
         console.print(
             f"{phase}: {plural(schedule.patience, 'epoch')} brought no gain; a larger --patience lets it go on",
             highlight=False,
         )
     try:
-        if done < epochs and not stopped:
+        for size, end in planned:
+            if done >= end or state.epochs_without_gain(phase) >= schedule.patience:
+                continue
+            if size != side:
+                # The same weights on another grid; optimizer and generators go on by way of the last checkpoint, as
+                # they would after an interruption here.
+                side, whole = size, _whole(config, networks, data, len(training), size)
+                state.resume(phase, whole)
+            if len(planned) > 1:
+                console.print(f"{phase}: photos of {size} pixels until epoch {end}", highlight=False)
             whole.fit(
                 training,
-                initial_epoch=done, epochs=epochs, shuffle=False, verbose=0,
+                initial_epoch=done, epochs=end, shuffle=False, verbose=0,
                 callbacks=[in_order(training), validation, keeper, progress],
             )  # fmt: skip
+            done = progress.first_epoch = end
     finally:
         progress.close()
     state.finish(phase, epochs, schedule.patience)
+
+
+def _whole(config: TrainingConfig, networks: Networks, data: Batches, steps: int, side: int) -> keras.Model:
+    """Return what is fine-tuned on photos of a side, compiled; it shares all weights with the networks.
+
+    Args:
+        config: how it is trained.
+        networks: its parts.
+        data: the photos.
+        steps: batches an epoch.
+        side: pixels.
+    """
+    schedule, kind = config.schedule, backbones.architecture_of(config.network)
+    augmentation = scheduled_augmentation(schedule, kind.zoom) if schedule.augment else None
+    full = networks.backbone
+    backbone = full if side == full.input_shape[1] else smaller_backbone(full, side)
+    if networks.teacher is None:
+        whole = heads.classifier(backbone, networks.head, augmentation)
+    else:
+        whole = taught_classifier(backbone, networks.head, networks.teacher, augmentation)
+    epochs = config.fine_tune_epochs()
+    optimizer = _fine_tuning_optimizer(config, whole, full, epochs * steps, epochs)
+    _compile(whole, data.strategy.optimizer(optimizer), data, schedule)
+    return whole
 
 
 def loss_of(schedule: ScheduleConfig, weights: NDArray[np.float32] | None) -> keras.losses.Loss:
@@ -185,7 +215,7 @@ def chosen(value: Any, default: Any) -> Any:
 def _fine_tuning_optimizer(
     config: TrainingConfig, whole: keras.Model, backbone: keras.Model, steps: int, epochs: int
 ) -> keras.optimizers.Optimizer:
-    schedule, kind = config.schedule, backbones.architecture(config.network.architecture)
+    schedule, kind = config.schedule, backbones.architecture_of(config.network)
     usual = kind.preset.fine_tune_learning_rate * optimizers.RATE_FACTORS[schedule.optimizer]
     rates = optimizers.learning_rates(
         chosen(schedule.fine_tune_learning_rate, usual), epochs, steps // epochs,

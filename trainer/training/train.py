@@ -30,7 +30,7 @@ from trainer.networks.augmentation import scheduled_augmentation
 from trainer.networks.backbones import input_spec
 from trainer.networks.teacher import Teacher
 from trainer.run.config import NetworkConfig, ScheduleConfig, TrainingConfig
-from trainer.run.folder import RunFolder
+from trainer.run.folder import RunFolder, keep_backbone
 from trainer.training.batches import Batches
 from trainer.training.checkpoints import TrainingDivergedError, TrainingState
 from trainer.training.features import Features, cached_features, usual_head_decay
@@ -92,6 +92,8 @@ def train(
     require_effect(config)
     strategy = configure(config.compute)
     with strategy.workers.together():
+        if strategy.workers.chief:
+            config = keep_backbone(run, config)
         return _train(config, run, console, strategy, photos, cache_bytes, workers, on_epoch)
 
 
@@ -242,7 +244,13 @@ def require_effect(config: TrainingConfig) -> None:
         name = option.replace("-", "_")
         if not given and getattr(schedule, name) != getattr(USUAL, name):
             raise InvalidRequest(f"--{option} needs --{needed}: add it, or leave the option out.")
+    for name in ("full_size_epochs", "image_size_schedule"):
+        if schedule.first_image_size is None and getattr(schedule, name) != getattr(USUAL, name):
+            raise InvalidRequest(
+                f"--{name.replace('_', '-')} needs --first-image-size: add it, or leave the option out."
+            )
     fine_tuning = {
+        "--first-image-size": schedule.first_image_size is not None,
         "--mixup": schedule.mixup > 0,
         "--cutmix": schedule.cutmix > 0,
         "--layer-decay": schedule.layer_decay < 1,
@@ -361,7 +369,7 @@ def _features(
     taught: tuple[KeptTeacher | None, Teacher | None],
     console: Console,
 ) -> Features:
-    schedule, kind = config.schedule, backbones.architecture(config.network.architecture)
+    schedule, kind = config.schedule, backbones.architecture_of(config.network)
     kept, teacher = taught
     with data.strategy.scope():  # its random states are variables too
         augmentation = scheduled_augmentation(schedule, kind.zoom)

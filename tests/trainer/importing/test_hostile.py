@@ -22,13 +22,13 @@ from trainer.importing import isolated
 from trainer.importing.compose import compose
 from trainer.importing.graph import Graph
 from trainer.importing.isolated import run_isolated
-from trainer.importing.keras_file import load_keras_file
 from trainer.importing.labels import fitted_labels, labels_in
 from trainer.importing.metadata import read_metadata
 from trainer.importing.model import Told, read_foreign
 from trainer.importing.saved_model import expect_only_computes
 from trainer.importing.scaling import CANDIDATES
 from trainer.importing.source import source_of
+from trainer.networks.keras_file import load_keras_file
 
 LABELS = ["a", "b", "c", "d"]
 
