@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 
 from classifier.errors import InvalidRequest, NotFound
 from classifier.wording import did_you_mean
-from trainer.data import layouts
+from trainer.data import hubs, layouts
 from trainer.data.corrections import with_corrections
 from trainer.data.decisions import with_decisions
 from trainer.data.layouts import COLUMNS, Listing
-from trainer.data.mirror import local_data_dir
 from trainer.data.subsets import at_most, chosen_classes, keep_classes
 from trainer.run.config import DataConfig
 
@@ -71,7 +70,7 @@ def list_photos(config: DataConfig) -> Listing:
         Unavailable: the bucket cannot be reached.
     """
     loader = require_dataset(config)
-    config = replace(config, data_dir=str(local_data_dir(config.data_dir)))
+    config = replace(config, data_dir=str(hubs.local_photos(config)))
     if not Path(config.data_dir).is_dir():
         raise NotFound(f"Expected a folder at --data-dir {config.data_dir}; there is none.")
     try:
@@ -144,6 +143,18 @@ LOADERS = {
             "a CSV file (--csv, or photos.csv there) of paths below --data-dir, labels and, if you like, splits",
             "your own table",
             layouts.csv,
+        ),
+        Loader(
+            hubs.HUGGING_FACE,
+            "what `save_to_disk` of Hugging Face's library datasets wrote, with a column of images and one of labels",
+            "your own, or huggingface.co/datasets by `datasets.load_dataset(...).save_to_disk(...)`",
+            hubs.listing,
+        ),
+        Loader(
+            hubs.TFDS,
+            "the folder of a version that TensorFlow Datasets has prepared, such as food101/2.0.0",
+            "your own, or tensorflow.org/datasets by `tfds build`",
+            hubs.listing,
         ),
     )
 }

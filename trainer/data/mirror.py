@@ -52,6 +52,11 @@ class Mirrored:
     """Files that the bucket does not have, or no longer."""
 
 
+def mirror_root() -> Path:
+    """Return the folder of what is copied from elsewhere."""
+    return Path(os.environ.get(MIRROR_VARIABLE) or DEFAULT_MIRROR)
+
+
 def local_data_dir(data_dir: str, console: Console | None = None) -> Path:
     """Return a data folder on this machine: the same one, or the mirror of ``gs://bucket/folder``, brought up to date.
 
@@ -61,7 +66,7 @@ def local_data_dir(data_dir: str, console: Console | None = None) -> Path:
     if bucket_of(data_dir) is None:
         return Path(data_dir)
     console = console or Console(stderr=True)
-    mirrored = mirror(data_dir, Path(os.environ.get(MIRROR_VARIABLE) or DEFAULT_MIRROR), console)
+    mirrored = mirror(data_dir, mirror_root(), console)
     if mirrored.downloaded or mirrored.removed:
         console.print(
             f"{data_dir}: {mirrored.downloaded} downloaded, {mirrored.unchanged} unchanged, {mirrored.removed} "

@@ -16,8 +16,8 @@ from classifier.wording import plural
 from trainer.data.checks import CheckedPhotos, check_photos, fingerprint
 from trainer.data.corrections import ids_in, lines_of, paths_in
 from trainer.data.decisions import DROPPED, counted, decisions_of, read_decisions, to_table
+from trainer.data.hubs import local_photos
 from trainer.data.loaders import list_photos
-from trainer.data.mirror import local_data_dir
 from trainer.data.source import PhotoSource
 from trainer.data.subsets import keep_classes
 from trainer.data.unlabelled import with_those_of, with_unlabelled
@@ -94,7 +94,7 @@ def check_dataset(
 
     What the layout left out is among the rejected. With `classes`, photos of other labels are passed over.
     """
-    config = replace(config, data_dir=str(local_data_dir(config.data_dir, console)))
+    config = replace(config, data_dir=str(local_photos(config, console)))
     listing = list_photos(config)
     if classes is not None:
         listing = keep_classes(listing, classes)
@@ -141,7 +141,7 @@ def load_photos(
     if not run.data.is_file() or not run.rejected.is_file():
         raise NotFound(f"Expected the tables of photos that `trainer train` keeps in {run.path}; they are missing.")
     frame = pd.read_csv(run.data, dtype=str, keep_default_na=False)
-    folder = local_data_dir(config.data.data_dir)
+    folder = local_photos(config.data)
     source = PhotoSource([folder / path for path in frame["image_path"]], spec, cache_bytes=cache_bytes)
     photos = CheckedPhotos(frame, pd.read_csv(run.rejected, dtype=str), source, fingerprint(frame))
     if not unlabelled or config.data.unlabelled is None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 def spread(rows: Any, count: int) -> Any:
     """Return at most `count` rows, evenly spread."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))]
+    return rows[np.unique(np.linspace(0, max(len(rows) - 1, 0), min(count, len(rows))).astype(int))]
 
 
 CALIBRATION_PHOTOS = 128
