@@ -120,8 +120,8 @@ def compare(
     from bench.peers.converter import tensorflows
     from trainer.data.sampling import calibration_rows
     from trainer.data.source import PhotoSource
-    from trainer.export.choice import latencies, measure_variants
     from trainer.export.litert import convert_all, with_fusible_relus
+    from trainer.export.measuring import Compared, latencies, measure_variants
     from trainer.networks.backbones import BACKBONE
     from trainer.networks.gradcam import serving_model
 
@@ -141,16 +141,17 @@ def compare(
     print(f"TensorFlow's own two int8 files: {peer[0]:.0f} s of CPU")
     with quiet(tell_on_error=True):
         known = np.zeros(len(rows["test"]), np.int32) if truth is None else truth
-        variants, broken = measure_variants(contents, source, rows["test"], known, threads)
+        variants, broken = measure_variants(contents, source, Compared(rows["test"], known), threads)
         photo = source.array(int(rows["test"][0]))
         times = [latencies(contents, photo, threads, RUNS) for _ in range(repeats)]
-    print("variant               top-1  agreement  heatmaps  p50 ms  ratio (range)         MB  MB in memory")
+    print("variant               top-1   lost  agreement  heatmaps  p50 ms  ratio (range)         MB  MB in memory")
     for variant in variants:
         ratios = [each[variant.name] / each["float32"] for each in times]
         top_1 = "-" if truth is None else f"{variant.top_1:.1%}"
         memory = "-" if variant.memory is None else f"{variant.memory / 1e6:.0f}"
         print(
-            f"{variant.name:<20}  {top_1:>5}  {variant.comparison.agreement:>9.1%}  {variant.heatmap_correlation:>8.3f}"
+            f"{variant.name:<20}  {top_1:>5}  {variant.damage.top_1_loss * 100:>5.2f}"
+            f"  {variant.damage.agreement:>9.1%}  {variant.heatmap_correlation:>8.3f}"
             f"  {median(each[variant.name] for each in times):>6.1f}"
             f"  {median(ratios):>5.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
             f"  {len(variant.content) / 1e6:>7.1f}  {memory:>12}"

@@ -6,7 +6,6 @@ import importlib.metadata
 import platform
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,21 +20,23 @@ from classifier.registry.bundle import entry_of_file
 from classifier.registry.fields import now
 from classifier.registry.manifest import MANIFEST_FILE, MODEL_FILE, FileEntry, GoldenCase, Manifest
 from classifier.settings import Settings, available_cpus
-from trainer.data.loaders import class_targets
 from trainer.data.ood_photos import read_ood_photos
-from trainer.data.sampling import calibration_rows, spread
+from trainer.data.sampling import calibration_rows
 from trainer.data.source import PhotoSource
 from trainer.evaluation.kept import keep_evaluations
 from trainer.evaluation.ood import UNKNOWN, familiarity, ood_scores
 from trainer.evaluation.served import Evaluation, evaluate
 from trainer.evaluation.views import PHOTOS as VIEWED
 from trainer.evaluation.views import measure_views
-from trainer.export.choice import Choice, check_heatmaps, choose, measure_variants
+from trainer.export.choice import Choice, choose
 from trainer.export.fitted import write_fitted
 from trainer.export.golden import write_golden
+from trainer.export.held_out import HeldOut
 from trainer.export.litert import VARIANTS, convert_all, with_fusible_relus
-from trainer.export.ood_selection import FeatureExtractor, Scoring, fit_score
-from trainer.metrics.calibration import calibration_figures, fit_temperature
+from trainer.export.measuring import check_heatmaps, measure_variants
+from trainer.export.ood_selection import FeatureExtractor, Scoring, fit_score, training_features
+from trainer.export.temperature import Temperature, has_linear_head_alone, of_frozen_features, of_validation
+from trainer.metrics.calibration import calibration_figures
 from trainer.metrics.separation import separation, threshold
 from trainer.networks import heads
 from trainer.networks.backbones import input_spec
@@ -52,7 +53,6 @@ from trainer.training.train import Trained
 EXPORTING_BACKEND = "tensorflow"
 PHOTOS = "report/photos.csv"
 """What it was made of, without names: a later training says by it what has changed since."""
-MEASURED_PHOTOS = 500
 GOLDEN_TOLERANCE = 0.05
 """Largest difference of a probability: processors round quantised arithmetic differently."""
 USUAL = ExportOptions()
@@ -81,10 +81,10 @@ def make_bundle(
         InvalidRequest: that variant cannot be made, or no OOD photo can be read.
         NotFound: there is no folder of OOD photos.
     """
-    photos = _HeldOut.of(trained)
+    photos = HeldOut.of(trained)
     others = read_ood_photos(options.ood, input_spec(config.network), console) if options.ood else None
     look = FeatureExtractor(trained, features_of_backbone(run, config, trained.photos))
-    fitted = _fit(trained, look, photos, others, console)
+    fitted = _fit(trained, look, photos, others, console, frozen=has_linear_head_alone(run, config))
     exported = _export(trained, photos, fitted, options, console)
     content = exported.choice.served.content
     evaluations = _evaluate(trained, photos, content, console)
@@ -93,7 +93,7 @@ def make_bundle(
     figures = {split: (each.probabilities, each.truth) for split, each in evaluations.items()}
     clear_unfinished_bundle(run)
     run.new_bundle.mkdir()
-    write_fitted(run.new_bundle, fitted.temperature, fitted.scoring.score)
+    write_fitted(run.new_bundle, fitted.temperature.value, fitted.scoring.score)
     golden = _write_files(trained, photos, run, content, evaluations)
     manifest = Manifest(
         schema_version=1,
@@ -104,10 +104,11 @@ def make_bundle(
         files=describe_files(run.new_bundle),
         metrics={split: evaluation.figures() for split, evaluation in evaluations.items()}
         | {
-            "calibration": calibration_figures(figures, fitted.temperature),
+            "calibration": calibration_figures(figures, fitted.temperature.value) | fitted.temperature.figures(),
             "unknown": unknown,
             "heatmap_error": exported.heatmap_error,
-            "variants_measured_on": len(photos.sample),
+            "variants_measured_on": len(photos.compared.labelled),
+            "variants_compared_on": {"unseen": photos.compared.unseen, "learnt": len(photos.compared.learnt)},
             "latency_cpus": {"serving": options.serving_cpus, "all": available_cpus()},
         },
         golden=golden,
@@ -116,7 +117,7 @@ def make_bundle(
         variants=exported.choice.table(),
         thresholds={UNKNOWN: limit},
         tta=_tta(evaluations["test"].figures(), _views(trained, photos, content, console)),
-        training=_training(config, run, trained) | {"temperature": round(fitted.temperature, 6)},
+        training=_training(config, run, trained) | {"temperature": round(fitted.temperature.value, 6)},
         data=read_json(run.summary),
         parent_version=options.parent,
         created_by=None,
@@ -152,30 +153,10 @@ def tool_versions(names: Iterable[str] = TOOLS) -> dict[str, str]:
     return versions
 
 
-@dataclass(frozen=True)
-class _HeldOut:
-    """The photos that were not trained on."""
-
-    rows: dict[str, NDArray[np.intp]]
-    """Of the data frame, by split."""
-    truth: NDArray[np.int32]
-    """Class number of every photo of the frame."""
-    sample: NDArray[np.intp]
-    """The validation photos that every variant is measured on."""
-
-    @classmethod
-    def of(cls, trained: Trained) -> _HeldOut:
-        """Return those of a training."""
-        frame = trained.photos.frame
-        rows = {split: np.flatnonzero(frame["split"] == split) for split in ("validation", "test")}
-        truth = class_targets(frame["label"], trained.labels, one_hot=False)
-        return cls(rows, truth, spread(rows["validation"], MEASURED_PHOTOS))
-
-
 class _Fitted(NamedTuple):
     """What is fitted to a trained network and becomes part of its files."""
 
-    temperature: float
+    temperature: Temperature
     scoring: Scoring
 
 
@@ -187,36 +168,47 @@ class _Exported(NamedTuple):
 
 
 def _fit(
-    trained: Trained, look: FeatureExtractor, photos: _HeldOut, others: PhotoSource | None, console: Console
+    trained: Trained,
+    look: FeatureExtractor,
+    photos: HeldOut,
+    others: PhotoSource | None,
+    console: Console,
+    *,
+    frozen: bool,
 ) -> _Fitted:
+    """Fit temperature and score; `frozen` says that the backbone has not learnt from the training photos."""
     rows = photos.rows["validation"]
     seen = look(trained.photos.source, rows, console, "logits of validation photos")
-    temperature = fit_temperature(seen.logits, photos.truth[rows])
-    return _Fitted(temperature, fit_score(trained, look, (rows, seen), temperature, others, console))
+    train, truth = training_features(trained, look, console), photos.truth[rows]
+    if frozen and train is not None and len(train[1]) == (trained.photos.frame["split"] == "train").sum():
+        temperature = of_frozen_features(train, (seen.pooled, truth), seen.logits)
+    else:
+        temperature = of_validation(seen.logits, truth)
+    return _Fitted(temperature, fit_score(trained, look, train, (rows, seen), temperature.value, others, console))
 
 
-def _export(trained: Trained, photos: _HeldOut, fitted: _Fitted, options: ExportOptions, console: Console) -> _Exported:
+def _export(trained: Trained, photos: HeldOut, fitted: _Fitted, options: ExportOptions, console: Console) -> _Exported:
     """Make the files, measure them, choose one and show why."""
     frame, source = trained.photos.frame, trained.photos.source
     with console.status("exporting to LiteRT"), quiet(tell_on_error=True):
         backbone = with_fusible_relus(trained.backbone)
-        served = serving_model(backbone, trained.head, fitted.temperature, fitted.scoring.score)
+        served = serving_model(backbone, trained.head, fitted.temperature.value, fitted.scoring.score)
         calibration = calibration_rows(list(frame["label"]), np.flatnonzero(frame["split"] == "train"))
         contents, failures = convert_all(
             served,
             lambda: (source.array(int(row)) for row in calibration),
             (options.variant,) if options.variant else VARIANTS,
         )
-        few = [source.array(int(row)) for row in photos.sample[:2]]
+        few = [source.array(int(row)) for row in photos.compared.labelled[:2]]
         error = check_heatmaps(trained.backbone, trained.head, contents["float32"], few)
         threads = Settings.from_env({}, cpus=options.serving_cpus).threads
-        variants, broken = measure_variants(contents, source, photos.sample, photos.truth[photos.sample], threads)
+        variants, broken = measure_variants(contents, source, photos.compared, threads)
     choice = choose(variants, failures | broken, options.tolerance, options.variant)
-    choice.show(console, len(photos.sample), options.serving_cpus)
+    choice.show(console, photos.compared, options.serving_cpus)
     return _Exported(choice, error)
 
 
-def _evaluate(trained: Trained, photos: _HeldOut, content: bytes, console: Console) -> dict[str, Evaluation]:
+def _evaluate(trained: Trained, photos: HeldOut, content: bytes, console: Console) -> dict[str, Evaluation]:
     evaluations = {}
     for split, rows in photos.rows.items():
         with counting(console, f"evaluating {split} photos", len(rows)) as step:
@@ -249,7 +241,7 @@ def _measure_unknown(
 
 
 def _write_files(
-    trained: Trained, photos: _HeldOut, run: RunFolder, content: bytes, evaluations: dict[str, Evaluation]
+    trained: Trained, photos: HeldOut, run: RunFolder, content: bytes, evaluations: dict[str, Evaluation]
 ) -> tuple[GoldenCase, ...]:
     """Write all but the manifest, and return its golden cases."""
     folder, frame = run.new_bundle, trained.photos.frame
@@ -286,7 +278,7 @@ def _tta(figures: Mapping[str, float | int], choices: Mapping[str, Any]) -> dict
     return mirrored | {"choices": dict(choices)}
 
 
-def _views(trained: Trained, photos: _HeldOut, content: bytes, console: Console) -> dict[str, Any]:
+def _views(trained: Trained, photos: HeldOut, content: bytes, console: Console) -> dict[str, Any]:
     rows = photos.rows["test"]
     with counting(console, "measuring views of test photos", min(len(rows), VIEWED)) as step:
         return measure_views(content, trained.photos.source, rows, photos.truth[rows], step)
@@ -307,11 +299,16 @@ def _training(config: TrainingConfig, run: RunFolder, trained: Trained) -> dict[
         ("schedule", "teacher"),
         ("data", "decisions"),
         ("network", "weights"),
+        ("network", "backbone"),
         ("network", "start"),
     )
     for section, option in places:
         if plain[section][option] and not plain[section][option].startswith("gs://"):
             plain[section][option] = Path(plain[section][option]).name
+    if config.network.backbone is not None:
+        given = Path(read_json(run.config)["network"]["backbone"]).name
+        plain["network"]["backbone"] = given
+        plain["backbone"] = {"file": given, "sha256": entry_of_file(run.backbone).sha256}
     best = TrainingState(run).best or {}
     plain["best_epoch"] = {key: value for key, value in best.items() if key not in ("weights", "seeds")}
     if config.schedule.teacher is not None:

@@ -1,32 +1,20 @@
-"""Chooses the file that is served: every variant is measured as it would serve; the fastest good one is taken."""
+"""Chooses the file that is served: of the files that lose nothing that matters, the fastest one."""
 
 from __future__ import annotations
 
-import statistics
-import time
 from dataclasses import dataclass
 from typing import Any
 
-import keras
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
-from classifier.errors import Corrupt, InvalidRequest, PointerError
-from classifier.serving.footprint import added_memory
-from classifier.serving.model import Model
+from classifier.errors import InvalidRequest
 from classifier.settings import available_cpus
-from trainer.data.source import PhotoSource
-from trainer.evaluation.served import run_model
-from trainer.export.litert import FLOAT32, VARIANTS, reason
-from trainer.metrics.comparison import CERTAINTY, Comparison, compare
-from trainer.networks.gradcam import gradient_tape_heatmaps, relative_error
+from trainer.export.litert import FLOAT32, VARIANTS
+from trainer.export.measuring import Compared, Variant
+from trainer.metrics.comparison import CERTAINTY
 from trainer.run.config import VariantName
 
-HEATMAP_TOLERANCE = 1e-4
-"""Largest relative difference allowed between the exported heatmaps and GradientTape's."""
-LATENCY_RUNS = 30
 ROUNDING = 1e-9
 NOISE = 0.03
 """Share by which two latencies may differ and still be the same."""
@@ -34,39 +22,6 @@ LOG_LOSS_PER_TOLERANCE = 10.0
 """Nats by which the log-loss may rise for a tolerance of 1: 0.05 nats for the usual half a point of top-1."""
 LEAST_LOG_LOSS = 0.01
 """Nats by which it may rise whatever the tolerance."""
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One exported file and what was measured on it."""
-
-    name: str
-    content: bytes
-    top_1: float
-    """Share of the measured photos classified rightly."""
-    comparison: Comparison
-    """With float32."""
-    heatmap_correlation: float
-    """Mean Pearson correlation of the top label's heatmap with float32's."""
-    latency_ms: float
-    """Median of one forward pass with the CPUs that it is served with."""
-    latency_all_cpus_ms: float
-    """The same with all CPUs of this machine."""
-    memory: int | None
-    """Bytes that loading and running it adds to a process; None where the system does not tell."""
-
-    def row(self) -> dict[str, float | int]:
-        """Return the figures for the manifest's table."""
-        memory = {} if self.memory is None else {"memory_bytes": self.memory}
-        return {
-            "top_1": round(self.top_1, 6),
-            **self.comparison.row(),
-            "heatmap_correlation": round(self.heatmap_correlation, 6),
-            "latency_ms": round(self.latency_ms, 3),
-            "latency_all_cpus_ms": round(self.latency_all_cpus_ms, 3),
-            "bytes": len(self.content),
-            **memory,
-        }
 
 
 @dataclass(frozen=True)
@@ -96,12 +51,14 @@ class Choice:
         rows |= {name: {"failed": why} for name, why in self.failures.items()}
         return {name: rows[name] for name in VARIANTS if name in rows}
 
-    def show(self, console: Console, photos: int, cpus: int) -> None:
-        """Print the table, measured on so many validation photos for a function with so many CPUs."""
+    def show(self, console: Console, photos: Compared, cpus: int) -> None:
+        """Print the table, measured on those photos for a function with so many CPUs."""
         every = available_cpus()
-        table = Table(title=f"variants on {photos} validation photos", title_justify="left", box=None, pad_edge=False)
+        title = f"variants, top-1 of {len(photos.labelled)} validation photos"
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
         times = [_on(cpus), *([_on(every)] if every != cpus else [])]
-        for column in ("", "variant", "top-1", "log-loss", "same\nlabel", "heatmaps", *times, "MB", "MB in\nmemory"):
+        figures = ("top-1", "points\nlost", "log-\nloss", "same\nlabel", "heat-\nmaps")
+        for column in ("", "variant", *figures, *times, "MB", "MB in\nmemory"):
             justify: JustifyMethod = "left" if column in ("", "variant") else "right"
             table.add_column(column, justify=justify, vertical="bottom", no_wrap=True)
         for variant in self.variants:
@@ -110,8 +67,9 @@ class Choice:
                 "*" if variant is self.served else "",
                 variant.name,
                 f"{variant.top_1:.1%}",
-                f"{variant.comparison.log_loss_increase:+.3f}",
-                f"{variant.comparison.agreement:.1%}",
+                f"{variant.damage.top_1_loss * 100:.2f}",
+                f"{variant.damage.log_loss_increase:+.3f}",
+                f"{variant.damage.agreement:.1%}",
                 f"{variant.heatmap_correlation:.3f}",
                 *(f"{latency:.1f}" for latency in measured),
                 f"{len(variant.content) / 1e6:.1f}",
@@ -124,88 +82,23 @@ class Choice:
         for line in lines:
             console.print(line, highlight=False, markup=False)
 
-    def resolved(self, photos: int) -> str:
+    def resolved(self, photos: Compared) -> str:
         """Say what so many photos can tell of the served file, or of the others where it is float32."""
-        compared = [variant for variant in self.variants if variant.name != FLOAT32]
-        named = [variant for variant in compared if variant is self.served] or compared
-        if not named:
-            return f"{photos} photos were measured on float32 alone."
-        points = max(variant.comparison.top_1_resolved for variant in named) * 100
-        nats = max(variant.comparison.log_loss_resolved for variant in named)
+        compared = [variant.damage for variant in self.variants if variant.name != FLOAT32]
+        named = [variant.damage for variant in self.variants if variant is self.served and variant.name != FLOAT32]
+        if not compared:
+            return f"{photos.unseen} photos were measured on float32 alone."
+        points = max(each.top_1_resolved for each in named or compared) * 100
+        nats = max(each.log_loss_resolved for each in named or compared)
+        learnt = ""
+        if len(photos.learnt):
+            extra = max(0, round(compared[0].photos) - photos.unseen)
+            learnt = f" and {len(photos.learnt)} training photos, which it has learnt and so count as {extra}"
         return (
-            f"On {photos} photos a loss of less than {points:.1f} points of top-1, or of {nats:.3f} in log-loss, "
-            "cannot be told from chance."
+            f"Lost is what float32's probabilities make of other answers for {photos.unseen} photos that it was not "
+            f"trained on{learnt}: less than {points:.2f} points of top-1, or {nats:.3f} in log-loss, cannot be told "
+            "from chance."
         )
-
-
-def check_heatmaps(backbone: keras.Model, head: keras.Model, content: bytes, photos: list[NDArray[np.uint8]]) -> float:
-    """Return the largest relative error of a float32 file's heatmaps against GradientTape's.
-
-    Raises:
-        Corrupt: it is over `HEATMAP_TOLERANCE`.
-    """
-    model = Model(content)
-    error = max(
-        relative_error(_heatmaps(model, photo), gradient_tape_heatmaps(backbone, head, photo)) for photo in photos
-    )
-    if error > HEATMAP_TOLERANCE:
-        raise Corrupt(f"Expected heatmaps within {HEATMAP_TOLERANCE} of GradientTape's; received {error:.2e}.")
-    return error
-
-
-def measure_variants(
-    contents: dict[str, bytes], source: PhotoSource, rows: NDArray[np.intp], truth: NDArray[np.int32], threads: int
-) -> tuple[list[Variant], dict[str, str]]:
-    """Measure each file on the same photos, and compare it with the float32 one.
-
-    Args:
-        contents: files by name, float32 among them.
-        source: the photos.
-        rows: which of them.
-        truth: class number of each row.
-        threads: of the forward pass as it will be served, whose latency and memory are measured.
-
-    Returns:
-        What was measured, and why the other files cannot be run.
-
-    Raises:
-        Corrupt: the float32 file cannot be run, or what it gives is not finite.
-    """
-    failures = {}
-    outputs = {}
-    for name, content in contents.items():
-        try:
-            outputs[name] = _finite(run_model(content, source, rows))
-        except (PointerError, RuntimeError, ValueError) as error:
-            if name == FLOAT32:
-                raise
-            failures[name] = reason(error)
-    files, photo = {name: contents[name] for name in outputs}, source.array(int(rows[0]))
-    served, every = latencies(files, photo, threads), latencies(files, photo, available_cpus())
-    reference = outputs[FLOAT32]
-    expected = np.stack([probabilities for probabilities, _ in reference])
-    variants = []
-    for name, output in outputs.items():
-        given = np.stack([probabilities for probabilities, _ in output])
-        same = given.argmax(axis=1) == expected.argmax(axis=1)
-        correlations = [
-            _correlation(heatmap, wanted)
-            for (_, heatmap), (_, wanted), comparable in zip(output, reference, same, strict=True)
-            if comparable
-        ]
-        variants.append(
-            Variant(
-                name,
-                contents[name],
-                float((given.argmax(axis=1) == truth).mean()),
-                compare(expected, given, truth),
-                float(np.mean(correlations)) if correlations else 0.0,
-                served[name],
-                every[name],
-                added_memory(contents[name], threads),
-            )
-        )
-    return variants, failures
 
 
 def choose(
@@ -222,7 +115,7 @@ def choose(
     refused = {
         variant.name: said
         for variant in variants
-        if variant.name != FLOAT32 and (said := objection(variant.comparison, tolerance))
+        if variant.name != FLOAT32 and (said := objection(variant, tolerance))
     }
     if wanted is None:
         good = [variant for variant in variants if variant.name not in refused]
@@ -238,67 +131,29 @@ def choose(
     return Choice(found[0], tuple(variants), failures, refused, overridden=True)
 
 
-def objection(found: Comparison, tolerance: float) -> str | None:
+def objection(variant: Variant, tolerance: float) -> str | None:
     """Return what speaks against serving a file, or None.
 
-    Its top-1 may be at most `tolerance` (a share) below float32's on the measured photos. On few photos that is luck:
-    so the most by which its log-loss may rise, by the paired bound, must be small too.
+    The top-1 that it loses against float32 (see `trainer.metrics.comparison.damage`) may be at most `tolerance`, a
+    share, and the most by which its log-loss may rise, by the paired bound, must be small too. A loss that labels
+    prove, their bounds being over the same limits, speaks against it whatever float32's probabilities make of it.
     """
-    if found.top_1_loss > tolerance + ROUNDING:
+    lost, labelled = variant.damage, variant.comparison
+    if lost.top_1_loss > tolerance + ROUNDING:
         return (
-            f"loses {found.top_1_loss * 100:.1f} points of top-1 against float32, more than the tolerance of "
+            f"loses {lost.top_1_loss * 100:.1f} points of top-1 against float32, more than the tolerance of "
             f"{tolerance * 100:.1f}"
         )
-    allowed = max(LEAST_LOG_LOSS, LOG_LOSS_PER_TOLERANCE * tolerance)
-    if found.log_loss_increase_high > allowed:
+    if labelled.top_1_loss_low > tolerance + ROUNDING:
         return (
-            f"may lose {found.log_loss_increase_high:.3f} in log-loss against float32 ({CERTAINTY:.0%} bound), more "
-            f"than {allowed:.3f}"
+            f"loses {labelled.top_1_loss * 100:.1f} points of top-1 on the validation photos, and more than the "
+            f"tolerance of {tolerance * 100:.1f} by the {CERTAINTY:.0%} bound"
         )
+    allowed = max(LEAST_LOG_LOSS, LOG_LOSS_PER_TOLERANCE * tolerance)
+    highest = max(lost.log_loss_increase_high, labelled.log_loss_increase_low)
+    if highest > allowed:
+        return f"may lose {highest:.3f} in log-loss against float32 ({CERTAINTY:.0%} bound), more than {allowed:.3f}"
     return None
-
-
-def latencies(
-    contents: dict[str, bytes], photo: NDArray[np.uint8], threads: int, runs: int = LATENCY_RUNS
-) -> dict[str, float]:
-    """Return the median milliseconds of each file's forward pass, measured in turn so that all see the same noise.
-
-    A pass that is not timed goes before each one that is: the threads of the file before go on spinning for a while,
-    and a file that serves has the CPUs to itself.
-    """
-    models = {name: Model(content, threads=threads) for name, content in contents.items()}
-    times: dict[str, list[float]] = {name: [] for name in models}
-    for _ in range(runs):
-        for name, model in models.items():
-            model.run(photo)
-            began = time.perf_counter()
-            model.run(photo)
-            times[name].append((time.perf_counter() - began) * 1000)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def _heatmaps(model: Model, photo: NDArray[np.uint8]) -> NDArray[np.float32]:
-    output = model.run(photo)
-    return np.stack([output.heatmap(label) for label in range(model.classes)])
-
-
-def _finite(
-    output: list[tuple[NDArray[np.float32], NDArray[np.float32]]],
-) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Return the output as it is.
-
-    Raises:
-        Corrupt: it holds something that is no finite number, as float16 does where a network's values overflow it.
-    """
-    if not all(np.isfinite(values).all() for photo in output for values in photo):
-        raise Corrupt("Expected probabilities and heatmaps that are finite; the file gives others.")
-    return output
-
-
-def _correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    if a.std() == 0 or b.std() == 0:
-        return float(np.array_equal(a, b))
-    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
 
 
 def _on(cpus: int) -> str:

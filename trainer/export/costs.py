@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifier.serving.footprint import added_memory
-from trainer.export.choice import latencies
 from trainer.export.litert import convert_all
+from trainer.export.measuring import latencies
 from trainer.networks.backbones import build_backbone
 from trainer.networks.gradcam import serving_model
 from trainer.networks.heads import build_head

@@ -87,9 +87,26 @@ class FeatureExtractor:
         return Features(np.asarray(pooled, np.float32), np.asarray(logits, np.float32))
 
 
+def training_features(
+    trained: Trained, look: FeatureExtractor, console: Console
+) -> tuple[NDArray[np.float32], NDArray[np.int32]] | None:
+    """Return pooled features [photos, channels] and class numbers of up to `FEATURE_PHOTOS` training photos.
+
+    None where a class has none that can be read: an export on a machine that no longer has the training photos.
+    """
+    frame, source = trained.photos.frame, trained.photos.source
+    truth = class_targets(frame["label"], trained.labels, one_hot=False)
+    rows = calibration_rows(list(frame["label"]), np.flatnonzero(frame["split"] == "train"), FEATURE_PHOTOS)
+    rows = readable_rows(source, rows)
+    if len(np.unique(truth[rows])) < len(trained.labels):
+        return None
+    return look(source, rows, console, "features of training photos").pooled, truth[rows]
+
+
 def fit_score(
     trained: Trained,
     look: FeatureExtractor,
+    train: tuple[NDArray[np.float32], NDArray[np.int32]] | None,
     validation: tuple[NDArray[np.intp], Features],
     temperature: float,
     ood: PhotoSource | None,
@@ -100,6 +117,7 @@ def fit_score(
     Args:
         trained: the network and its photos.
         look: the same network.
+        train: see `training_features`; None to make do with the validation photos.
         validation: rows of the validation photos, and what the network makes of them.
         temperature: what the logits are divided by when they are served.
         ood: photos of something else, if there are any.
@@ -109,13 +127,8 @@ def fit_score(
     truth = class_targets(frame["label"], trained.labels, one_hot=False)
     rows, seen = validation
     known = seen.tempered(temperature)
-    train = calibration_rows(list(frame["label"]), np.flatnonzero(frame["split"] == "train"), FEATURE_PHOTOS)
-    train = readable_rows(source, train)
-    complete = len(np.unique(truth[train])) == len(trained.labels)
-    if complete:
-        features, targets = look(source, train, console, "features for the score").pooled, truth[train]
-    else:  # an export on a machine that no longer has the training photos
-        features, targets = seen.pooled, truth[rows]
+    complete = train is not None
+    features, targets = (seen.pooled, truth[rows]) if train is None else train
     score = ood_score.fit(ood_score.feature_space(features, targets, with_bank=complete), *known)
     left_out = ood_score.compare_left_out((features, targets), (seen.pooled, truth[rows]), with_bank=complete)
     unseen, exposed = np.arange(0 if ood is None else len(ood)), 0

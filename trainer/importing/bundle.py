@@ -19,9 +19,10 @@ from classifier.settings import Settings, available_cpus
 from trainer.evaluation.ood import UNKNOWN, familiarity
 from trainer.evaluation.served import Evaluation, evaluate, run_model
 from trainer.export.bundle import GOLDEN_TOLERANCE, describe_files, tool_versions
-from trainer.export.choice import Choice, choose, latencies, measure_variants
+from trainer.export.choice import Choice, choose
 from trainer.export.golden import write_golden
 from trainer.export.litert import VARIANTS
+from trainer.export.measuring import Compared, latencies, measure_variants
 from trainer.importing.graph import Graph
 from trainer.importing.model import Foreign, Told, read_foreign
 from trainer.importing.photos import Labelled, fitting_scaling, read_labelled
@@ -149,9 +150,10 @@ def _choice(
         contents = {"float32": foreign.composed(scaling, temperature)}
         contents |= {name: foreign.composed(scaling, temperature, content) for name, content in files.items()}
         threads = Settings.from_env({}, cpus=SERVING_CPUS).threads
-        measured, broken = measure_variants(contents, source, rows, labelled.truth[rows], threads)
+        compared = Compared(rows, labelled.truth[rows], labelled.untried)
+        measured, broken = measure_variants(contents, source, compared, threads)
     choice = choose(measured, failures | broken, TOLERANCE)
-    choice.show(console, len(rows), SERVING_CPUS)
+    choice.show(console, compared, SERVING_CPUS)
     return choice
 
 

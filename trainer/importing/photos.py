@@ -21,7 +21,7 @@ from trainer.data.checks import CheckedPhotos
 from trainer.data.layouts import SPLIT_NAMES
 from trainer.data.loaders import class_targets
 from trainer.data.preparation import check_dataset
-from trainer.data.sampling import calibration_rows
+from trainer.data.sampling import calibration_rows, spread
 from trainer.evaluation.served import run_model
 from trainer.importing.scaling import Scaling
 from trainer.run.config import DataConfig
@@ -45,6 +45,13 @@ class Labelled:
     """Of the frame, by split: validation and test."""
     tried: NDArray[np.intp]
     """The rows that scalings are tried on."""
+
+    @property
+    def untried(self) -> NDArray[np.intp]:
+        """Return other rows, at most `TRIED`."""
+        rows = np.concatenate([self.rows[split] for split in ("validation", "test")])
+        others: NDArray[np.intp] = spread(np.setdiff1d(rows, self.tried), TRIED)
+        return others
 
 
 def read_labelled(folder: str, labels: tuple[str, ...], spec: InputSpec, console: Console) -> Labelled:

@@ -39,11 +39,7 @@ def confidence(material: Material, output: Output) -> Section:
         for split, each in found.items()
     )
     temperature = material.manifest.training.get("temperature")
-    scaled = (
-        f" The logits are divided by a temperature of {temperature:.2f}, fitted on validation photos."
-        if temperature
-        else ""
-    )
+    scaled = f" The logits are divided by a temperature of {temperature:.2f}, {_fitted(before)}." if temperature else ""
     return Section(
         "Can its confidence be believed",
         (
@@ -61,6 +57,15 @@ def confidence(material: Material, output: Output) -> Section:
             ),
         ),
     )
+
+
+def _fitted(calibration: Mapping[str, Any]) -> str:
+    """Say what a temperature was fitted on."""
+    photos = calibration.get("fitted_on_photos")
+    count = f"{photos} " if photos else ""
+    if calibration.get("fitted_on") == "cross-validation":
+        return f"fitted by cross-validation on {count}training and validation photos"
+    return f"fitted on {count}validation photos"
 
 
 def unknown(material: Material, output: Output, ood: Mapping[str, NDArray[np.float64]] | None) -> Section:
@@ -187,9 +192,9 @@ def variants(material: Material, output: Output) -> Section:
         (
             Paragraph(
                 f"The network was exported in several precisions; {manifest.variant} is served: {how}. Each is "
-                "compared with float32 on the same photos: agreement is how often it gives float32's label, the "
-                f"correlation that of its heatmaps with float32's. {bounds}Time and memory are those of one photo on "
-                f"the exporting machine, {cpus}."
+                f"compared with float32 on the same photos{_compared(manifest.metrics)}: agreement is how often it "
+                f"gives float32's label, the correlation that of its heatmaps with float32's. {bounds}Time and memory "
+                f"are those of one photo on the exporting machine, {cpus}."
             ),
             Table(
                 f"The exported files on {f'{photos} ' if photos else ''}validation photos",
@@ -219,6 +224,22 @@ def _bounds(row: Mapping[str, Any]) -> str:
     return (
         f"These photos do not rule out that the served file loses {row['top_1_loss_high'] * 100:.1f} points of top-1 "
         f"and {row['log_loss_increase_high']:.3f} in log-loss (95 % bounds of the paired differences). "
+    )
+
+
+def _compared(metrics: Mapping[str, Any]) -> str:
+    """Say on which photos; nothing of a bundle that does not tell."""
+    photos = metrics.get("variants_compared_on")
+    if not photos:
+        return ""
+    learnt = (
+        f" and {photos['learnt']} training photos, which count as far as float32 is as unsure of them"
+        if photos["learnt"]
+        else ""
+    )
+    return (
+        f", {photos['unseen']} that were not trained on{learnt}, by float32's own probabilities and not by labels (the "
+        "column top-1 apart)"
     )
 
 

@@ -29,8 +29,8 @@ from tests.support.processes import ROOT
 from trainer.compute import processes
 from trainer.compute.strategy import Strategy, configure
 from trainer.data.source import PhotoSource
-from trainer.export.choice import check_heatmaps
 from trainer.export.litert import convert
+from trainer.export.measuring import check_heatmaps
 from trainer.networks import backbones, heads
 from trainer.networks.backbones import input_spec
 from trainer.networks.gradcam import serving_model

@@ -21,9 +21,10 @@ from classifier.serving.model import Model
 from tests.support import photo_sets
 from trainer.data.sampling import calibration_rows
 from trainer.data.source import PhotoSource
-from trainer.export.choice import LEAST_LOG_LOSS, Variant, choose, measure_variants
+from trainer.export.choice import LEAST_LOG_LOSS, choose
 from trainer.export.litert import VARIANTS, convert, convert_all, reason, with_fusible_relus
-from trainer.metrics.comparison import Comparison, compare
+from trainer.export.measuring import Compared, Variant, measure_variants
+from trainer.metrics.comparison import Comparison, Damage, compare, damage, weights_of_learnt
 from trainer.networks import backbones, heads
 from trainer.networks.gradcam import serving_model
 from trainer.run.config import NetworkConfig
@@ -183,20 +184,21 @@ def test_measuring_compares_with_float32(exported, source):
     labels = np.array([Model(contents["float32"]).run(source.array(row)).probabilities.argmax() for row in rows])
     truth = labels.astype(np.int32)
     truth[:6] = (truth[:6] + 1) % 3
-    variants, failures = measure_variants({**contents, "broken": b"no flatbuffer"}, source, rows, truth, 1)
+    variants, failures = measure_variants({**contents, "broken": b"no flatbuffer"}, source, Compared(rows, truth), 1)
     assert list(failures) == ["broken"]
     assert "LiteRT file" in failures["broken"]
     by_name = {variant.name: variant for variant in variants}
     assert tuple(by_name) == VARIANTS
     reference = by_name["float32"]
     assert reference.top_1 == pytest.approx(18 / 24)
-    assert (reference.comparison.agreement, reference.heatmap_correlation) == (1.0, pytest.approx(1.0))
+    assert (reference.damage.agreement, reference.heatmap_correlation) == (1.0, pytest.approx(1.0))
     assert (reference.comparison.top_1_loss, reference.comparison.log_loss_increase) == (0, 0)
+    assert (reference.damage.top_1_loss, reference.damage.log_loss_increase) == (0, 0)
     assert by_name["float16"].heatmap_correlation > 0.999
     assert 0.5 < by_name["int8"].heatmap_correlation <= 1
-    assert by_name["int8"].comparison.agreement >= 0.75
+    assert by_name["int8"].damage.agreement >= 0.75
     with pytest.raises(Corrupt):
-        measure_variants({"float32": b"no flatbuffer"}, source, rows, truth, 1)
+        measure_variants({"float32": b"no flatbuffer"}, source, Compared(rows, truth), 1)
 
 
 def test_a_file_whose_answers_are_not_finite_is_a_failure(exported, networks, source):
@@ -206,12 +208,12 @@ def test_a_file_whose_answers_are_not_finite_is_a_failure(exported, networks, so
     content = convert(serving_model(backbone, spoilt), "float32")
     rows, truth = np.arange(2), np.zeros(2, np.int32)
     variants, failures = measure_variants(
-        {"float32": exported[1]["float32"], "float16": content}, source, rows, truth, 1
+        {"float32": exported[1]["float32"], "float16": content}, source, Compared(rows, truth), 1
     )
     assert [variant.name for variant in variants] == ["float32"]
     assert "finite" in failures["float16"]
     with pytest.raises(Corrupt, match="finite"):
-        measure_variants({"float32": content}, source, rows, truth, 1)
+        measure_variants({"float32": content}, source, Compared(rows, truth), 1)
 
 
 def test_memory_is_that_of_the_file_alone(exported):
@@ -245,35 +247,95 @@ def test_latency_is_measured_as_it_is_served_and_with_all_cpus(exported, source,
         asked.append(threads)
         return dict.fromkeys(contents, float(threads))
 
-    monkeypatch.setattr("trainer.export.choice.latencies", measured)
-    monkeypatch.setattr("trainer.export.choice.available_cpus", lambda: 6)
-    monkeypatch.setattr("trainer.export.choice.added_memory", lambda content, threads: threads)
+    monkeypatch.setattr("trainer.export.measuring.latencies", measured)
+    monkeypatch.setattr("trainer.export.measuring.available_cpus", lambda: 6)
+    monkeypatch.setattr("trainer.export.measuring.added_memory", lambda content, threads: threads)
     rows, truth = np.arange(2), np.zeros(2, np.int32)
-    (variant,), _ = measure_variants({"float32": exported[1]["float32"]}, source, rows, truth, 1)
+    (variant,), _ = measure_variants({"float32": exported[1]["float32"]}, source, Compared(rows, truth), 1)
     assert asked == [1, 6]
     row = variant.row()
     assert (row["latency_ms"], row["latency_all_cpus_ms"], row["memory_bytes"]) == (1, 6, 1)
 
 
-def test_a_comparison_is_paired_and_says_what_so_many_photos_tell():
+def test_a_comparison_by_labels_is_paired():
     """600 photos of which 30 change sides, 18 for the worse: unpaired, 2 points would be far within chance."""
     truth = np.zeros(600, np.int32)
     reference, found = np.tile(np.float32([0.6, 0.4]), (600, 1)), np.tile(np.float32([0.6, 0.4]), (600, 1))
     reference[:12], found[:12] = reference[:12, ::-1], (0.55, 0.45)
     found[12:30] = (0.45, 0.55)
     told = compare(reference, found, truth)
+    assert told.top_1_loss == pytest.approx(6 / 600)
+    # Agresti and Min: (6 - 1.645 * sqrt(31 - 36 / 602)) / 602.
+    assert told.top_1_loss_low == pytest.approx(-0.00523, abs=1e-4)
+    assert told.log_loss_increase == pytest.approx((12 * np.log(0.4 / 0.55) + 18 * np.log(0.6 / 0.45)) / 600, abs=1e-6)
+    assert told.log_loss_increase - 0.005 < told.log_loss_increase_low < told.log_loss_increase
+
+
+def test_what_a_change_costs_is_expected_of_float32_and_needs_no_label():
+    """Of 600 photos 30 get another label, which was 0.1 less probable."""
+    reference, found = np.tile(np.float32([0.55, 0.45]), (600, 1)), np.tile(np.float32([0.55, 0.45]), (600, 1))
+    found[:30] = (0.48, 0.52)
+    told = damage(reference, found)
+    assert told.photos == pytest.approx(600)
     assert told.agreement == pytest.approx(570 / 600)
     assert told.agreement_low == pytest.approx(0.9294, abs=1e-3)
-    assert told.top_1_loss == pytest.approx(6 / 600)
-    # Agresti and Min: (6 + 1.645 * sqrt(31 - 36 / 602)) / 602.
-    assert told.top_1_loss_high == pytest.approx(0.02516, abs=1e-4)
-    assert told.top_1_resolved == pytest.approx(told.top_1_loss_high - told.top_1_loss)
-    assert told.log_loss_increase == pytest.approx((12 * np.log(0.4 / 0.55) + 18 * np.log(0.6 / 0.45)) / 600, abs=1e-6)
-    assert told.log_loss_increase < told.log_loss_increase_high < told.log_loss_increase + 0.005
-    # The same file on a tenth of the photos may lose far more; and no loss on few photos is no proof of none.
-    few = compare(reference[::10], found[::10], truth[::10])
+    assert told.top_1_loss == pytest.approx(0.1 * 30 / 600)
+    assert told.log_loss_increase == pytest.approx(
+        (0.55 * np.log(0.55 / 0.48) + 0.45 * np.log(0.45 / 0.52)) * 30 / 600, rel=1e-4
+    )
+    # Labels drawn as float32 says lose as much, on average over many draws.
+    rng = np.random.default_rng(0)
+    drawn = [compare(reference, found, (rng.random(600) > 0.55).astype(np.int32)) for _ in range(400)]
+    assert np.mean([each.top_1_loss for each in drawn]) == pytest.approx(told.top_1_loss, abs=0.002)
+    assert np.mean([each.log_loss_increase for each in drawn]) == pytest.approx(told.log_loss_increase, abs=0.0005)
+    # And each draw is far from it, which is what the probabilities spare: by far more than they leave open.
+    assert np.std([each.top_1_loss for each in drawn]) * 1.645 > 5 * told.top_1_resolved
+    few = damage(reference[::10], found[::10])
     assert few.top_1_resolved > 3 * told.top_1_resolved
-    assert compare(reference[:70], reference[:70], truth[:70]).top_1_loss_high == pytest.approx(0.0228, abs=1e-3)
+    assert 0 < damage(reference[:70], reference[:70]).top_1_loss_high < 0.03
+
+
+def test_training_photos_count_as_far_as_float32_is_as_unsure_of_them():
+    rng = np.random.default_rng(4)
+
+    def photos(margins):
+        return np.stack([(1 + margins) / 2, (1 - margins) / 2], axis=1).astype(np.float32)
+
+    unseen = photos(rng.uniform(0, 1, 500))
+    learnt = photos(np.concatenate([np.linspace(0.005, 0.19, 20), rng.uniform(0.3, 1, 480)]))
+    weights = weights_of_learnt(unseen, learnt)
+    unsure = learnt.max(axis=1) < 0.6
+    assert weights.max() == 1
+    assert weights[unsure] == pytest.approx(1, abs=0.01)
+    # A fifth of the whole weight for each fifth of the unseen, of which the first has 20 photos.
+    assert weights.sum() == pytest.approx(100, rel=0.15)
+    assert weights[unsure].sum() / weights.sum() == pytest.approx(0.2, abs=0.03)
+    # None that is as unsure: none counts. As many as of the unseen: all count alike.
+    assert not weights_of_learnt(unseen, photos(rng.uniform(0.5, 1, 300))).any()
+    assert weights_of_learnt(unseen, unseen) == pytest.approx(1)
+    assert weights_of_learnt(unseen, unseen[:0]).shape == (0,)
+    # Of a file that spoils the unsure ones alone they then tell what the others tell.
+    spoilt = [photos(np.where(each.max(axis=1) < 0.55, -0.05, 2 * each.max(axis=1) - 1)) for each in (unseen, learnt)]
+    counted = damage(learnt, spoilt[1], weights)
+    assert counted.agreement == pytest.approx(damage(unseen, spoilt[0]).agreement, abs=0.03)
+    assert damage(learnt, spoilt[1]).agreement > 0.97 > 0.93 > counted.agreement
+
+
+def test_photos_without_labels_and_training_photos_are_compared_too(exported, source, monkeypatch):
+    contents = {name: exported[1][name] for name in ("float32", "int8")}
+    few, truth = np.arange(3), np.zeros(3, np.int32)
+    monkeypatch.setattr("trainer.export.measuring.latencies", lambda files, *_: dict.fromkeys(files, 1.0))
+    monkeypatch.setattr("trainer.export.measuring.added_memory", lambda *_: None)
+    photos = Compared(few, truth, np.arange(3, 12), np.arange(12, 24))
+    alone, more = (
+        {each.name: each for each in measure_variants(contents, source, given, 1)[0]}
+        for given in (Compared(few, truth), photos)
+    )
+    assert alone["int8"].top_1 == more["int8"].top_1
+    assert alone["int8"].comparison == more["int8"].comparison
+    assert alone["int8"].damage.photos == 3
+    assert 12 <= more["int8"].damage.photos <= 24
+    assert more["int8"].damage.log_loss_resolved < alone["int8"].damage.log_loss_resolved
 
 
 def test_a_gain_on_few_photos_does_not_hide_a_file_that_is_less_sure():
@@ -282,12 +344,12 @@ def test_a_gain_on_few_photos_does_not_hide_a_file_that_is_less_sure():
     truth = np.zeros(70, np.int32)
     sure = rng.uniform(0.55, 0.95, 70)
     reference = np.stack([sure, 1 - sure], 1).astype(np.float32)
-    worse = sure - rng.uniform(0, 0.1, 70).clip(0, sure - 0.51)
+    worse = sure - rng.uniform(0, 0.3, 70).clip(0, sure - 0.51)
     found = np.stack([worse, 1 - worse], 1).astype(np.float32)
-    reference[:2], found[:2] = (0.49, 0.51), (0.51, 0.49)
+    reference[:2], found[:2] = (0.499, 0.501), (0.501, 0.499)
     told = compare(reference, found, truth)
     assert told.top_1_loss < 0
-    fast = dataclasses.replace(MEASURED[3], comparison=told)
+    fast = dataclasses.replace(MEASURED[3], comparison=told, damage=damage(reference, found))
     choice = choose([MEASURED[0], fast], {}, 0.005)
     assert choice.served.name == "float32"
     assert re.fullmatch(
@@ -296,12 +358,26 @@ def test_a_gain_on_few_photos_does_not_hide_a_file_that_is_less_sure():
     assert choose([MEASURED[0], fast], {}, 0.05).served.name == "int8"
 
 
-def _compared(top_1_loss: float, increase: float = 0.0) -> Comparison:
-    return Comparison(0.9, 0.85, top_1_loss, top_1_loss + 0.02, increase, increase + LEAST_LOG_LOSS)
+def test_what_labels_prove_speaks_against_a_file_whatever_float32_believes():
+    """A float32 file that takes nothing for sure: by its probabilities other labels are as good."""
+    truth = np.zeros(200, np.int32)
+    reference, found = (np.tile(np.float32(each), (200, 1)) for each in ((0.501, 0.499), (0.501, 0.499)))
+    found[:40] = (0.499, 0.501)
+    spoilt = dataclasses.replace(
+        MEASURED[3], comparison=compare(reference, found, truth), damage=damage(reference, found)
+    )
+    assert spoilt.damage.top_1_loss < 0.005
+    choice = choose([MEASURED[0], spoilt], {}, 0.005)
+    assert choice.refused["int8"] == (
+        "loses 20.0 points of top-1 on the validation photos, and more than the tolerance of 0.5 by the 95% bound"
+    )
 
 
 def _variant(name: str, top_1: float, latency_ms: float, size: int) -> Variant:
-    return Variant(name, b"x" * size, top_1, _compared(0.80 - top_1), 0.9, latency_ms, latency_ms / 2, None)
+    loss = 0.80 - top_1
+    lost = Damage(200, 0.9, 0.85, loss, loss + 0.02, 0.0, LEAST_LOG_LOSS)
+    measured = Comparison(loss, loss - 0.02, 0.0, -0.01)
+    return Variant(name, b"x" * size, top_1, measured, lost, 0.9, latency_ms, latency_ms / 2, None)
 
 
 MEASURED = [
@@ -346,10 +422,10 @@ def test_the_table_tells_what_failed_and_fits_a_terminal():
     assert table["int8-dynamic"]["memory_bytes"] == 123_456_789
     assert "memory_bytes" not in table["float32"]
     said = io.StringIO()
-    choice.show(Console(file=said, width=80), 200, 1)
+    choice.show(Console(file=said, width=80), Compared(np.arange(200), np.zeros(200, np.int32)), 1)
     lines = said.getvalue().splitlines()
     assert all(len(line) <= 80 for line in lines)
-    assert lines[0].startswith("variants on 200 validation photos")
+    assert lines[0].startswith("variants, top-1 of 200 validation photos")
     assert any(re.match(r"\*  int8-dynamic +79\.6% .* 123 *$", line) for line in lines)
     assert "int8 could not be made: [no] photo" in lines
     assert any(line.startswith("warning: int8-dynamic loses 0.4 points") for line in lines)

@@ -14,7 +14,7 @@ from tests.support import photo_sets
 from trainer.data.loaders import class_targets
 from trainer.data.ood_photos import read_ood_photos
 from trainer.data.preparation import check_dataset
-from trainer.export.ood_selection import FeatureExtractor, fit_score
+from trainer.export.ood_selection import FeatureExtractor, fit_score, training_features
 from trainer.metrics.separation import TRADES
 from trainer.networks.heads import build_head
 from trainer.run.config import DataConfig
@@ -47,7 +47,8 @@ def _fitted(trained: Trained, ood):
     rows = np.flatnonzero(frame["split"] == "validation")
     assert set(class_targets(frame["label"].iloc[rows], trained.labels, one_hot=False)) == {0, 1, 2}
     seen = look(trained.photos.source, rows, CONSOLE, "validation")
-    return fit_score(trained, look, (rows, seen), 1.0, ood, CONSOLE)
+    train = training_features(trained, look, CONSOLE)
+    return fit_score(trained, look, train, (rows, seen), 1.0, ood, CONSOLE)
 
 
 def test_without_ood_photos_substitutes_choose_and_the_trade_is_kept(trained):
