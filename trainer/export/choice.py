@@ -55,7 +55,7 @@ class Choice:
         """Print the table, measured on those photos for a function with so many CPUs."""
         every = available_cpus()
         title = f"variants, top-1 of {len(photos.labelled)} validation photos"
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False, collapse_padding=True)
         times = [_on(cpus), *([_on(every)] if every != cpus else [])]
         figures = ("top-1", "points\nlost", "log-\nloss", "same\nlabel", "heat-\nmaps")
         for column in ("", "variant", *figures, *times, "MB", "MB in\nmemory"):
@@ -92,12 +92,11 @@ class Choice:
         nats = max(each.log_loss_resolved for each in named or compared)
         learnt = ""
         if len(photos.learnt):
-            extra = max(0, round(compared[0].photos) - photos.unseen)
-            learnt = f" and {len(photos.learnt)} training photos, which it has learnt and so count as {extra}"
+            counted = max(0, round(compared[0].photos) - photos.unseen)
+            learnt = f" and {len(photos.learnt)} that were, which count as {counted}"
         return (
-            f"Lost is what float32's probabilities make of other answers for {photos.unseen} photos that it was not "
-            f"trained on{learnt}: less than {points:.2f} points of top-1, or {nats:.3f} in log-loss, cannot be told "
-            "from chance."
+            f"By float32's own probabilities, on {photos.unseen} photos that were not trained on{learnt}: a loss of "
+            f"less than {points:.2f} points of top-1, or of {nats:.3f} in log-loss, cannot be told from chance."
         )
 
 

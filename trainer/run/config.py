@@ -25,13 +25,13 @@ Flip = Literal["none", "horizontal", "vertical", "both"]
 ClassWeights = Literal["none", "balanced"]
 LearningRateSchedule = Literal["cosine", "constant"]
 ImageSizeSchedule = Literal["progressive", "constant"]
-BackboneScaling = Literal["auto", "none", "unit", "symmetric", "torch", "caffe", "by_128", "lite"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 Distribution = Literal["none", "data-parallel", "mirrored", "multi-worker"]
 VariantName = Literal["float32", "float16", "int8-dynamic", "int8"]
 PortableFormat = Literal["saved-model", "onnx", "coreml"]
 ExportFormat = Literal["litert", "saved-model", "onnx", "coreml"]
 
+BACKBONE_SCALINGS = ("auto", "none", "unit", "symmetric", "torch", "caffe", "by_128", "lite")
 LARGEST_SEED = 2**32 - 1
 LARGEST_HEAD = 2
 """Most hidden layers."""
@@ -128,11 +128,12 @@ class NetworkConfig:
         Option(
             "A .keras file of one's own instead of an --architecture: a network that ends in spatial features, or is "
             "cut there by --backbone-layer.",
+            default="none",
             path=True,
         ),
     ] = None
     backbone_scaling: Annotated[
-        BackboneScaling,
+        str,
         Option(
             "What that network takes: none (pixels 0..255), unit (0..1), symmetric (-1..1), torch, caffe, by_128 or "
             "lite; auto is none where it begins with a layer that scales, and else refused."
@@ -154,6 +155,11 @@ class NetworkConfig:
                 if given:
                     raise InvalidSetting(f"--{option} needs --backbone FILE: add it, or leave the option out.")
             return
+        if self.backbone_scaling not in BACKBONE_SCALINGS:
+            raise InvalidSetting(
+                f"Expected --backbone-scaling to be one of {', '.join(BACKBONE_SCALINGS)}; received "
+                f"{self.backbone_scaling!r}."
+            )
         for option, value, usual in (
             ("architecture", self.architecture, "xception"),
             ("weights", self.weights, "imagenet"),

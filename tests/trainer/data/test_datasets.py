@@ -178,7 +178,9 @@ def test_what_is_missing_is_named(tmp_path):
         load(DataConfig("folder", str(tmp_path / "nowhere")))
     with pytest.raises(NotFound, match=r"train\.txt.*The layout is: images/"):
         load(DataConfig("food-101", str(tmp_path)))
-    with pytest.raises(InvalidRequest, match="Expected one of food-101, dog-breed, folder, csv; received"):
+    with pytest.raises(
+        InvalidRequest, match="Expected one of food-101, dog-breed, folder, csv, huggingface, tfds; received"
+    ):
         load(DataConfig("imagenet", str(tmp_path)))
     with pytest.raises(InvalidRequest, match="No photos found"):
         load(DataConfig("folder", str(tmp_path)))

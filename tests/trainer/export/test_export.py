@@ -426,7 +426,7 @@ def test_the_table_tells_what_failed_and_fits_a_terminal():
     lines = said.getvalue().splitlines()
     assert all(len(line) <= 80 for line in lines)
     assert lines[0].startswith("variants, top-1 of 200 validation photos")
-    assert any(re.match(r"\*  int8-dynamic +79\.6% .* 123 *$", line) for line in lines)
+    assert any(re.match(r"\* int8-dynamic +79\.6% .* 123 *$", line) for line in lines)
     assert "int8 could not be made: [no] photo" in lines
     assert any(line.startswith("warning: int8-dynamic loses 0.4 points") for line in lines)
 
