@@ -140,6 +140,7 @@ def train_backbone(
                 state.resume(phase, whole)
             if len(planned) > 1:
                 console.print(f"{phase}: photos of {size} pixels until epoch {end}", highlight=False)
+            _build_figures(whole, training)
             whole.fit(
                 training,
                 initial_epoch=done, epochs=end, shuffle=False, verbose=0,
@@ -149,6 +150,16 @@ def train_backbone(
     finally:
         progress.close()
     state.finish(phase, epochs, schedule.patience)
+
+
+def _build_figures(model: keras.Model, training: keras.utils.PyDataset) -> None:
+    """Build what a model's loss and figures keep, from the shapes of a batch.
+
+    Under JAX, Keras (3.15) otherwise takes a batch from the threads that make them ahead, and the first epoch then
+    begins with what they had made by another epoch's order.
+    """
+    if keras.backend.backend() == "jax":
+        model._symbolic_build(data_batch=training[0])
 
 
 def _whole(config: TrainingConfig, networks: Networks, data: Batches, steps: int, side: int) -> keras.Model:
