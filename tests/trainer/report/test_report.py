@@ -380,7 +380,7 @@ def test_explain_shows_photos_of_ones_own_and_counts_dead_filters(reported, tmp_
     assert table["layer"].tolist()[0] == "block1_1_relu" and len(table) == 7
     assert (table["dead"] <= table["silent"]).all()
     held_out = int((pd.read_csv(reported / "data.csv")["split"] == "validation").sum())
-    assert f"{table['dead'].sum()} dead on all {2 + held_out} photos ({held_out} of the run)" in said
+    assert f"{table['dead'].sum()} dead on all of {2 + held_out} photos ({held_out} of the run)" in said
     assert f"{table['silent'].sum()} silent on flat.jpg" in said
     app(["explain", str(tmp_path / "red.png"), "--run", str(reported), "--out", str(out), "--label", MARKUP,
          "--layers", "block2_1"], standalone_mode=False)  # fmt: skip
