@@ -7,6 +7,7 @@ let ended;
 
 /** @type {(title: string, content: Node[], closed?: () => void) => void} */
 export function openDialog(title, content, closed) {
+  if ($("dialog").open) finish(); // its close event comes when the next one is open already
   $("dialog").close();
   ended = closed;
   $("dialog-title").textContent = title;
@@ -16,11 +17,13 @@ export function openDialog(title, content, closed) {
 
 export const closeDialog = () => $("dialog").close();
 
-$("dialog").addEventListener("close", () => {
+function finish() {
   ended?.();
   ended = undefined;
   $("dialog-body").replaceChildren();
-});
+}
+
+$("dialog").addEventListener("close", () => $("dialog").open || finish());
 $("dialog").addEventListener("click", (/** @type {MouseEvent} */ event) => {
   if (event.target === $("dialog")) closeDialog(); // beside it
 });

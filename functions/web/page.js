@@ -120,6 +120,7 @@ function show(photo) {
   showResult(photo, explain);
   $("device").after($("hero")); // what serves is told below the answer
   if (session.litert) import("./device.js").then(({ offer }) => offer(photo));
+  document.title = `Pointer: ${$("label").textContent}`;
   drawStrip(queue.photos, shown, choose);
   const { top } = $("result").getBoundingClientRect();
   if (top > innerHeight * 0.7 || top < 0) $("choose").scrollIntoView({ behavior: still() ? "auto" : "smooth" });
@@ -174,6 +175,7 @@ function forget() {
   shown = wanted = null;
   $("result").hidden = $("device").hidden = true;
   $("choose").before($("hero"));
+  document.title = "Pointer: try it";
   document.body.classList.remove("photo-shown");
   setInAddress("sample", "");
   calm();

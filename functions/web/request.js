@@ -6,12 +6,32 @@ import { fetched } from "./api.js";
 /** What was answered, to which question, how many milliseconds that took, and how many of them the network.
  * @typedef {{ reply: Schemas["Prediction"], query: URLSearchParams, ms: number, ran: number | undefined }} Answer */
 
+/** The most probable label alone, as fast as it can be had.
+ * @type {(photo: Blob, signal: AbortSignal) => Promise<Schemas["Prediction"]>} */
+export async function glance(photo, signal) {
+  const body = new FormData();
+  body.append("image", photo, "camera.jpg");
+  return await ask("?top_k=1", { method: "POST", body, signal });
+}
+
 const LISTED = "5";
 const MOST = "100"; // of the labels, where one is asked for that is not among the first
+
+/** A file that is gone, or that was changed since it was chosen, would else read as a server that is out of reach.
+ * @param {File} file */
+async function expectReadable(file) {
+  if (file.size === 0) throw new Error("Expected a photo; this file is empty, or a folder.");
+  try {
+    await file.slice(0, 1).arrayBuffer();
+  } catch {
+    throw new Error("It cannot be read any more: it was moved or changed. Choose it again.");
+  }
+}
 
 /** Why is it this label? Null: why is it the most probable one? By occlusion where the model has no Grad-CAM.
  * @type {(file: File, label: string | null, options: { tta: boolean, signal: AbortSignal }) => Promise<Answer>} */
 export async function predict(file, label, { tta, signal }) {
+  await expectReadable(file);
   const which = label === null ? "" : `label:${label}`; // a label may be "1" itself
   /** @param {string} gradcam */
   const asked = async (gradcam) => {

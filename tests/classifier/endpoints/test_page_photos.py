@@ -114,6 +114,10 @@ def test_the_camera_takes_a_photo(page: Page, server: Serving) -> None:
     page.part("camera-button").click()
     page.shows("dialog", "Take the photo")
     page.run("window.track = document.querySelector('video').srcObject.getTracks()[0]")
+    page.all("#dialog .live input")[0].click()
+    page.until(
+        lambda: re.fullmatch(r"I don.t know|(blue|green|grey|red), \d+\.\d %", page.texts(".seen")[0]), "what it sees"
+    )
     page.browser.switch_to.active_element.send_keys(Keys.ESCAPE)
     page.until(lambda: page.run("return window.track.readyState") == "ended", "the camera to go off")
 
@@ -144,6 +148,21 @@ def test_the_last_answer_stays_while_the_next_is_looked_at_which_takes_long_and_
     page.choose(red)
     page.shows("detail", "a photo.jpg: The server cannot be reached")
     assert page.part("label").text == "green" and page.part("again").is_displayed()
+
+
+def test_a_file_that_is_gone_or_empty_is_named(page: Page, server: Serving, red: Path, tmp_path: Path) -> None:
+    (tmp_path / "nothing.png").write_bytes(b"")
+    page.open(server.url)
+    page.shows("version", "food v1")
+    page.choose(tmp_path / "nothing.png")
+    page.shows("detail", "nothing.png: Expected a photo; this file is empty, or a folder.")
+    page.choose(red)
+    page.shows("label", "red")
+    assert page.browser.title == "Pointer: red"
+    red.unlink()
+    page.all("#predictions button")[1].click()
+    page.shows("detail", "a photo.jpg: It cannot be read any more: it was moved or changed. Choose it again.")
+    assert page.part("label").text == "red"
 
 
 @pytest.mark.long

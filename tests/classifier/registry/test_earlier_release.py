@@ -1,4 +1,4 @@
-"""The pointer as a release without canaries, shadows and a gate reads and writes it: its own reader, in tests/data."""
+"""What earlier releases make of pointers and manifests: their own readers, in tests/data."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from tests.support.processes import ROOT
 from tests.support.registries import promote, publish, rollback
 
 RELEASE = ROOT / "tests/data/earlier_release"
+WITHOUT_SAMPLES = ROOT / "tests/data/release_without_samples"
 POINTER = "food/channels.json"
 READ = """
 import json, sys
@@ -125,6 +126,27 @@ def test_this_release_goes_on_from_what_it_promotes(local: Registry, states: dic
         earlier(states["canary"], "rollback", "v1", local.manifest("v1")[1])["written"].encode(), 8
     )
     assert (back.served(), back.canary and back.canary.version) == (["v1"], "v3")
+
+
+def test_a_release_without_samples_reads_a_version_that_shows_some_and_loses_nothing(tmp_path: Path) -> None:
+    registry = Registry(LocalStore(tmp_path / "store"), "food")
+    bundle = write_bundle(tmp_path / "bundle")
+    shown = registry.publish(bundle, who="kim", replay=replay_bytes, public=("golden/0.png",)).to_json()
+    program = (
+        "import sys; from classifier.registry import manifest; assert 'public' not in dir(manifest.Manifest);"
+        "read = manifest.Manifest.from_json(sys.stdin.buffer.read()); sys.stdout.buffer.write(read.to_json());"
+        f"assert manifest.__file__.startswith({str(WITHOUT_SAMPLES)!r}) and read.labels == ('cat', 'dog')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(WITHOUT_SAMPLES)},
+        input=shown,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout) == json.loads(shown)
+    assert json.loads(shown)["public"] == ["golden/0.png"]
 
 
 def test_the_reader_is_the_one_that_was_kept() -> None:

@@ -1,0 +1,1 @@
+"""The reader of ``manifest.json`` of an earlier release; see NOTE.md."""
