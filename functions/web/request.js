@@ -1,18 +1,10 @@
 // @ts-check
 // What is asked of one photo: its label, and what speaks for it.
-import { fetched } from "./api.js";
+import { ask, fetched } from "./api.js";
 
 /** @typedef {import("./api.js").Schemas} Schemas */
 /** What was answered, to which question, how many milliseconds that took, and how many of them the network.
  * @typedef {{ reply: Schemas["Prediction"], query: URLSearchParams, ms: number, ran: number | undefined }} Answer */
-
-/** The most probable label alone, as fast as it can be had.
- * @type {(photo: Blob, signal: AbortSignal) => Promise<Schemas["Prediction"]>} */
-export async function glance(photo, signal) {
-  const body = new FormData();
-  body.append("image", photo, "camera.jpg");
-  return await ask("?top_k=1", { method: "POST", body, signal });
-}
 
 const LISTED = "5";
 const MOST = "100"; // of the labels, where one is asked for that is not among the first
@@ -52,4 +44,12 @@ export async function predict(file, label, { tta, signal }) {
     if (/** @type {import("./api.js").Problem} */ (error).slug !== "cannot-explain") throw error;
     return await asked(`occlusion:${which}`);
   }
+}
+
+/** The most probable label alone, as fast as it can be had.
+ * @type {(photo: Blob, signal: AbortSignal) => Promise<Schemas["Prediction"]>} */
+export async function glance(photo, signal) {
+  const body = new FormData();
+  body.append("image", photo, "camera.jpg");
+  return await ask("?top_k=1", { method: "POST", body, signal });
 }
