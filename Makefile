@@ -122,9 +122,11 @@ check-web: $(NODE_INSTALLED) ## Lint openapi.yaml, and check the TypeScript type
 	@$(WITH_NODE) node_modules/.bin/openapi-typescript functions/openapi.yaml --output clients/typescript/pointer.d.ts --check || \
 		{ echo "clients/typescript/pointer.d.ts is not what openapi.yaml says: run make types." >&2; exit 1; }
 	$(WITH_NODE) node_modules/.bin/tsc --project clients/typescript
+	@$(WITH_NODE) node scripts/contract_page.mjs --check
 
-types: $(NODE_INSTALLED) ## Write the TypeScript types of openapi.yaml
+types: $(NODE_INSTALLED) ## Write what is made of openapi.yaml: the TypeScript types, and the page that is read
 	$(WITH_NODE) node_modules/.bin/openapi-typescript functions/openapi.yaml --output clients/typescript/pointer.d.ts
+	$(WITH_NODE) node scripts/contract_page.mjs
 
 docs: $(INSTALLED) ## Write docs/cli.md from the help of both command lines
 	$(BIN)/python scripts/cli_reference.py
