@@ -1,4 +1,4 @@
-"""The contract as a page, in a real browser: all that openapi.yaml names, by keyboard and for everybody, without a script.
+"""The contract as a page, in a real browser: all that openapi.yaml names, for everybody, and without a script.
 
 That it says what openapi.yaml says now is for `make check-web`, which makes it anew and compares.
 """
