@@ -14,6 +14,8 @@ from classifier.registry.catalogue import VERSION
 from classifier.registry.manifest import MODEL_FILE, Manifest
 
 SECTIONS = ("data", "network", "schedule", "compute")
+BACKBONE = "backbone.keras"
+"""In a run's folder: the network of --backbone that it began with."""
 RUNS = Path("runs")
 """Where runs are, under the working directory."""
 
@@ -66,10 +68,8 @@ def place_data(config: Recipe, manifest: Manifest, dataset: str | None, data_dir
             f"Expected a run under {RUNS}/ that made {manifest.version}, which tells where its photos are; found none. "
             "Name them with --data-dir."
         )
-    network = config["network"]
-    for option in ("weights", "backbone"):
-        if made and network.get(option) not in (None, "imagenet", "none", "own"):
-            network[option] = made.get("network", {}).get(option)
+    if made and config["network"].get("weights") not in ("imagenet", "none", "own"):
+        config["network"]["weights"] = made.get("network", {}).get("weights")
     return _places(data) == before if former else _names(data) == before
 
 
@@ -109,6 +109,24 @@ def place_teaching(config: Recipe, manifest: Manifest) -> None:
                 f"Name it with --set {option}=FOLDER, or train without with --set {option}=null."
             )
         config[section][option] = made.get(section, {}).get(option)
+
+
+def place_backbone(config: Recipe, manifest: Manifest) -> None:
+    """Say where the network of one's own is that a training began with, unless an option was set to another one.
+
+    Raises:
+        NotFound: neither an option nor a run under ``runs/`` tells.
+    """
+    value = config["network"].get("backbone")
+    if not value or value != manifest.training["network"].get("backbone"):
+        return
+    made = _run_of(manifest)
+    if not made:
+        raise NotFound(
+            f"Expected a run under {RUNS}/ that made {manifest.version}, which has the network {value} that it began "
+            "with; found none. Name it with --set backbone=FILE, or go on from a version with --from production."
+        )
+    config["network"]["backbone"] = made["network"]["backbone"]
 
 
 def store_of_teacher(config: Recipe, manifest: Manifest, store: str, model: str) -> dict[str, str]:
@@ -151,6 +169,8 @@ def _run_of(manifest: Manifest) -> dict[str, Any] | None:
             bundle = Manifest.from_json(path.read_bytes())
             if bundle.files[MODEL_FILE] == manifest.files[MODEL_FILE] and bundle.created_at == manifest.created_at:
                 found: dict[str, Any] = json.loads((path.parents[1] / "config.json").read_bytes())
+                if (kept := path.parents[1] / BACKBONE).is_file():
+                    found["network"]["backbone"] = str(kept)
                 return found
         except (OSError, ValueError, Refused, NotFound):
             continue

@@ -33,6 +33,7 @@ from admin_cli.recipe import (
     RUNS,
     Recipe,
     changes_elsewhere,
+    place_backbone,
     place_data,
     place_teaching,
     recipe_of,
@@ -152,11 +153,13 @@ def retrain(
         for change in changes or ():
             set_option(config, change)
         place_teaching(config, parent.manifest)
+        if afresh:
+            place_backbone(config, parent.manifest)
     if not afresh and config["network"].get("weights") != "none":
         # The version's own are read, and no file that may be gone.
         config["network"]["weights"] = "own" if config["network"].get("backbone") else "imagenet"
     if on == "vertex":
-        expect_reachable(config, eval_set)
+        expect_reachable(config, eval_set, afresh=afresh)
         same = {
             "store": store, "model": model, "dataset": dataset, "data-dir": config["data"]["data_dir"],
             "csv": config["data"].get("csv"), "feedback": feedback, "from": source,

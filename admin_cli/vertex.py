@@ -102,12 +102,13 @@ class JobOptions(NamedTuple):
             )
 
 
-def expect_reachable(recipe: Recipe, eval_set: str | None) -> None:
+def expect_reachable(recipe: Recipe, eval_set: str | None, *, afresh: bool = False) -> None:
     """Expect everything that a training reads to be where the job's machine sees it.
 
     Args:
         recipe: the training configuration.
         eval_set: the photos of the comparison, if others than the test photos.
+        afresh: whether nothing of a version is gone on from, which has its own network.
 
     Raises:
         InvalidRequest: something is on this machine alone.
@@ -127,7 +128,10 @@ def expect_reachable(recipe: Recipe, eval_set: str | None) -> None:
         raise _unseen(f"--csv {MOUNT}bucket/table.csv", data["csv"])
     if teacher and not VERSION.fullmatch(teacher) and not teacher.startswith(MOUNT):
         raise _unseen(f"--set teacher=v7 (a version), or {MOUNT}bucket/run", teacher)
-    if weights not in ("imagenet", "none") and not weights.startswith(MOUNT):
+    backbone = recipe["network"].get("backbone")
+    if afresh and backbone and not str(backbone).startswith(MOUNT):
+        raise _unseen(f"--set backbone={MOUNT}bucket/file.keras", backbone)
+    if weights not in ("imagenet", "none", "own") and not weights.startswith(MOUNT):
         raise _unseen(f"--set weights=imagenet, none or {MOUNT}bucket/file", weights)
 
 

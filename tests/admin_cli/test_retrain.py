@@ -54,6 +54,24 @@ def test_production_s_recipe_is_handed_to_the_trainer(cli: Cli, served: Path, st
     assert cli("history", "--json").json()[0]["to"] == "v1"
 
 
+def test_a_network_of_ones_own_is_taken_from_the_version(
+    cli: Cli, tiny_bundle: Path, stand_in: Any, tmp_path: Path
+) -> None:
+    network = {"architecture": "own", "weights": "own", "backbone": "mine.keras", "backbone_scaling": "unit"}
+    cli("publish", described(tiny_bundle, training=RECIPE | {"network": network})).well()
+    cli("promote", "v1").well()
+    (tmp_path / "photos/red").mkdir(parents=True)
+    (tmp_path / "photos/red/1.png").write_bytes(b"1")
+    refused = cli("retrain", "--data-dir", tmp_path / "photos")
+    assert refused.code == 3 and "--set backbone=FILE" in refused.err
+    cli("retrain", "--data-dir", tmp_path / "photos", "--from", "production").well()
+    (arguments,) = asked(tmp_path)
+    config = json.loads(Path(option(arguments, "--config")).read_text())
+    taken = Path(config["network"]["backbone"])
+    assert taken.is_file() and taken == Path(config["network"]["start"]) / "model.keras"
+    assert (config["network"]["weights"], config["network"]["backbone_scaling"]) == ("own", "unit")
+
+
 def test_the_same_command_goes_on_and_other_photos_are_another_run(
     cli: Cli, served: Path, stand_in: Any, tmp_path: Path
 ) -> None:

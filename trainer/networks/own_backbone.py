@@ -147,7 +147,8 @@ def _called(layer: Any, *inputs: Any, **options: Any) -> Any:
 
 def _is_spatial(layer: Any) -> bool:
     shape = getattr(layer.output, "shape", ())
-    return len(shape) == 4 and None not in shape[1:] and min(shape[1:3]) >= 2 and bool(layer.weights)
+    found = len(shape) == 4 and None not in shape[1:] and min(shape[1:3]) >= 2
+    return found and not isinstance(layer, (layers.InputLayer, *SCALERS))
 
 
 def _shown(shape: Any) -> str:
