@@ -34,6 +34,8 @@ from classifier.wording import plural
 
 FIGURES = {"p95_ms": "latency", "unknown": "unknown photos", "confidence": "confidence", "labels": "labels"}
 """That are compared once there are enough requests."""
+CLOCKS_DIFFER = 60.0
+"""Seconds by which two machines' clocks may."""
 
 
 class _Look(NamedTuple):
@@ -106,11 +108,23 @@ def watch(
 
 
 def _look(registry: Registry) -> _Look:
+    """Read what both did since the share was set.
+
+    Raises:
+        Refused: by this machine's clock that is still to come.
+    """
     current = expect_canary(registry.channels(newest=0))
     gate = registry.channels(newest=0).gate
     now = datetime.now(UTC)
     since = datetime.fromisoformat(current.step_since or current.since)
     seconds = (now - since).total_seconds()
+    if seconds < -CLOCKS_DIFFER:
+        raise Refused(
+            f"Expected a clock past {since:%Y-%m-%d %H:%M} UTC, when the share of {current.version} was set; this one "
+            f"says {now:%Y-%m-%d %H:%M}. Set whichever is wrong: until then nothing can be said of the canary, which "
+            "stays as it is."
+        )
+    seconds = max(0.0, seconds)
     counts = read_since(registry.store, registry.model, since, now)
     production = Row()
     for kind, row in counts.rows.items():

@@ -169,6 +169,15 @@ def since_a_while(store: Path, minutes: float) -> datetime:
     return then
 
 
+def test_a_clock_that_was_set_back_is_told_and_changes_nothing(two: Cli, tmp_path: Path) -> None:
+    two("canary", "start", "v3", "--percent", "10").well()
+    since_a_while(tmp_path / "store", -0.5)  # as far as two machines' clocks may differ
+    assert "v3 at 10 % for 0 s" in two(*watch(two)).well()
+    since_a_while(tmp_path / "store", -180)
+    assert "Expected a clock past" in two(*watch(two)).failed(5)
+    assert two("status", "--json").json()["canary"] == {"version": "v3", "percent": 10}
+
+
 def test_watching_raises_step_by_step_and_promotes(two: Cli, tmp_path: Path) -> None:
     store = tmp_path / "store"
     two("canary", "start", "v3", "--percent", "10").well()

@@ -17,6 +17,8 @@ from trainer.run.files import read_json
 from trainer.run.finished import is_trained
 from trainer.run.folder import RunFolder, open_run
 
+INPUTS = ".inputs"
+"""How the folder beside a run ends in which `admin_cli retrain` hands over what it is trained with."""
 CURVES = ["phase", "epoch", "val_accuracy", "val_log_loss"]
 
 
@@ -64,7 +66,7 @@ def read_runs(paths: Sequence[Path]) -> tuple[list[RunSummary], list[str]]:
         NotFound: none is one.
     """
     folders = list(dict.fromkeys(paths))
-    runs = [path for path in folders if RunFolder(path).config.is_file()]
+    runs = [path for path in folders if RunFolder(path).config.is_file() and path.suffix != INPUTS]
     if not runs:
         raise NotFound(
             f"Expected folders of runs with a config.json; {', '.join(map(str, folders[:3])) or 'nothing'} has none."

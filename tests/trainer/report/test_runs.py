@@ -98,6 +98,9 @@ def test_the_table_json_and_the_page_say_the_same(folders):
 def test_who_works_in_a_run_and_who_does_not(folders):
     """A training that was killed, or refused its photos, is not taken for one that goes on."""
     Path("refused").mkdir()
+    Path("refused.inputs").mkdir()  # what a retraining was handed
+    shutil.copy("begun/config.json", "refused.inputs/config.json")
+    assert read_runs([Path("begun"), Path("refused.inputs")])[1] == ["refused.inputs"]
     shutil.copy("begun/config.json", "refused/config.json")
 
     def states() -> list[str]:
