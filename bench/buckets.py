@@ -120,7 +120,9 @@ def differences(folder: Measured, bucket: Measured, figure: str) -> list[float]:
 def emulated_bucket() -> Iterator[dict[str, str]]:
     """Serve an empty bucket from memory; yield the environment by which clients find it."""
     program = ROOT / "tests" / "support" / "gcs_emulator.py"
-    with subprocess.Popen([sys.executable, program, BUCKET], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, program, BUCKET], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
         try:
             assert process.stdout is not None
             environment = {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{int(process.stdout.readline())}"}

@@ -19,8 +19,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.networks import heads
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -81,7 +79,7 @@ def make(architecture: str, folder: Path) -> None:
     import numpy as np
 
     from trainer.export.litert import convert_all, with_fusible_relus
-    from trainer.networks import backbones
+    from trainer.networks import backbones, heads
     from trainer.networks.gradcam import serving_model
     from trainer.run.config import NetworkConfig
 
@@ -123,7 +121,7 @@ def save_plain(backbone: Any, head: Any, folder: Path) -> None:
     import keras
     from keras import layers
 
-    from trainer.networks import backbones
+    from trainer.networks import backbones, heads
 
     core = backbones.backbone_core(backbone)
     trained = head.get_layer(heads.LOGITS)

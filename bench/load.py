@@ -62,6 +62,21 @@ def asking(port: int, photo: bytes, clients: int) -> Iterator[list[Asked]]:
                 each.result()
 
 
+def send(port: int, path: str, body: bytes, media: str, address: str) -> tuple[str, bytes]:
+    """Send a request on a connection of its own; return the status, or what became of the connection, and the reply."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("POST", path, body, {"Content-Type": media, "X-Forwarded-For": address})
+        reply = connection.getresponse()
+        return str(reply.status), reply.read()
+    except TimeoutError:
+        return "no answer within 60 s", b""
+    except (OSError, http.client.HTTPException) as error:
+        return f"no answer: {type(error).__name__}", b""
+    finally:
+        connection.close()
+
+
 def until_served(asked: list[Asked], version: str) -> None:
     """Wait until an answer is of this version."""
     until, seen = time.perf_counter() + SWAPPED_WITHIN, len(asked)

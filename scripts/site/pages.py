@@ -37,7 +37,7 @@ ORDER = {
         "on-device",
         "container",
     ),
-    "Operate": ("deploy", "operations"),
+    "Operate": ("deploy", "operations", "reliability"),
     "Reference": ("cli", "benchmarks", "changelog"),
     "Why": ("architecture", "contributing"),
 }

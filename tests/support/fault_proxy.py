@@ -1,4 +1,4 @@
-"""A proxy before the Cloud Storage emulator that can be told to answer 503, to hang, or not to be there."""
+"""A proxy before the Cloud Storage emulator that can answer 503, hang, break off in the middle, or not be there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-Fault = Literal["", "503", "hang", "refuse"]
+Fault = Literal["", "503", "hang", "refuse", "cut"]
 
 
 class Proxy:
@@ -87,6 +87,10 @@ class Proxy:
                 request.send_header(name, value)
         request.send_header("Content-Length", str(len(content)))
         request.end_headers()
+        if fault == "cut":  # as many bytes were promised; an answer without any ends before its head is read
+            request.wfile.write(content[: len(content) // 2])
+            request.close_connection = True
+            return
         request.wfile.write(content)
 
 
