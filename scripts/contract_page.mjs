@@ -66,6 +66,7 @@ const page = `<!doctype html>
   <meta name="color-scheme" content="light dark">
   <title>${info.title}</title>
   <link rel="icon" href="favicon.ico">
+  <link rel="stylesheet" href="colours.css">
   <link rel="stylesheet" href="contract.css">
 </head>
 <body>

@@ -93,7 +93,7 @@ function show({ reply, ran, ms }, model, device, said) {
     rows("thead", [["", "Server", "This device"]]),
     rows("tbody", labels.map(({ name, there, here }) => [name, percent(there), percent(here)])),
     rows("tbody", [
-      ["How familiar it is, of 1", reply.score.toFixed(2), score.toFixed(2)],
+      ["How familiar, 0 to 1", reply.score.toFixed(2), score.toFixed(2)],
       ["The network alone", time(ran), time(device.ran)],
       ["With all around it", time(ms), time(device.prepared + device.ran)],
     ]),

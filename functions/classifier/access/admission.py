@@ -10,7 +10,7 @@ from classifier.access.tokens import Tokens
 from classifier.errors import Forbidden, RateLimited, TooLarge, Unauthenticated
 from classifier.settings import Settings
 
-OPEN = frozenset({"healthz", "openapi", "page"})
+OPEN = frozenset({"healthz", "litert", "openapi", "page"})
 """The endpoints that anybody may call; whatever else is added is protected."""
 FAILED_ATTEMPTS = "30/minute"
 """How often an address may fail to say who it is before it is told to wait. A good token is let through even then."""

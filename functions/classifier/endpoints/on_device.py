@@ -39,10 +39,4 @@ def add_files(routes: Blueprint) -> None:
 
     for path in sorted(FOLDER.rglob("*.gz")):
         name = path.relative_to(FOLDER).with_suffix("").as_posix()
-        routes.add_url_rule(
-            f"/litert/{name}",
-            f"litert/{name}".replace(".", "_"),
-            send,
-            defaults={"path": path, "name": name},
-            methods=["GET"],
-        )
+        routes.add_url_rule(f"/litert/{name}", "litert", send, defaults={"path": path, "name": name}, methods=["GET"])
