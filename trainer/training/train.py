@@ -86,10 +86,10 @@ def train(
         TrainingDivergedError: the loss is no longer a number. What was best until then can be exported.
     """
     _require_epochs(config)
+    require_effect(config)
     require_dataset(config.data)
     if bucket_of(config.data.data_dir) is None:
         list_photos(config.data)  # a mistyped folder, table or class is told before weights are downloaded
-    require_effect(config)
     strategy = configure(config.compute)
     with strategy.workers.together():
         if strategy.workers.chief:
