@@ -1089,7 +1089,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description An HTML page; its style sheet and script lie beside it. */
+            /** @description An HTML page; its style sheets and scripts lie beside it. */
             200: {
                 headers: {
                     "X-Request-Id": components["headers"]["RequestId"];
