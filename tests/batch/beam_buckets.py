@@ -106,7 +106,7 @@ def test_a_photo_that_cannot_be_fetched_has_no_row_and_is_tried_again(
     table.write_text(f"bucket,name,generation,size\n{PAYS},{name},{generations[0]},10\n")
     job = job_for(store, table, tmp_path / "out", billing_project="mine")
     for _ in range(2):
-        with pytest.raises(Failed, match=r"^Unavailable: 1 photos could not be fetched, such as gs://photos-pays/late"):
+        with pytest.raises(Failed, match=r"^Unavailable: 1 photo could not be fetched, such as gs://photos-pays/late"):
             there.label(job)
         assert not list((tmp_path / "out").rglob("*.parquet"))
     table.write_text(table.read_text().replace(generations[0], generations[1]))

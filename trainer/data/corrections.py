@@ -68,7 +68,7 @@ def lines_of(listed: pd.DataFrame, photos: CheckedPhotos, config: DataConfig) ->
     if not everything:
         return []
     reasons = photos.rejected.set_index("image_path")["reason"]
-    lines = [f"{len(used)} of {plural(len(everything), 'correction')} trained on"]
+    lines = [f"{len(used)} of {plural(len(everything), 'correction is', 'corrections are')} trained on"]
     return lines + [f"not on {Path(path).name}: {reasons.get(path)}" for path in everything if path not in used]
 
 

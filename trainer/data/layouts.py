@@ -117,7 +117,7 @@ def folder(config: DataConfig) -> Listing:
         found = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
         raise InvalidRequest(f"No photos found in class folders under {root}{f' ({found})' if found else ''}.")
     notes = [
-        f"{plural(count, 'photo')} directly in {name}/ without a label: passed over"
+        plural(count, f"photo directly in {name}/ has", f"photos directly in {name}/ have") + " no label: passed over"
         for name, count in sorted(not_listed.items())
     ]
     empty = _without_photos(root, splits, rows)

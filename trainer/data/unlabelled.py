@@ -74,8 +74,8 @@ def with_unlabelled(
         ]
     )[["image_path", "sha256", "reason"]]
     console.print(
-        f"trained on besides: {plural(len(kept), 'photo')} without labels, as the teacher labels them"
-        + (f"; {len(frame) - len(kept)} left out" if len(frame) > len(kept) else ""),
+        f"{plural(len(kept), 'photo without a label is', 'photos without labels are')} trained on besides, as the "
+        "teacher labels them" + (f"; {len(frame) - len(kept)} left out" if len(frame) > len(kept) else ""),
         highlight=False,
     )
     source = photos.source.joined(found.source.select(kept.index.to_numpy()))
