@@ -85,7 +85,7 @@ def test_no_option_lets_pydantic_speak(program):
         (
             "trainer",
             ("train", "--epochs", "3"),
-            "No such option: --epochs. Did you mean --head-epochs, --fine-tune-epochs or --full-size-epochs? `trainer tr",
+            "No such option: --epochs. Did you mean --head-epochs, --fine-tune-epochs or --full-size-epochs?",
         ),
         ("trainer", ("foo",), "No such command 'foo'. `trainer --help` explains."),
     ],
