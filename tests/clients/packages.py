@@ -21,7 +21,7 @@ import yaml
 from tests.clients.unreliable import unreliable
 from tests.support.bundles import colour_photo
 from tests.support.contract import DOCUMENT
-from tests.support.page import CHROMEDRIVER, CHROMIUM
+from tests.support.page import CHROMEDRIVER, CHROMIUM, browser  # noqa: F401  # a fixture
 from tests.support.processes import ROOT
 from tests.support.serving import Serving, copy_store, publish, serve
 from tests.support.slowed import slowed
