@@ -86,6 +86,7 @@ def expect_it_goes_on(registry: Registry, bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("versions", [0, 1])
+@pytest.mark.long
 def test_publish_killed_at_every_step(tmp_path: Path, bundle: Path, versions: int) -> None:
     template = make_store(tmp_path / "template", bundle, versions=versions, promoted=versions)
     before = [f"v{number}" for number in range(1, versions + 1)]

@@ -135,6 +135,7 @@ def test_options_that_do_not_go_together_are_refused(options, said):
         NetworkConfig(**options)
 
 
+@pytest.mark.long
 def test_it_is_trained_exported_recorded_and_trained_again(saved, tmp_path):
     _, path = saved
     given = tmp_path / "given.keras"

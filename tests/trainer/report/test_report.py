@@ -221,6 +221,7 @@ def test_what_was_kept_of_another_file_or_is_damaged_is_not_used(tmp_path):
     assert kept_evaluations(run, b"model", "photos", labels, {"test": truth}) == {}
 
 
+@pytest.mark.long
 def test_private_photos_are_left_out_of_the_report_and_of_what_was_published(reported, tmp_path):
     whole = _files(reported / "bundle")
     _report(reported, photos=False, licence="All rights reserved by <us>")

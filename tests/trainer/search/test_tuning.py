@@ -82,6 +82,7 @@ def _results(trials):
     return [(trial.number, trial.values, trial.figures, trial.failure) for trial in trials]
 
 
+@pytest.mark.long
 def test_a_search_ends_in_a_configuration_that_train_takes(config, tmp_path, monkeypatch, capsys):
     search = SearchFolder(tmp_path / "search")
     app(_arguments(config, search.path, "--max-trials", 3), standalone_mode=False)

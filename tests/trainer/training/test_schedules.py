@@ -92,6 +92,7 @@ def test_an_option_has_an_effect(name, usual, photos, weights, tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["float32", pytest.param("mixed_float16", marks=pytest.mark.long)])
+@pytest.mark.long
 def test_the_average_of_the_weights_is_validated_and_kept(precision, photos, weights, tmp_path, monkeypatch):
     """The kept weights are the average of those after each step, computed here again; the training goes on without."""
     plain = _config(photos, weights, fine_tune_epochs=3, average_epochs=0.5)

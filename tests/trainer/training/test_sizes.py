@@ -106,6 +106,7 @@ def _last(path: Path) -> list[np.ndarray]:
     return found
 
 
+@pytest.mark.long
 def test_interrupted_between_and_within_sizes_it_ends_as_if_undisturbed(config, tmp_path):
     whole = _train(config, tmp_path / "whole")
     seen = [entry["epoch"] for entry in TrainingState(open_run(tmp_path / "whole")[0]).history[2:]]

@@ -130,6 +130,7 @@ def _convolved(photos: Path, weights: Path, **schedule) -> TrainingConfig:
     return replace(config, network=replace(config.network, head_convolution=6, head_convolution_size=3))
 
 
+@pytest.mark.long
 def test_a_head_convolution_is_trained_on_features_that_are_not_pooled(photos, pretrained, tmp_path):
     config = _convolved(photos, pretrained, fine_tune_epochs=0, fine_tune_layers=None)
     keras.utils.set_random_seed(config.schedule.seed)
@@ -195,6 +196,7 @@ def test_a_finished_run_is_trained_on_with_more_epochs(photos, tmp_path):
         start_run(run.path, asked(3))
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_model(photos, undisturbed, tmp_path):
     _, first = undisturbed
     assert _same(_weights(_train(_scratch(photos), tmp_path / "two")), first)
@@ -342,6 +344,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_best(photos, pretr
     assert _same(best.backbone.get_weights(), backbones.build_backbone(config.network).get_weights())
 
 
+@pytest.mark.long
 def test_a_head_that_diverges_can_be_exported_if_it_was_ever_good(photos, pretrained, tmp_path, monkeypatch):
     config = _two_phases(photos, pretrained)
     with pytest.raises(TrainingDivergedError) as stopped:
