@@ -200,6 +200,15 @@ class Signature(TypedDict):
     outputs: dict[str, Tensor]
 
 
+class Sample(TypedDict):
+    """A photo to try the model on."""
+
+    url: str
+    label: str
+    media_type: str
+    bytes: int
+
+
 class Model(TypedDict):
     """What serves."""
 
@@ -217,8 +226,12 @@ class Model(TypedDict):
     tta: dict[str, Any]
     variant: str
     created_at: str
+    since: NotRequired[str]
     notice: NotRequired[str]
     no_gradcam: NotRequired[str]
+    samples: NotRequired[list[Sample]]
+    card: NotRequired[str]
+    feedback: NotRequired[bool]
 
 
 class OneModel(TypedDict):
