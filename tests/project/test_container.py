@@ -43,7 +43,7 @@ def test_the_base_is_pinned_and_of_the_project_s_python() -> None:
 
 
 def test_it_has_the_function_s_files_and_requirements_and_nothing_else() -> None:
-    deployed = {path.name for path in FUNCTIONS.iterdir()} - {"venv", "__pycache__", ".env", ".secret.local"}
+    deployed = {path.name for path in FUNCTIONS.iterdir()} - {"venv", "__pycache__", ".env", ".secret.local", "litert"}
     sources = [source for source, _ in copied(DOCKERFILE)]
     assert sorted(sources) == sorted(f"functions/{name}" for name in deployed if not name.endswith(".egg-info"))
     runs = [rest for name, rest in all_of(DOCKERFILE, "service") if name == "RUN"]

@@ -58,7 +58,7 @@ def test_the_checks_are_those_of_continuous_integration() -> None:
     (job,) = workflow("checks")["jobs"].values()
     ours = [target for targets in job["strategy"]["matrix"]["targets"] for target in targets.split()]
     theirs = re.findall(r"^make (\S+)$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
-    assert sorted(ours) == sorted(theirs)
+    assert set(ours) == set(theirs)
 
 
 @pytest.mark.parametrize("name", [path.stem for path in FILES])
