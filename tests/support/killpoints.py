@@ -2,12 +2,12 @@
 
     python tests/support/killpoints.py MODULE:FUNCTION
 
-imports the function and takes a job a line on stdin: {"template", "copies", "arguments", "visible"}. For n = 1, 2, 3,
-... it copies the folder "template" to "copies"/n, forks, and calls the function in the fork with `sys.argv` set to the
-arguments, in which "{store}" stands for the copy; the environment's MODEL_STORE is the copy too. The fork ends itself
-with SIGKILL before its n-th step, or behind it where only "visible" steps count. The first fork that ends undisturbed
-is the last; its exit code is the answer. The function must not have been given threads before: it is imported, not
-called, in the parent.
+imports the function and takes a job a line on stdin: {"template", "copies", "arguments", "visible", "stride"}. For n =
+1, 2, 3, ... or, with a stride of 4, 1, 5, 9, ... it copies the folder "template" to "copies"/n, forks, and calls the
+function in the fork with `sys.argv` set to the arguments, in which "{store}" stands for the copy; the environment's
+MODEL_STORE is the copy too. The fork ends itself with SIGKILL before its n-th step, or behind it where only "visible"
+steps count. The first fork that ends undisturbed is the last; its exit code is the answer. The function must not have
+been given threads before: it is imported, not called, in the parent.
 """
 
 from __future__ import annotations
@@ -66,9 +66,10 @@ def killing(target: str) -> Iterator[Everywhere]:
         )
 
         def everywhere(
-            template: Path, copies: Path, *arguments: str, visible: bool = False, code: int = 0
+            template: Path, copies: Path, *arguments: str, visible: bool = False, code: int = 0, stride: int = 1
         ) -> list[Path]:
-            job = {"template": str(template), "copies": str(copies), "arguments": arguments, "visible": visible}
+            job: dict[str, Any] = {"template": str(template), "copies": str(copies), "arguments": arguments}
+            job |= {"visible": visible, "stride": stride}
             assert process.stdin is not None and process.stdout is not None
             process.stdin.write(json.dumps(job) + "\n")
             process.stdin.flush()
@@ -92,9 +93,11 @@ def main() -> None:
         print(do(function, **json.loads(line)), file=answers, flush=True)
 
 
-def do(function: Callable[[], object], template: str, copies: str, arguments: list[str], visible: bool) -> int:
+def do(
+    function: Callable[[], object], template: str, copies: str, arguments: list[str], visible: bool, stride: int
+) -> int:
     """Return the exit code of the first fork that was not killed."""
-    for number in itertools.count(1):
+    for number in itertools.count(1, stride):
         store = Path(copies, str(number))
         shutil.copytree(template, store)
         child = os.fork()
