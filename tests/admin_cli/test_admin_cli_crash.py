@@ -24,8 +24,8 @@ from tests.support.killpoints import Everywhere, killing
 
 LONG = ("retrain", "retrain and promote")
 """Have many steps: with the tests that take long."""
-STRIDES = {"compact": 4, "prune": 4, "retrain": 4, "retrain and promote": 4}
-"""Of those with hundreds of steps every fourth, beside all that are visible; of all others each."""
+STRIDES = {"compact": 6, "prune": 6, "retrain": 6, "retrain and promote": 6}
+"""Of those with hundreds of steps every sixth, beside all that are visible; of all others each."""
 
 
 def every_command(command: Any, before: str = "") -> Iterator[str]:

@@ -167,7 +167,7 @@ def test_exports_for_other_servers_answer_as_the_served_file(pipeline, form, kin
     command = [BIN / "trainer", "export", pipeline / "run", "--format", form]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"{form} in {pipeline / 'run' / kind / '1'}, within ")
+    assert done.stdout.startswith(f"{form} (float32) in {pipeline / 'run' / kind / '1'}, within ")
     manifest = Manifest.from_json((pipeline / "run/bundle/manifest.json").read_bytes())
     model = Model((pipeline / "run/bundle/model.tflite").read_bytes())
     names = (pipeline / "samples/meta/test.txt").read_text().split()

@@ -131,7 +131,7 @@ def test_under_jax_a_run_that_is_killed_ends_as_if_undisturbed(config, tmp_path,
     schedule = ScheduleConfig(
         batch_size=8, fine_tune_epochs=3, first_image_size=32, full_size_epochs=1, average_epochs=1.0, mixup=0.3
     )
-    config = replace(config, network=NetworkConfig("base_cnn", "none", image_size=96), schedule=schedule)
+    config = replace(config, network=NetworkConfig("base_cnn", "none", image_size=64), schedule=schedule)
     ends = []
     for name, killed in (("whole", False), ("broken", True)):
         with trainings(config.to_json(), tmp_path / name) as running:
