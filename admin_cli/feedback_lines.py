@@ -26,8 +26,8 @@ def line(ranked: Ranked) -> tuple[str, ...]:
 
 def note(ranked: Ranked) -> str:
     """Return why a correction is where it is in the list, and what was decided."""
-    decided = [decision(ranked.case)] if ranked.case.decision else []
-    return "; ".join([", ".join(ranked.reasons), *decided])
+    decided = decision(ranked.case) if ranked.case.decision else ""
+    return "; ".join(filter(None, (", ".join(ranked.reasons), decided)))
 
 
 def _right(case: Case) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ import typer
 
 from admin_cli.output import print_text
 from admin_cli.subjects import Subject
-from classifier.errors import NotFound
+from classifier.errors import NotFound, Unavailable
 
 PHOTOS = "report/photos.csv"
 """Of a version: what it was made of."""
@@ -68,12 +69,18 @@ def run_trainer(arguments: Sequence[str], variables: Mapping[str, str]) -> None:
 
     Raises:
         typer.Exit: it failed, and said why; with its exit code.
+        Unavailable: it was killed.
         NotFound: it is not installed.
     """
     print_text(" ".join(quote(part) for part in ["trainer", *arguments]))
     code = _wait(subprocess.Popen([trainer(), *arguments], env={**os.environ, **variables}))
+    if code < 0:
+        raise Unavailable(
+            f"Expected the trainer to end by itself; it was killed by {signal.Signals(-code).name}, perhaps because "
+            "memory ran out. Each finished epoch is kept: give the same command again."
+        )
     if code:
-        raise typer.Exit(code if code > 0 else 1)
+        raise typer.Exit(code)
 
 
 def trainer() -> str:

@@ -14,7 +14,9 @@ const OFFERED = 4;
 export function openCorrection(photo) {
   const { answer } = photo;
   if (!answer) return;
-  const first = answer.reply.predictions.map(({ label }) => label).filter((label) => label !== answer.reply.label);
+  // "I don't know" claims no label, so that the nearest one may be right.
+  const claimed = answer.reply.status === "unknown" ? null : answer.reply.label;
+  const first = answer.reply.predictions.map(({ label }) => label).filter((label) => label !== claimed);
   const list = document.createElement("ul");
   for (const label of first.slice(0, OFFERED)) list.append(choice(photo, label, [named("", label)]));
   list.append(choice(photo, null, [part("span", "", "None of its labels")]));

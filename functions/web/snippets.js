@@ -10,7 +10,7 @@ import { button, part } from "./words.js";
 /** In the order in which they are offered. @type {Record<string, (asked: Asked) => string>} */
 export const LANGUAGES = {
   curl: ({ url, name, headers }) =>
-    ["curl", ...headers.map(([key, value]) => `-H '${key}: ${value}'`), `-F ${shell(`image=@"${name}"`)}`, `'${url}'`].join(" \\\n  "),
+    ["curl", ...headers.map(([key, value]) => `-H '${key}: ${value}'`), `-F ${shell(`image=@${text(name)}`)}`, `'${url}'`].join(" \\\n  "),
   JavaScript: ({ url, name, headers }) => `const body = new FormData();
 body.append("image", photo); // a File or Blob: ${name}
 const reply = await fetch(${text(url)}, {

@@ -253,3 +253,15 @@ def test_the_trainer_is_found_beside_this_program_or_told(monkeypatch: pytest.Mo
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Exception, match="pip install"):
         training_program.trainer()
+
+
+def test_a_trainer_that_was_killed_is_told(
+    cli: Cli, served: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    killed = tmp_path / "trainer"
+    killed.write_text("#!/bin/sh\nkill -9 $$\n")
+    killed.chmod(0o755)
+    monkeypatch.setattr(training_program, "trainer", killed.__str__)
+    done = cli("retrain", "--data-dir", served)
+    assert done.code == 6
+    assert "it was killed by SIGKILL" in done.err and "give the same command again" in done.err
