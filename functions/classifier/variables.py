@@ -22,7 +22,7 @@ MODEL_RULES = ("ACCESS", "ACCESS_CLAIM", "RATE_LIMIT", "FEEDBACK_LIMIT")
 """What may be set for one model alone."""
 ACCESS_RULES = ("public", "auth", "app-check", "auth+app-check")
 LITERT = Path(__file__).resolve().parents[1] / "litert"
-"""What `make litert` makes."""
+"""What `make litert` makes: a folder with the version's name, whose files are compressed."""
 _LIMIT = re.compile(r"[1-9][0-9]{0,8}/([1-9][0-9]{0,3} ?)?(second|minute|hour|day)s?")
 _REGION = re.compile(r"[a-z]+-[a-z]+[0-9]{1,2}")
 _ACCOUNT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]@([a-z0-9-]+\.iam\.gserviceaccount\.com)?")

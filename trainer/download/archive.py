@@ -84,7 +84,7 @@ def unpack_zip(
                         _copy(source, target)
                     done += member.file_size
                     show(done)
-    except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
         raise Corrupt(f"{archive.name} cannot be unpacked: {' '.join(str(error).split())}.") from error
 
 

@@ -170,7 +170,7 @@ def _packed_labels(content: bytes, name: str | None) -> str | None:
                 )
             with packed.open(name) as file:
                 return file.read(LARGEST_LABELS).decode("utf-8-sig")
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, UnicodeDecodeError):
+    except (zipfile.BadZipFile, RuntimeError, OSError, EOFError, UnicodeDecodeError):
         return None
     except ValueError:  # of a zip whose numbers are none
         return None

@@ -27,7 +27,7 @@ REFUSED = {
     "__lambda__",
 }  # fmt: skip
 """What is a program, opens other files, or is of another Keras."""
-DAMAGED = (zipfile.BadZipFile, OSError, EOFError, ValueError, RecursionError, NotImplementedError, RuntimeError)
+DAMAGED = (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError)
 MODELS = ("Functional", "Sequential", "Model")
 OTHERS = ("DTypePolicy", "Policy", "QuantizedDTypePolicy", "__tuple__", "slice", "__keras_tensor__")
 VALUES = (keras.initializers, keras.regularizers, keras.constraints, keras.activations, keras.optimizers, keras.losses)
@@ -135,15 +135,7 @@ def _archived_config(path: Path) -> Any:
             with archive.open(WEIGHTS) as weights, h5py.File(io.BytesIO(weights.read()), "r") as opened:
                 _expect_plain_hdf5(opened)
             return json.loads(archive.read(CONFIG))
-    except (
-        zipfile.BadZipFile,
-        OSError,
-        EOFError,
-        ValueError,
-        RecursionError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
+    except DAMAGED as error:
         raise InvalidRequest(f"Expected a whole .keras file; {path.name} is damaged. Export it again.") from error
 
 

@@ -11,6 +11,8 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 ROOT = next(folder for folder in (_PACKAGE / "deployed", _PACKAGE.parent) if folder.is_dir())
 """Of openapi.yaml and web/: the folder that is deployed, which an installed package has within it."""
 PAGE = "index.html"
+YEAR = 365 * 24 * 3600
+"""Seconds: as long as a reply can be kept whose address says which bytes it has."""
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -7,22 +7,20 @@ from pathlib import Path
 
 from flask import Blueprint, Response
 
-from classifier.endpoints.files import CONTENT_SECURITY_POLICY, ROOT, send_static
+from classifier.endpoints.files import CONTENT_SECURITY_POLICY, YEAR, send_static
+from classifier.variables import LITERT
 
-FOLDER = ROOT / "litert"
-"""Has a folder with the version's name, whose files are compressed (`make litert`)."""
 WORKER = "device_worker.js"
 WORKER_POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """Of the worker alone: the page's own has no WebAssembly."""
-YEAR = 365 * 24 * 3600
 
 
 def link() -> str:
     """Return where LiteRT.js is, seen from GET /models."""
-    return f"litert/{next(path.name for path in sorted(FOLDER.iterdir()))}/"
+    return f"litert/{next(path.name for path in sorted(LITERT.iterdir()))}/"
 
 
 def add_files(routes: Blueprint) -> None:
@@ -37,6 +35,6 @@ def add_files(routes: Blueprint) -> None:
         reply.headers["Referrer-Policy"] = "no-referrer"
         return reply
 
-    for path in sorted(FOLDER.rglob("*.gz")):
-        name = path.relative_to(FOLDER).with_suffix("").as_posix()
+    for path in sorted(LITERT.rglob("*.gz")):
+        name = path.relative_to(LITERT).with_suffix("").as_posix()
         routes.add_url_rule(f"/litert/{name}", "litert", send, defaults={"path": path, "name": name}, methods=["GET"])

@@ -6,14 +6,13 @@ from typing import Any
 
 from flask import Request, Response
 
+from classifier.endpoints.files import YEAR
 from classifier.errors import NotFound
 from classifier.registry.public_files import CARD_FILE, media_type_of, samples_of
 from classifier.serving.instance import Instance
 from classifier.serving.loader import Chosen
 
 CARD_TYPE = "text/markdown"
-YEAR = 31_536_000
-"""Seconds: as long as a reply can be kept whose address has the SHA-256 of its bytes."""
 SAMPLES = "model/samples/"
 CARD = "model/card"
 """Where they are, seen from GET /model."""
