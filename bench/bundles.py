@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from trainer.run.config import VariantName
+    from trainer.run.export_options import VariantName
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "functions")]
@@ -81,7 +81,7 @@ def make(architecture: str, folder: Path) -> None:
     from trainer.export.litert import convert_all, with_fusible_relus
     from trainer.networks import backbones, heads
     from trainer.networks.gradcam import serving_model
-    from trainer.run.config import NetworkConfig
+    from trainer.run.sections import NetworkConfig
 
     keras.utils.set_random_seed(7)
     backbone = backbones.build_backbone(NetworkConfig(architecture, weights="none"))

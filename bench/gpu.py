@@ -53,7 +53,7 @@ from classifier.registry.manifest import InputSpec  # noqa: E402
 from classifier.settings import available_cpus  # noqa: E402
 from trainer.compute.strategy import Strategy  # noqa: E402
 from trainer.networks import backbones  # noqa: E402
-from trainer.run.config import ComputeConfig, NetworkConfig, Precision  # noqa: E402
+from trainer.run.sections import ComputeConfig, NetworkConfig, Precision  # noqa: E402
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "mixed_float16", "mixed_bfloat16")
 PHOTO_SIZE = (512, 384)

@@ -69,7 +69,7 @@ def cached(options: argparse.Namespace, network: str) -> tuple[Array, NDArray[An
     if not path.is_file():
         from trainer.data.preparation import check_dataset
         from trainer.networks import backbones
-        from trainer.run.config import DataConfig, NetworkConfig
+        from trainer.run.sections import DataConfig, NetworkConfig
 
         with quiet(tell_on_error=True):
             backbone = backbones.build_backbone(NetworkConfig(network, str(options.weights / WEIGHTS[network])))

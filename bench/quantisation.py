@@ -68,8 +68,9 @@ def mobilenet_v2(photos: Path, weights: Path, threads: int, repeats: int) -> Non
     with quiet(tell_on_error=True):
         from trainer.training import train
     from trainer.data.loaders import class_targets
-    from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+    from trainer.run.config import TrainingConfig
     from trainer.run.folder import start_run
+    from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
 
     config = TrainingConfig(
         DataConfig("food-101", str(photos)),
@@ -91,7 +92,7 @@ def xception(photos: Path, threads: int, repeats: int) -> None:
         import keras
     from trainer.data.source import PhotoSource
     from trainer.networks import backbones
-    from trainer.run.config import NetworkConfig
+    from trainer.run.sections import NetworkConfig
 
     keras.utils.set_random_seed(7)
     backbone = backbones.build_backbone(NetworkConfig("xception", "none"))

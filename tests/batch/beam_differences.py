@@ -142,7 +142,7 @@ def corrections_in(folder: Path, data: Path) -> list[str]:
 
     from trainer.data.corrections import with_corrections
     from trainer.data.layouts import COLUMNS, Listing
-    from trainer.run.config import DataConfig
+    from trainer.run.sections import DataConfig
 
     config = DataConfig("csv", str(data), corrections=str(folder / "candidates.csv"))
     listing = with_corrections(Listing(pd.DataFrame(columns=COLUMNS), pd.DataFrame()), config)

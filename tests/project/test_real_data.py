@@ -15,7 +15,7 @@ from classifier.registry.bundle import read_bundle
 from tests.support.real_data import DATA, WEIGHTS, needs_photos, needs_weights
 from trainer.data.loaders import load
 from trainer.networks.backbones import backbone_core, build_backbone
-from trainer.run.config import DataConfig, NetworkConfig
+from trainer.run.sections import DataConfig, NetworkConfig
 
 TRAINER = Path(sys.executable).parent / "trainer"
 MOBILENET_V2 = WEIGHTS / "mobilenet_v2_1.0_224_no_top.weights.h5"

@@ -8,8 +8,8 @@ import keras
 import pytest
 
 from trainer.networks import backbones
-from trainer.run.config import NetworkConfig
 from trainer.run.presets import PRESETS, Preset
+from trainer.run.sections import NetworkConfig
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.run.config import TrainingConfig
+from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
 from trainer.search.folder import OBJECTIVE, Trial, start_search
 from trainer.search.results import TrialLines
 from trainer.search.space import choose_parameters

@@ -23,8 +23,9 @@ from trainer.data.source import PhotoSource
 from trainer.evaluation.served import run_model
 from trainer.export import bundle
 from trainer.main import app, main
-from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.run.config import TrainingConfig
 from trainer.run.folder import only_one, open_run, start_run
+from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
 
 TRAINER = Path(sys.executable).parent / "trainer"
 

@@ -18,10 +18,10 @@ from trainer.data.generator import PhotoSequence
 from trainer.data.preparation import check_dataset, load_photos
 from trainer.networks import backbones
 from trainer.networks.backbones import input_spec
-from trainer.run.config import ComputeConfig, DataConfig, NetworkConfig
 from trainer.run.files import write_file
 from trainer.run.folder import RunFolder, open_run
 from trainer.run.progress import counting
+from trainer.run.sections import ComputeConfig, DataConfig, NetworkConfig
 from trainer.training.batches import PREDICTED_BATCH
 from trainer.training.features import computed_features, feature_model
 
@@ -56,7 +56,7 @@ def of_run(path: Path, out: Path, console: Console) -> Material:
         Refused: photos have changed.
     """
     run, config = open_run(path)
-    own = not backbones.from_scratch(config.network) and config.network.start is None
+    own = not config.network.from_scratch and config.network.start is None
     network = config.network if own else USUAL_NETWORK
     photos = load_photos(run, config, input_spec(network))
     require_unchanged(photos, np.arange(len(photos.frame)))

@@ -25,7 +25,7 @@ from trainer.commands.options import (
     folder_of_table,
 )
 from trainer.commands.screen import console, load_keras
-from trainer.run.config import LARGEST_SEED, DataConfig, NetworkConfig
+from trainer.run.sections import LARGEST_SEED, DataConfig, NetworkConfig
 
 USUAL = "efficientnet_lite0"
 OF_ANY = ("run", "out", "photos", "overwrite")

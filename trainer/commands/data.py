@@ -25,7 +25,7 @@ from trainer.commands.options import (
     folder_of_table,
 )
 from trainer.commands.screen import console
-from trainer.run.config import LARGEST_SEED
+from trainer.run.sections import LARGEST_SEED
 
 SHEET = Path("contact_sheet.jpg")
 
@@ -61,7 +61,7 @@ def datasets(
 
     if dataset is not None:
         from trainer.evaluation.of_run import describe_dataset
-        from trainer.run.config import DataConfig
+        from trainer.run.sections import DataConfig
 
         data_dir = data_dir or folder_of_table(dataset, csv)
         if data_dir is None:

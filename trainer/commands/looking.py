@@ -10,7 +10,7 @@ import typer
 from classifier.wording import plural
 from trainer.commands.options import declared_options
 from trainer.commands.screen import console, load_keras
-from trainer.run.config import NetworkConfig
+from trainer.run.sections import NetworkConfig
 
 if TYPE_CHECKING:
     from trainer.report.explaining import Explanation

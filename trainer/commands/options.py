@@ -1,6 +1,7 @@
 """The options that several commands share, and how they become objects of options.
 
-Those of a training and of an export are declared in `trainer.run.config` and nowhere else; `of` makes Typer's of them.
+Those of a training are declared in `trainer.run.sections`, those of an export in `trainer.run.export_options`, and
+nowhere else; `of` makes Typer's of them.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import typer
 
 from classifier.errors import InvalidSetting, NotFound
 from trainer.commands.grouping import OWN
-from trainer.run.config import LARGEST_HEAD, SECTIONS, DataConfig, ExportOptions, NetworkConfig, TrainingConfig
+from trainer.run.config import SECTIONS, TrainingConfig
 from trainer.run.declarations import Declared, declared
+from trainer.run.export_options import ExportOptions
+from trainer.run.sections import LARGEST_HEAD, DataConfig, NetworkConfig
 
 EXPORT, HARDWARE, SEARCH = "Export", "Hardware", "Search"
 GROUPS = {"data": "Data", "network": "Network", "schedule": "Training", "export": EXPORT, "compute": HARDWARE}
@@ -38,7 +41,7 @@ def of(name: str) -> Any:
     head, each = OPTIONS[name]
     option = each.option
     return typer.Option(
-        *([f"--{name.replace('_', '-')}", option.alias] if option.alias else []),
+        *([each.flag, option.alias] if option.alias else []),
         help=option.help if option.default is None else f"{option.help} Default: {option.default}.",
         # Of a list these are of each of its values, and on the command line it is a text.
         min=option.low if math.isfinite(option.low) and not each.is_list else None,

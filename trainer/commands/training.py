@@ -14,8 +14,9 @@ from classifier.wording import plural
 from trainer.commands.options import CacheOption, RunArgument, RunOption, WorkersOption, declared_options
 from trainer.commands.reporting import ReportOption, tell_of_former_report, write_report
 from trainer.commands.screen import console, load_keras, print_result
-from trainer.run.config import ExportFormat, ExportOptions, PortableFormat, TrainingConfig
+from trainer.run.config import TrainingConfig
 from trainer.run.declarations import declared
+from trainer.run.export_options import ExportFormat, ExportOptions, PortableFormat
 
 if TYPE_CHECKING:
     from trainer.compute.processes import Workers
@@ -266,11 +267,7 @@ def _require_portable(form: ExportFormat, options: ExportOptions) -> None:
     from trainer.export.coreml_file import require_coremltools
     from trainer.export.onnx_file import require_packages
 
-    useless = [
-        f"--{each.name.replace('_', '-')}"
-        for each in declared(ExportOptions)
-        if getattr(options, each.name) != each.default
-    ]
+    useless = [each.flag for each in declared(ExportOptions) if getattr(options, each.name) != each.default]
     if useless:
         raise InvalidRequest(f"--format {form} leaves {' and '.join(useless)} without effect: leave one of them out.")
     if form == "onnx":

@@ -25,7 +25,7 @@ from trainer.commands.options import (
     of,
 )
 from trainer.commands.screen import console
-from trainer.run.config import LARGEST_SEED, DataConfig
+from trainer.run.sections import LARGEST_SEED, DataConfig
 
 
 def upload(

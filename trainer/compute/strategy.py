@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from classifier.errors import InvalidRequest
 from trainer.compute.processes import ALONE, Workers, join_workers
-from trainer.run.config import ComputeConfig, Precision
+from trainer.run.sections import ComputeConfig, Precision
 
 if TYPE_CHECKING:
     from trainer.data.generator import PhotoSequence

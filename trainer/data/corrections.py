@@ -14,7 +14,7 @@ from trainer.data.checks import CheckedPhotos
 from trainer.data.decisions import is_of_decisions
 from trainer.data.layouts import COLUMNS, Listing
 from trainer.data.layouts import csv as csv_listing
-from trainer.run.config import DataConfig
+from trainer.run.sections import DataConfig
 
 
 def with_corrections(listing: Listing, config: DataConfig) -> Listing:

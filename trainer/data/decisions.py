@@ -16,7 +16,7 @@ from classifier.wording import plural
 from trainer.data.layouts import COLUMNS, Listing
 from trainer.data.subsets import has_subset
 from trainer.data.tables import read_table
-from trainer.run.config import DataConfig
+from trainer.run.sections import DataConfig
 
 DECISION_COLUMNS = ("image_path", "label", "suggested_label", "decision", "reason", "split")
 """Of the table that `trainer audit` writes; the first four are needed."""

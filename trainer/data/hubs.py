@@ -28,10 +28,10 @@ from classifier.errors import InvalidRequest, NotFound
 from trainer.data import layouts
 from trainer.data.layouts import COLUMNS, SPLIT_NAMES, SUFFIXES, TABLE, Listing
 from trainer.data.mirror import local_data_dir, mirror_root
-from trainer.run.config import DataConfig
 from trainer.run.files import read_json, write_json
 from trainer.run.locks import locked
 from trainer.run.progress import counting
+from trainer.run.sections import DataConfig
 
 UNPACKED, SOURCE = ".unpacked", ".source.json"
 HUGGING_FACE, TFDS = "huggingface", "tfds"

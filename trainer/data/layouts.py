@@ -18,7 +18,7 @@ from classifier.errors import InvalidRequest, NotFound
 from classifier.labels import folded, trimmed
 from classifier.wording import plural
 from trainer.data.tables import read_table
-from trainer.run.config import DataConfig
+from trainer.run.sections import DataConfig
 
 JPEG_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif"}
 SUFFIXES = JPEG_SUFFIXES | {".png", ".webp", ".gif", ".avif", ".heic", ".heif", ".bmp", ".tif", ".tiff"}

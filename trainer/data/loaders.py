@@ -22,7 +22,7 @@ from trainer.data.corrections import with_corrections
 from trainer.data.decisions import with_decisions
 from trainer.data.layouts import COLUMNS, Listing
 from trainer.data.subsets import at_most, chosen_classes, keep_classes
-from trainer.run.config import DataConfig
+from trainer.run.sections import DataConfig
 
 
 @dataclass(frozen=True)

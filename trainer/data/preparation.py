@@ -21,10 +21,11 @@ from trainer.data.loaders import list_photos
 from trainer.data.source import PhotoSource
 from trainer.data.subsets import keep_classes
 from trainer.data.unlabelled import with_those_of, with_unlabelled
-from trainer.run.config import DataConfig, TrainingConfig
+from trainer.run.config import TrainingConfig
 from trainer.run.files import read_json, write_file, write_json
 from trainer.run.folder import RunFolder
 from trainer.run.progress import counting
+from trainer.run.sections import DataConfig
 
 
 def prepare_photos(

@@ -12,7 +12,7 @@ import pandas as pd
 from classifier.errors import InvalidRequest
 from classifier.labels import folded, trimmed
 from trainer.data.layouts import Listing
-from trainer.run.config import DataConfig
+from trainer.run.sections import DataConfig
 
 
 def chosen_classes(labels: Iterable[str], config: DataConfig) -> list[str]:

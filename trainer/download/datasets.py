@@ -24,8 +24,8 @@ from classifier.errors import Corrupt, InvalidRequest, NotFound, PointerError, R
 from trainer.data import layouts
 from trainer.download.archive import unpack_tar, unpack_zip
 from trainer.download.transfer import RemoteFile, fetch
-from trainer.run.config import DataConfig
 from trainer.run.locks import locked
+from trainer.run.sections import DataConfig
 
 FOOD_101 = RemoteFile(
     "https://data.vision.ee.ethz.ch/cvl/food-101.tar.gz",

@@ -23,10 +23,10 @@ from trainer.data.subsets import has_subset, without_subset
 from trainer.evaluation.served import Evaluation, evaluate
 from trainer.evaluation.served_bundle import open_bundle
 from trainer.evaluation.views import PHOTOS, measure_views
-from trainer.run.config import DataConfig
 from trainer.run.files import write_file
 from trainer.run.folder import open_run
 from trainer.run.progress import counting
+from trainer.run.sections import DataConfig
 
 SHOWN_REJECTED = 20
 """How many of the rejected photos get a line."""

@@ -41,7 +41,8 @@ from trainer.metrics.separation import separation, threshold
 from trainer.networks import heads
 from trainer.networks.backbones import input_spec
 from trainer.networks.gradcam import serving_model
-from trainer.run.config import ExportOptions, TrainingConfig
+from trainer.run.config import TrainingConfig
+from trainer.run.export_options import ExportOptions
 from trainer.run.files import read_json, write_file
 from trainer.run.folder import RunFolder, clear_unfinished_bundle, replace_bundle
 from trainer.run.progress import counting

@@ -13,7 +13,7 @@ from classifier.settings import available_cpus
 from trainer.export.litert import FLOAT32, VARIANTS
 from trainer.export.measuring import Compared, Variant
 from trainer.metrics.comparison import CERTAINTY
-from trainer.run.config import VariantName
+from trainer.run.export_options import VariantName
 
 ROUNDING = 1e-9
 NOISE = 0.03

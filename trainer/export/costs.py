@@ -15,7 +15,7 @@ from trainer.export.measuring import latencies
 from trainer.networks.backbones import build_backbone
 from trainer.networks.gradcam import serving_model
 from trainer.networks.heads import build_head
-from trainer.run.config import NetworkConfig
+from trainer.run.sections import NetworkConfig
 
 CLASSES = 10
 CALIBRATION_PHOTOS = 8

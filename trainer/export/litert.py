@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from classifier.errors import PointerError
 from trainer.export.quantisation import quantised
 from trainer.networks import backbones
-from trainer.run.config import VariantName
+from trainer.run.export_options import VariantName
 
 FLOAT32: VariantName = "float32"
 INT8: VariantName = "int8"

@@ -20,7 +20,7 @@ from trainer.export.saved_model import load_saved_model, write_saved_model
 from trainer.networks.backbones import BACKBONE
 from trainer.networks.gradcam import serving_model
 from trainer.networks.heads import HEAD
-from trainer.run.config import PortableFormat
+from trainer.run.export_options import PortableFormat
 from trainer.run.exports import ExportKind, add_export
 from trainer.run.folder import RunFolder
 from trainer.training.start import parts

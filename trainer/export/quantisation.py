@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.export.flatbuffer import to_bytes
-from trainer.run.config import VariantName
+from trainer.run.export_options import VariantName
 
 BITS = 8
 PHOTOS_TO_SCAN = 24

@@ -30,7 +30,7 @@ from trainer.importing.scaling import CANDIDATES, Scaling
 from trainer.importing.source import source_of
 from trainer.metrics.calibration import calibration_figures, fit_temperature
 from trainer.metrics.separation import threshold
-from trainer.run.config import ExportOptions
+from trainer.run.export_options import ExportOptions
 from trainer.run.files import write_file, write_json
 from trainer.run.folder import RunFolder, clear_unfinished_bundle, replace_bundle
 from trainer.run.progress import counting

@@ -24,7 +24,7 @@ from trainer.data.preparation import check_dataset
 from trainer.data.sampling import calibration_rows, spread
 from trainer.evaluation.served import run_model
 from trainer.importing.scaling import Scaling
-from trainer.run.config import DataConfig
+from trainer.run.sections import DataConfig
 
 SHARE = 0.5
 """Of photos without splits: this part is for the figures, the rest for scaling and temperature."""

@@ -19,7 +19,7 @@ from trainer.importing.graph import Graph
 from trainer.importing.isolated import answer
 from trainer.importing.scaling import Scaling, scaling_of
 from trainer.importing.tail import tail_of
-from trainer.run.config import VariantName
+from trainer.run.export_options import VariantName
 
 CALIBRATION = "calibration.npy"
 """Photos uint8 [n, H, W, 3], in the folder."""

@@ -15,8 +15,9 @@ from trainer.report.material import Material
 from trainer.report.output import CARD, PAGE, Output
 from trainer.report.page import to_html
 from trainer.report.publication import publish_report
-from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.run.config import TrainingConfig
 from trainer.run.folder import RunFolder, remove_report
+from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
 
 
 def write_report(imported: Imported, run: RunFolder, folder: str, console: Console, *, photos: bool = True) -> Path:

@@ -10,7 +10,7 @@ import keras
 from keras import layers, ops
 
 from trainer.networks.rand_augment import RandAugment
-from trainer.run.config import Flip, ScheduleConfig
+from trainer.run.sections import Flip, ScheduleConfig
 
 LARGEST_ZOOM = 0.7
 """Share of a side that zooming may cut off, however strong the augmentation."""

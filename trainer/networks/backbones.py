@@ -23,8 +23,8 @@ from classifier.registry.manifest import InputSpec
 from classifier.wording import did_you_mean
 from trainer.compute.strategy import arithmetic
 from trainer.networks import efficientnet_lite, lite_checkpoint, own_backbone
-from trainer.run.config import NetworkConfig, Precision
 from trainer.run.presets import OWN, PRESETS, Preset, preset_of
+from trainer.run.sections import NetworkConfig, Precision
 
 BACKBONE, SCALING, HEAD_CONVOLUTION = "backbone", "scaling", "head_convolution"
 ALPHA = ("MobileNet", "MobileNetV2")
@@ -144,11 +144,6 @@ def without_convolution(backbone: keras.Model) -> keras.Model:
     return backbone if convolution is None else keras.Model(backbone.input, convolution.input)
 
 
-def from_scratch(config: NetworkConfig) -> bool:
-    """Return whether the backbone starts from random weights, so that training a head on it frozen is pointless."""
-    return config.weights == "none"
-
-
 def backbone_core(backbone: keras.Model) -> keras.Model:
     """Return the network inside the backbone: its layers without the input and the pixel scaling."""
     core: keras.Model = next(layer for layer in backbone.layers if isinstance(layer, keras.Model))
@@ -261,7 +256,7 @@ def _own(config: NetworkConfig, shape: tuple[int, int, int]) -> keras.Model:
             f"Expected --backbone-scaling, one of {', '.join(SCALINGS)}: the network in {path} does not begin with a "
             "layer that scales pixels, and does not tell what it takes."
         )
-    return own_backbone.fresh(core) if from_scratch(config) else core
+    return own_backbone.fresh(core) if config.from_scratch else core
 
 
 def _base_cnn(config: NetworkConfig, shape: tuple[int, int, int]) -> keras.Model:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from keras import layers
 
 from trainer.networks import backbones, heads
-from trainer.run.config import NetworkConfig
+from trainer.run.sections import NetworkConfig
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def describe(config: NetworkConfig, classes: int) -> list[Row]:
     backbone = backbones.build_backbone(config, load_weights=False)
     head = heads.build_head(backbone.output_shape[-1], classes, config.hidden, config.dropout)
     core = backbones.backbone_core(backbone)
-    tunable = backbones.tunable_layers(core, scratch=backbones.from_scratch(config))
+    tunable = backbones.tunable_layers(core, scratch=config.from_scratch)
     depths = {layer.name: len(tunable) - place for place, layer in enumerate(tunable)}
     rows = []
     for layer in backbone.layers:

@@ -10,7 +10,7 @@ import numpy as np
 from keras import layers, ops
 
 from trainer.networks import heads
-from trainer.run.config import Precision
+from trainer.run.sections import Precision
 
 
 class Teacher(layers.Layer):  # type: ignore[misc]

@@ -1,6 +1,7 @@
 """How an option of a training is declared: a field of a dataclass, with its help and its limits beside its type.
 
-The command line, the check of a configuration file and the documentation are all made from these fields.
+The command line, the check of a configuration file, the refusal of options without effect and the documentation are all
+made from these fields: an option that is added needs nothing but its field, and the code that it is for.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ class Option:
     """Another name that it has had, such as ``--former``."""
     most: int | None = None
     """Largest length of a list."""
+    needs: str | None = None
+    """Another field of its section, such as ``teacher``, without which it has no effect."""
+    idle_with: tuple[str, ...] = ()
+    """What leaves it without effect, such as ``--no-augment``; see `trainer.run.effect`."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,11 @@ class Declared:
     option: Option
     default: Any
     """`dataclasses.MISSING` where it has to be given."""
+
+    @property
+    def flag(self) -> str:
+        """Return its name on the command line."""
+        return f"--{self.name.replace('_', '-')}"
 
     @property
     def is_list(self) -> bool:

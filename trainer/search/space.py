@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from classifier.errors import InvalidRequest
 from trainer.run.config import TrainingConfig
+from trainer.run.effect import idle_by
+from trainer.run.sections import HEAD_ONLY
 
 Value = float | int | str
 HIDDEN = "network.hidden"
@@ -82,8 +84,7 @@ SPACE = (
     ),
     Parameter("label_smoothing", "smooth", "range", (0.0, 0.3), "linear", "schedule.label_smoothing", usual=False),
 )  # fmt: skip
-AMOUNTS = ("rotation", "shift", "shear", "zoom", "contrast")
-AUGMENTATION = ("augmentation_strength", "flip", *AMOUNTS)
+AUGMENTATION = ("augmentation_strength", "flip", "rotation", "shift", "shear", "zoom", "contrast")
 
 
 def choose_parameters(config: TrainingConfig, names: Sequence[str] = (), *, fine_tune: bool = False) -> Space:
@@ -98,7 +99,7 @@ def choose_parameters(config: TrainingConfig, names: Sequence[str] = (), *, fine
     Raises:
         InvalidRequest: there is no such parameter for this network, or the other options leave it without effect.
     """
-    scratch = config.network.weights == "none"
+    scratch = config.network.from_scratch
     fitting = [row for row in SPACE if row.start in ("any", "scratch" if scratch else "pretrained")]
     known = [row.name for row in fitting]
     for name in names:
@@ -171,16 +172,11 @@ def shown(value: Value) -> str:
 
 def _without_effect(row: Parameter, config: TrainingConfig) -> str | None:
     """Return the option that leaves a parameter without effect, if one does."""
-    if row.name in AUGMENTATION and not config.schedule.augment:
-        return "--no-augment"
-    if row.name in AMOUNTS and config.schedule.augmentation_strength == 0:
-        return "--augmentation-strength 0"
-    only_fine_tuning = row.name in ("fine_tune_layers", "fine_tune_rate") or (
-        row.name in AUGMENTATION and config.schedule.head_views == 1
-    )
-    if only_fine_tuning and config.schedule.fine_tune_epochs == 0:
-        return "--fine-tune-epochs 0"
-    return None
+    reason = idle_by(config, *row.sets.split("."))
+    if reason is None and row.name in AUGMENTATION:
+        # The head sees the photos as they are, unless it is given more views of each.
+        reason = HEAD_ONLY if config.schedule.fine_tune_epochs == 0 and config.schedule.head_views == 1 else None
+    return reason
 
 
 def _plain_needs(row: Parameter) -> list[Any] | None:

@@ -15,6 +15,7 @@ from trainer.data.checks import CheckedPhotos
 from trainer.data.preparation import load_photos, prepare_photos
 from trainer.networks.backbones import input_spec
 from trainer.run.config import TrainingConfig
+from trainer.run.effect import require_effect
 from trainer.run.files import PARTIAL
 from trainer.search.folder import SearchFolder, Trial, join_search, leading, start_search
 from trainer.search.oracle import COMPLETED, FAILED, IDLE, STOPPED, LastingOracle, build_oracle, epoch_share, number
@@ -22,7 +23,6 @@ from trainer.search.processes import Role, connect, heartbeats, serve
 from trainer.search.results import TrialLines, write_results
 from trainer.search.space import AUGMENTATION, Space
 from trainer.search.trials import HeadRunner, Runner, TrainingRunner, save_weights
-from trainer.training.train import require_effect
 
 COMPLETE = "the search is complete; a larger --max-trials or --time-budget continues it"
 

@@ -12,7 +12,7 @@ from trainer.compute.strategy import Strategy
 from trainer.data.checks import CheckedPhotos
 from trainer.data.generator import PhotoSequence
 from trainer.data.loaders import class_targets
-from trainer.run.config import ScheduleConfig
+from trainer.run.sections import ScheduleConfig
 
 PREDICTED_BATCH = 32
 UNLABELLED = -1

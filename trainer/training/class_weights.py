@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from trainer.run.config import ScheduleConfig
+from trainer.run.sections import ScheduleConfig
 from trainer.training.batches import UNLABELLED, Batches
 
 

@@ -114,7 +114,7 @@ def features_of_backbone(
     None where there is nothing, or where the backbone was trained or computed otherwise than it is exported, its head
     convolution included.
     """
-    frozen = config.network.weights != "none" and config.fine_tune_epochs() == 0 and not config.network.head_convolution
+    frozen = not config.network.from_scratch and config.fine_tune_epochs() == 0 and not config.network.head_convolution
     if not frozen or config.compute.precision != "float32" or not run.features.is_file():
         return None
     with np.load(run.features) as saved:

@@ -9,18 +9,18 @@ from typing import Any
 import keras
 
 from trainer.networks.backbones import backbone_core
-from trainer.run import config
+from trainer.run import sections
 
 MOMENTUM = 0.9
 """Of SGD."""
-RATE_FACTORS: dict[config.Optimizer, float] = {"adam": 1.0, "adamw": 1.0, "sgd": 100.0}
+RATE_FACTORS: dict[sections.Optimizer, float] = {"adam": 1.0, "adamw": 1.0, "sgd": 100.0}
 """What a rate for Adam, whose steps are as long as the rate whatever the gradients, is multiplied by for another."""
 LAST_SHARE = 0.02
 """Share of the highest rate at the end of a cosine."""
 
 
 def build_optimizer(
-    name: config.Optimizer,
+    name: sections.Optimizer,
     rate: float | keras.optimizers.schedules.LearningRateSchedule,
     scales: Sequence[float] = (),
     average_steps: float = 0,
@@ -34,7 +34,7 @@ def build_optimizer(
             They act on the update: Adam would undo a scaled gradient. AdamW's decay of the weights is not scaled.
         average_steps: time constant of an exponential moving average of the weights, kept beside them; 0 keeps none.
     """
-    kinds: dict[config.Optimizer, type[keras.optimizers.Optimizer]] = {
+    kinds: dict[sections.Optimizer, type[keras.optimizers.Optimizer]] = {
         "adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD,
     }  # fmt: skip
     kind = kinds[name] if all(scale == 1 for scale in scales) else _scaled(kinds[name], tuple(scales))
@@ -65,7 +65,7 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
 
 
 def learning_rates(
-    highest: float, epochs: int, steps: int, *, warm_up: bool, schedule: config.LearningRateSchedule = "cosine"
+    highest: float, epochs: int, steps: int, *, warm_up: bool, schedule: sections.LearningRateSchedule = "cosine"
 ) -> keras.optimizers.schedules.LearningRateSchedule:
     """Return rates for `epochs` of `steps` batches, falling along a cosine to 2 % (Loshchilov and Hutter 2017) or not.
 

@@ -15,7 +15,8 @@ from trainer.networks import backbones, heads
 from trainer.networks.augmentation import scheduled_augmentation
 from trainer.networks.smaller import smaller_backbone
 from trainer.networks.teacher import Teacher, taught_classifier, taught_head
-from trainer.run.config import ScheduleConfig, TrainingConfig
+from trainer.run.config import TrainingConfig
+from trainer.run.sections import ScheduleConfig
 from trainer.training import optimizers
 from trainer.training.batches import Batches, soft_targets
 from trainer.training.checkpoints import Checkpointing, TrainingState, Validation, merit
@@ -99,7 +100,7 @@ def train_backbone(
 ) -> None:
     """Train the backbone's last layers, or all of them from scratch, and the head; call it in the strategy's scope."""
     schedule, kind = config.schedule, backbones.architecture_of(config.network)
-    scratch = backbones.from_scratch(config.network)
+    scratch = config.network.from_scratch
     epochs = config.fine_tune_epochs()
     if epochs == 0:
         state.finish(phase, epochs, schedule.patience)

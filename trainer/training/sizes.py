@@ -11,7 +11,7 @@ import math
 from itertools import groupby
 
 from classifier.errors import InvalidRequest
-from trainer.run.config import ScheduleConfig
+from trainer.run.sections import ScheduleConfig
 
 STEP = 32
 """Pixels: the sides between are multiples of it, so that every backbone halves them evenly."""

@@ -30,9 +30,9 @@ from trainer.networks import heads
 from trainer.networks.backbones import BACKBONE
 from trainer.networks.heads import HEAD
 from trainer.networks.teacher import Teacher
-from trainer.run.config import Precision
 from trainer.run.files import write_file
 from trainer.run.folder import RunFolder
+from trainer.run.sections import Precision
 from trainer.training.start import MODEL, parts
 
 Copy = Callable[[str, Path], Any]

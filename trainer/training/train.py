@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from rich.console import Console
 
-from classifier.errors import InvalidRequest, Refused
+from classifier.errors import Refused
 from classifier.storage.names import bucket_of
 from trainer.compute.strategy import Strategy, configure
 from trainer.data.changes import changes_since, lines_of
@@ -29,8 +29,10 @@ from trainer.networks import backbones, heads
 from trainer.networks.augmentation import scheduled_augmentation
 from trainer.networks.backbones import input_spec
 from trainer.networks.teacher import Teacher
-from trainer.run.config import NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.run.config import TrainingConfig
+from trainer.run.effect import require_effect
 from trainer.run.folder import RunFolder, keep_backbone
+from trainer.run.sections import NetworkConfig, ScheduleConfig
 from trainer.training.batches import Batches
 from trainer.training.checkpoints import TrainingDivergedError, TrainingState
 from trainer.training.features import Features, cached_features, usual_head_decay
@@ -47,7 +49,6 @@ from trainer.training.start import load_backbone, load_head
 from trainer.training.teacher import KeptTeacher, keep_teacher, kept_teacher
 
 SCRATCH_HEAD_DECAY = 1e-4
-USUAL = ScheduleConfig()
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,6 @@ def train(
         PointerError: the data or the options cannot be used; the message says why.
         TrainingDivergedError: the loss is no longer a number. What was best until then can be exported.
     """
-    _require_epochs(config)
     require_effect(config)
     require_dataset(config.data)
     if bucket_of(config.data.data_dir) is None:
@@ -158,7 +158,7 @@ def _train(
     workers: int | None,
     on_epoch: Callable[[int, dict[str, Any]], None] | None,
 ) -> Trained:
-    scratch = backbones.from_scratch(config.network)
+    scratch = config.network.from_scratch
     if not strategy.workers.chief:
         console = Console(file=io.StringIO())
     keras.utils.set_random_seed(config.schedule.seed)
@@ -227,66 +227,6 @@ def _train(
     return Trained(backbone, head, labels, photos)
 
 
-def require_effect(config: TrainingConfig) -> None:
-    """Refuse options that would change nothing.
-
-    Raises:
-        InvalidRequest: another option leaves one without effect; the message names both.
-    """
-    schedule = config.schedule
-    if schedule.teacher is None and config.data.unlabelled is not None:
-        raise InvalidRequest("--unlabelled needs --teacher, which says what the photos show.")
-    for option, needed, given in (
-        ("teacher-share", "teacher", schedule.teacher is not None),
-        ("teacher-temperature", "teacher", schedule.teacher is not None),
-        ("randaugment-magnitude", "randaugment", schedule.randaugment > 0),
-    ):
-        name = option.replace("-", "_")
-        if not given and getattr(schedule, name) != getattr(USUAL, name):
-            raise InvalidRequest(f"--{option} needs --{needed}: add it, or leave the option out.")
-    for name in ("full_size_epochs", "image_size_schedule"):
-        if schedule.first_image_size is None and getattr(schedule, name) != getattr(USUAL, name):
-            raise InvalidRequest(
-                f"--{name.replace('_', '-')} needs --first-image-size: add it, or leave the option out."
-            )
-    fine_tuning = {
-        "--first-image-size": schedule.first_image_size is not None,
-        "--mixup": schedule.mixup > 0,
-        "--cutmix": schedule.cutmix > 0,
-        "--layer-decay": schedule.layer_decay < 1,
-        "--average-epochs": schedule.average_epochs > 0,
-        "--learning-rate-schedule": schedule.learning_rate_schedule != "cosine",
-        "--fine-tune-learning-rate": schedule.fine_tune_learning_rate is not None,
-        "--fine-tune-layers": schedule.fine_tune_layers is not None,
-    }
-    head = {
-        "--head-views": schedule.head_views > 1,
-        "--head-learning-rate": schedule.head_learning_rate is not None,
-        "--fine-tune-layers": schedule.fine_tune_layers is not None,
-    }
-    augmentation = {
-        "--head-views": schedule.head_views > 1,
-        "--augmentation-strength": schedule.augmentation_strength != 1,
-        "--flip": schedule.flip != USUAL.flip,
-        "--randaugment": schedule.randaugment > 0,
-    }
-    amounts = {
-        f"--{name}": getattr(schedule, name) != getattr(USUAL, name)
-        for name in ("rotation", "shift", "shear", "zoom", "contrast")
-    }
-    convolution = {"--head-convolution-size": config.network.head_convolution_size != 1}
-    for reason, holds, options in (
-        ("--weights none", backbones.from_scratch(config.network), head),
-        ("--fine-tune-epochs 0", schedule.fine_tune_epochs == 0, fine_tuning),
-        ("--no-augment", not schedule.augment, augmentation | amounts),
-        ("--augmentation-strength 0", schedule.augmentation_strength == 0, amounts),
-        ("--head-convolution 0", config.network.head_convolution == 0, convolution),
-    ):
-        useless = [option for option, given in options.items() if given]
-        if holds and useless:
-            raise InvalidRequest(f"{reason} leaves {' and '.join(useless)} without effect: leave one of them out.")
-
-
 def load_trained(run: RunFolder, config: TrainingConfig) -> Trained:
     """Return the best network of a run whose training is complete.
 
@@ -295,7 +235,7 @@ def load_trained(run: RunFolder, config: TrainingConfig) -> Trained:
         NotFound: some of those are missing.
     """
     state = TrainingState(run)
-    last = TRAINING_PHASE if backbones.from_scratch(config.network) else FINE_TUNING_PHASE
+    last = TRAINING_PHASE if config.network.from_scratch else FINE_TUNING_PHASE
     if last not in state.finished:
         raise Refused(
             f"The training in {run.path} is not complete; run its `trainer train` command again to resume it."
@@ -320,13 +260,6 @@ def _top(backbone: keras.Model, head: keras.Model) -> keras.Model:
     if convolution is None:
         return head
     return heads.convolved(convolution, head, convolution.input.shape[1:])
-
-
-def _require_epochs(config: TrainingConfig) -> None:
-    if backbones.from_scratch(config.network) and config.schedule.fine_tune_epochs == 0:
-        raise InvalidRequest(
-            "With --weights none, everything is learnt in fine-tuning: --fine-tune-epochs has to be 1 or more."
-        )
 
 
 def _photos(

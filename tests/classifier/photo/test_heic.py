@@ -18,7 +18,7 @@ from tests.support.heic_photos import LARGE, grid_fixture, plain_fixture  # noqa
 from tests.support.serving import publish
 from trainer.data.loaders import load
 from trainer.data.source import PhotoSource
-from trainer.run.config import DataConfig
+from trainer.run.sections import DataConfig
 
 
 def array(data, size=None, **options):

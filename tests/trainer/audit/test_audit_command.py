@@ -14,7 +14,7 @@ from PIL import Image
 from classifier.errors import InvalidRequest, Refused
 from trainer.data.loaders import list_photos
 from trainer.main import app
-from trainer.run.config import DataConfig
+from trainer.run.sections import DataConfig
 from trainer.samples.dataset import generate
 
 pytestmark = pytest.mark.long

@@ -50,7 +50,7 @@ def test_swapped_labels_are_listed_first(seed):
 @pytest.mark.long
 def test_swapped_labels_of_real_photos_are_listed_first(tmp_path):
     from trainer.audit.material import USUAL_NETWORK, of_dataset
-    from trainer.run.config import DataConfig
+    from trainer.run.sections import DataConfig
 
     data = DataConfig("food-101", str(DATA / "food-101"))
     console = Console(file=io.StringIO())

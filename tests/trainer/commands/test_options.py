@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from trainer.commands.options import GROUPS, OPTIONS, of
 from trainer.main import app
 from trainer.networks import backbones
-from trainer.run.config import SECTIONS, ExportOptions
+from trainer.run.config import SECTIONS
 from trainer.run.declarations import Option, declared
+from trainer.run.export_options import ExportOptions
 from trainer.run.presets import PRESETS, by_architecture
 
 TRAINING = {

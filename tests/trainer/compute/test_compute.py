@@ -34,8 +34,9 @@ from trainer.export.measuring import check_heatmaps
 from trainer.networks import backbones, heads
 from trainer.networks.backbones import input_spec
 from trainer.networks.gradcam import serving_model
-from trainer.run.config import ComputeConfig, DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.run.config import TrainingConfig
 from trainer.run.folder import start_run
+from trainer.run.sections import ComputeConfig, DataConfig, NetworkConfig, ScheduleConfig
 from trainer.training import train
 
 PROGRAM = (sys.executable, "-m", "tests.support.training_on_devices")

@@ -14,7 +14,7 @@ from trainer.compute.processes import Workers, read_workers
 from trainer.data.generator import PhotoSequence
 from trainer.data.source import PhotoSource
 from trainer.networks.backbones import input_spec
-from trainer.run.config import ComputeConfig, NetworkConfig
+from trainer.run.sections import ComputeConfig, NetworkConfig
 
 
 @pytest.fixture(scope="module")

@@ -49,9 +49,10 @@ from trainer.data.loaders import load
 from trainer.data.preparation import prepare_photos
 from trainer.export import bundle
 from trainer.networks.backbones import input_spec
-from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.run.config import TrainingConfig
 from trainer.run.files import write_file
 from trainer.run.folder import RunFolder, open_run, start_run
+from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
 
 TRAINER = "from trainer.main import main; main()"
 Trainer = Callable[..., str]

@@ -8,7 +8,7 @@ import pytest
 from classifier.errors import InvalidRequest, NotFound
 from tests.support import photo_sets
 from trainer.data.loaders import class_targets, list_photos, load
-from trainer.run.config import DataConfig
+from trainer.run.sections import DataConfig
 
 
 def _counts(frame: pd.DataFrame) -> dict[str, int]:

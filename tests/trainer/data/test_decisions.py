@@ -13,9 +13,10 @@ from tests.support import photo_sets
 from trainer.data.decisions import read_decisions, require_undecided
 from trainer.data.loaders import list_photos
 from trainer.data.preparation import prepare_photos
-from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.run.config import TrainingConfig
 from trainer.run.files import read_json
 from trainer.run.folder import start_run
+from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
 
 HEAD = "image_path,label,suggested_label,decision,reason,split\n"
 

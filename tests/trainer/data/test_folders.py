@@ -18,7 +18,7 @@ from tests.support import photo_sets
 from tests.support.processes import environment
 from trainer.data.loaders import list_photos
 from trainer.data.preparation import check_dataset
-from trainer.run.config import DataConfig
+from trainer.run.sections import DataConfig
 
 
 @pytest.fixture

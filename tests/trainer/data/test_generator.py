@@ -14,7 +14,7 @@ from trainer.data.generator import PhotoSequence, flow_from_dataframe
 from trainer.data.loaders import load
 from trainer.data.mixing import rectangle
 from trainer.data.source import PhotoSource
-from trainer.run.config import DataConfig
+from trainer.run.sections import DataConfig
 
 
 @pytest.fixture(scope="module")

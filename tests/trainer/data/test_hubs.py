@@ -18,7 +18,7 @@ from classifier.registry.manifest import InputSpec
 from trainer.data.hubs import local_photos
 from trainer.data.loaders import list_photos
 from trainer.data.preparation import check_dataset
-from trainer.run.config import DataConfig
+from trainer.run.sections import DataConfig
 
 CONSOLE = Console(file=io.StringIO())
 LABELS = ["cat", "dog"]

@@ -30,8 +30,9 @@ from trainer.data.mirror import OWN_FOLDER, StoredObject, local_data_dir, mirror
 from trainer.data.preparation import load_photos, prepare_photos
 from trainer.main import app
 from trainer.networks.backbones import input_spec
-from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.run.config import TrainingConfig
 from trainer.run.folder import open_run, start_run
+from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
 
 
 @pytest.fixture

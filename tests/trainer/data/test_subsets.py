@@ -19,7 +19,7 @@ from trainer.data.loaders import load
 from trainer.data.preparation import check_dataset
 from trainer.data.subsets import at_most, chosen_classes, has_subset, keep_classes, without_subset
 from trainer.main import app
-from trainer.run.config import DataConfig
+from trainer.run.sections import DataConfig
 
 LABELS = [f"label{number:02}" for number in range(20)]
 

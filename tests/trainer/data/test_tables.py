@@ -10,7 +10,7 @@ from tests.support import photo_sets
 from trainer.data.loaders import list_photos
 from trainer.data.tables import read_table
 from trainer.main import app
-from trainer.run.config import DataConfig
+from trainer.run.sections import DataConfig
 
 COLUMNS = ("image_path", "label")
 

@@ -26,7 +26,7 @@ from trainer.data.preparation import check_dataset
 from trainer.data.upload import Uploaded, expect_apart, upload
 from trainer.main import app
 from trainer.networks.backbones import input_spec
-from trainer.run.config import DataConfig, NetworkConfig
+from trainer.run.sections import DataConfig, NetworkConfig
 
 SPEC = input_spec(NetworkConfig("base_cnn", "none", 32))
 PHOTOS = 12
@@ -138,7 +138,7 @@ from classifier.registry.manifest import InputSpec
 from classifier.storage import json_api
 from trainer.data import upload
 from trainer.data.preparation import check_dataset
-from trainer.run.config import DataConfig
+from trainer.run.sections import DataConfig
 
 class Killed(json_api.JsonApiStore):
     left = int(sys.argv[3])

@@ -24,7 +24,7 @@ from trainer.data.loaders import list_photos
 from trainer.download import datasets
 from trainer.download.transfer import ATTEMPTS, fetch
 from trainer.main import app
-from trainer.run.config import DataConfig
+from trainer.run.sections import DataConfig
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from tests.support.download_server import files_in
 from trainer.data.loaders import list_photos
 from trainer.download import datasets
 from trainer.main import app
-from trainer.run.config import DataConfig
+from trainer.run.sections import DataConfig
 
 KAGGLE = """#!{python}
 import shutil, sys

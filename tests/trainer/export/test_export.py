@@ -27,7 +27,7 @@ from trainer.export.measuring import Compared, Variant, measure_variants
 from trainer.metrics.comparison import Comparison, Damage, compare, damage, weights_of_learnt
 from trainer.networks import backbones, heads
 from trainer.networks.gradcam import serving_model
-from trainer.run.config import NetworkConfig
+from trainer.run.sections import NetworkConfig
 
 SPEC = InputSpec(width=32, height=32)
 

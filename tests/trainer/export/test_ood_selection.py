@@ -17,7 +17,7 @@ from trainer.data.preparation import check_dataset
 from trainer.export.ood_selection import FeatureExtractor, fit_score, training_features
 from trainer.metrics.separation import TRADES
 from trainer.networks.heads import build_head
-from trainer.run.config import DataConfig
+from trainer.run.sections import DataConfig
 from trainer.training.train import Trained
 
 COLOURS = {"blue": (40, 60, 220), "green": (30, 200, 50), "red": (220, 50, 40)}

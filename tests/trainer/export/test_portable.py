@@ -36,9 +36,10 @@ from trainer.export.portable import export_portable
 from trainer.main import app
 from trainer.networks import backbones, heads, ood_score
 from trainer.networks.gradcam import serving_model
-from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.run.config import TrainingConfig
 from trainer.run.files import write_json
 from trainer.run.folder import RunFolder
+from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
 
 pytestmark = pytest.mark.long
 

@@ -16,7 +16,7 @@ from trainer.export.quantisation import all_but, quantised
 from trainer.importing.graph import Graph
 from trainer.networks import backbones, heads
 from trainer.networks.gradcam import serving_model
-from trainer.run.config import VariantName
+from trainer.run.export_options import VariantName
 
 SIDE = 32
 SPOILT = "spoilt"

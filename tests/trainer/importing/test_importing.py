@@ -28,7 +28,7 @@ from trainer.importing.convert import convert
 from trainer.importing.graph import Graph
 from trainer.importing.model import Told
 from trainer.importing.quantise import CALIBRATION, quantise
-from trainer.run.config import VariantName
+from trainer.run.export_options import VariantName
 from trainer.run.folder import RunFolder
 
 

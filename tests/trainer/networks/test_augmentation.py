@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from trainer.networks.augmentation import Always, Amounts, RandomAffine, build_augmentation, scheduled_augmentation
-from trainer.run.config import ScheduleConfig
+from trainer.run.sections import ScheduleConfig
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from trainer.networks.backbones import backbone_core, build_backbone
 from trainer.networks.efficientnet_lite import LITE_0, LITE_2, LITE_3, Lite
 from trainer.networks.lite_checkpoint import load_checkpoint
 from trainer.networks.torch_file import MAGIC, PROTOCOL, read_tensors
-from trainer.run.config import NetworkConfig
+from trainer.run.sections import NetworkConfig
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ from trainer.networks.backbones import (
 from trainer.networks.description import describe
 from trainer.networks.gradcam import gradient_tape_heatmaps, relative_error, serving_model
 from trainer.networks.heads import build_head, classifier, convolved
-from trainer.run.config import NetworkConfig
 from trainer.run.presets import PRESETS
+from trainer.run.sections import NetworkConfig
 
 SMALL = {"inception_v3": 96, "xception": 96}
 """Sides of the input; 64 where an architecture takes it."""
@@ -218,7 +218,7 @@ def test_imagenet_weights_that_cannot_be_downloaded_are_told_with_the_ways_to_do
     # A process of its own: Keras reads KERAS_HOME when it is imported.
     code = (
         "from trainer.networks.backbones import build_backbone\n"
-        "from trainer.run.config import NetworkConfig\n"
+        "from trainer.run.sections import NetworkConfig\n"
         "build_backbone(NetworkConfig('mobilenet_v2', 'imagenet'))\n"
     )
     nowhere = {"HTTPS_PROXY": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1", "KERAS_HOME": str(tmp_path)}

@@ -20,8 +20,9 @@ from trainer.export.bundle import make_bundle
 from trainer.export.litert import VARIANTS
 from trainer.networks import backbones
 from trainer.networks.gradcam import gradient_tape_heatmaps, relative_error
-from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.run.config import TrainingConfig
 from trainer.run.folder import open_run, start_run
+from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
 from trainer.training import train
 
 SIDE = 32

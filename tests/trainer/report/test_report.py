@@ -32,7 +32,7 @@ from trainer.export.bundle import make_bundle
 from trainer.main import app
 from trainer.report import document, insides, making, material, page, publication
 from trainer.report.making import ReportOptions, make_report
-from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.run.config import TrainingConfig
 from trainer.run.files import write_json
 from trainer.run.folder import (
     RunFolder,
@@ -43,6 +43,7 @@ from trainer.run.folder import (
     replace_bundle,
     start_run,
 )
+from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
 from trainer.training import train
 
 MARKUP, JAPANESE, LONG = "<b>apple & $pie$", "寿司", "a_label_that_is_as_long_as_labels_get_" * 3

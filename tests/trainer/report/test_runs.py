@@ -14,9 +14,10 @@ from classifier.errors import NotFound
 from tests.support.bundles import write_bundle
 from trainer.main import app
 from trainer.report.runs import data_letters, read_runs
-from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.run.config import TrainingConfig
 from trainer.run.files import write_json
 from trainer.run.folder import RunFolder, only_one
+from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
 
 
 def write_run(path: Path, fingerprint: str, top_1: float | None, finished: list[str], **network) -> Path:

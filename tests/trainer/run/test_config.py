@@ -10,8 +10,9 @@ import pytest
 
 from classifier.errors import InvalidSetting, Refused
 from trainer.commands.options import read_config
-from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.run.config import TrainingConfig
 from trainer.run.folder import open_run, start_run
+from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
 
 CONFIG = TrainingConfig(
     DataConfig("folder", "photos", classes=("a", "b"), first_classes=None),

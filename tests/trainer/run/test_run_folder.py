@@ -11,8 +11,9 @@ from classifier.errors import InvalidRequest, Refused
 from tests.support import photo_sets
 from trainer.data.preparation import prepare_photos
 from trainer.networks.backbones import input_spec
-from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.run.config import TrainingConfig
 from trainer.run.folder import RunFolder, clear_unfinished_bundle, open_run, replace_bundle, start_run
+from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
 from trainer.training import train
 
 

@@ -25,8 +25,9 @@ from tests.support import photo_sets
 from tests.support.processes import ROOT, environment
 from trainer.export import bundle
 from trainer.main import app
-from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.run.config import TrainingConfig
 from trainer.run.folder import RunFolder
+from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
 from trainer.search import trials, tune
 from trainer.search.folder import OBJECTIVE, SearchFolder, ranking
 from trainer.search.processes import Role

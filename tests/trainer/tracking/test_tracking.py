@@ -12,9 +12,10 @@ from PIL import Image
 from rich.console import Console
 
 from classifier.errors import NotFound
-from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.run.config import TrainingConfig
 from trainer.run.files import read_json, write_json
 from trainer.run.folder import RunFolder
+from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
 from trainer.tracking import mlflow_run
 from trainer.tracking.mlflow_run import MlflowRun
 from trainer.tracking.tensorboard import TensorBoard

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from trainer.run.config import ScheduleConfig
+from trainer.run.sections import ScheduleConfig
 from trainer.training.batches import UNLABELLED
 from trainer.training.class_weights import WeightedCrossentropy, balanced_weights
 from trainer.training.distillation import DistillationLoss

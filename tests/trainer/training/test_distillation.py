@@ -27,8 +27,10 @@ from tests.support.tiny_backbone import add_tiny_architecture, tiny_architecture
 from trainer.networks import backbones, heads
 from trainer.networks.augmentation import build_augmentation
 from trainer.networks.teacher import Teacher, taught_classifier
-from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.run.config import TrainingConfig
+from trainer.run.effect import require_effect
 from trainer.run.folder import open_run, start_run
+from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
 from trainer.training import phases, train
 from trainer.training.checkpoints import Checkpointing, TrainingState
 from trainer.training.distillation import DistillationLoss, LabelledAccuracy, LabelledLogLoss
@@ -405,11 +407,11 @@ def test_options_without_a_teacher_are_refused(photos, weights):
     plain = _config(photos, weights, "none")
     plain = replace(plain, schedule=replace(plain.schedule, teacher=None))
     with pytest.raises(InvalidRequest, match="--teacher-share needs --teacher"):
-        train.require_effect(replace(plain, schedule=replace(plain.schedule, teacher_share=0.5)))
+        require_effect(replace(plain, schedule=replace(plain.schedule, teacher_share=0.5)))
     with pytest.raises(InvalidRequest, match="--randaugment-magnitude needs --randaugment"):
-        train.require_effect(replace(plain, schedule=replace(plain.schedule, randaugment_magnitude=9.0)))
+        require_effect(replace(plain, schedule=replace(plain.schedule, randaugment_magnitude=9.0)))
     with pytest.raises(InvalidRequest, match="--unlabelled needs --teacher"):
-        train.require_effect(replace(plain, data=replace(plain.data, unlabelled="photos")))
+        require_effect(replace(plain, data=replace(plain.data, unlabelled="photos")))
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])

@@ -17,8 +17,8 @@ from trainer.compute.strategy import configure
 from trainer.data.checks import CheckedPhotos, check_photos
 from trainer.data.loaders import load
 from trainer.networks.augmentation import build_augmentation
-from trainer.run.config import ComputeConfig, DataConfig, ScheduleConfig
 from trainer.run.folder import RunFolder
+from trainer.run.sections import ComputeConfig, DataConfig, ScheduleConfig
 from trainer.training import features
 from trainer.training.batches import Batches
 

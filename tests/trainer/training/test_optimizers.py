@@ -8,7 +8,7 @@ import pytest
 
 from trainer.networks.backbones import backbone_core, build_backbone, set_trainable_layers
 from trainer.networks.heads import build_head, classifier
-from trainer.run.config import NetworkConfig
+from trainer.run.sections import NetworkConfig
 from trainer.training.optimizers import MOMENTUM, build_optimizer, learning_rates, rate_scales
 
 

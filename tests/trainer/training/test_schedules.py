@@ -17,8 +17,9 @@ from tests.support.tiny_backbone import add_tiny_architecture, tiny_architecture
 from trainer.data.loaders import class_targets
 from trainer.metrics.calibration import log_loss
 from trainer.networks import heads
-from trainer.run.config import ComputeConfig, DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.run.config import TrainingConfig
 from trainer.run.folder import open_run, start_run
+from trainer.run.sections import ComputeConfig, DataConfig, NetworkConfig, ScheduleConfig
 from trainer.training import checkpoints, phases, train
 from trainer.training.checkpoints import Checkpointing, TrainingState
 

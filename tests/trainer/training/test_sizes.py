@@ -17,8 +17,10 @@ from tests.support.interrupted_training import trainings
 from tests.support.tiny_backbone import tiny_architecture, tiny_weights  # noqa: F401  # fixture
 from trainer.networks import backbones
 from trainer.networks.smaller import Smaller, smaller_backbone
-from trainer.run.config import DataConfig, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.run.config import TrainingConfig
+from trainer.run.effect import require_effect
 from trainer.run.folder import open_run, start_run
+from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
 from trainer.training import train
 from trainer.training.checkpoints import TrainingState
 from trainer.training.sizes import sides, stretches
@@ -48,10 +50,10 @@ def test_a_size_that_cannot_be_is_told(first, said):
 def test_options_that_change_nothing_are_refused():
     config = TrainingConfig(DataConfig("folder", "photos"), NetworkConfig(), _schedule(full_size_epochs=2))
     with pytest.raises(InvalidRequest, match="--full-size-epochs needs --first-image-size"):
-        train.require_effect(config)
+        require_effect(config)
     config = replace(config, schedule=_schedule(first_image_size=64, fine_tune_epochs=0))
     with pytest.raises(InvalidRequest, match="--fine-tune-epochs 0 leaves --first-image-size without effect"):
-        train.require_effect(config)
+        require_effect(config)
 
 
 def test_a_smaller_backbone_is_the_same_network_on_smaller_photos():

@@ -19,8 +19,10 @@ from trainer.data.decisions import read_decisions
 from trainer.data.loaders import list_photos
 from trainer.export.bundle import make_bundle
 from trainer.networks import backbones, heads
-from trainer.run.config import DataConfig, ExportOptions, NetworkConfig, ScheduleConfig, TrainingConfig
+from trainer.run.config import TrainingConfig
+from trainer.run.export_options import ExportOptions
 from trainer.run.folder import start_run
+from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
 from trainer.training import train
 from trainer.training.start import load_backbone, load_head
 
