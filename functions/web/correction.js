@@ -1,7 +1,7 @@
 // @ts-check
 // "That is wrong": a tap opens it, a second one sends what is right, with the photo only where that is tapped.
-import { serving } from "./about.js";
 import { ask } from "./api.js";
+import { known } from "./labels.js";
 import { tell } from "./problems.js";
 import { $, button, named, part, plain } from "./words.js";
 
@@ -20,8 +20,10 @@ export function openCorrection(photo) {
   const list = document.createElement("ul");
   for (const label of first.slice(0, OFFERED)) list.append(choice(photo, label, [named("", label)]));
   list.append(choice(photo, null, [part("span", "", "None of its labels")]));
+  const title = part("h3", "", "What is it really?");
+  title.tabIndex = -1; // it gets the focus: Enter, pressed too early, is to send nothing
   $("correction").replaceChildren(
-    part("h3", "", "What is it really?"),
+    title,
     part("p", "soft", "A tap on the label sends it. “with photo” sends the photo too: you agree that it is kept, to learn from."),
     list,
     another(photo),
@@ -29,7 +31,7 @@ export function openCorrection(photo) {
   $("correction").hidden = false;
   $("wrong").setAttribute("aria-expanded", "true");
   $("thanks").textContent = "";
-  $("correction").querySelector("button")?.focus();
+  title.focus();
 }
 
 export function closeCorrection() {
@@ -74,11 +76,6 @@ function another(photo) {
   });
   return form;
 }
-
-/** The model's own spelling of a label, where it knows it.
- * @param {string} typed */
-export const known = (typed) =>
-  serving.model?.labels.find((label) => plain(label).toLowerCase() === plain(typed).trim().toLowerCase()) ?? typed.trim();
 
 /** @type {(photo: Photo, label: string | null, consent: boolean) => Promise<void>} */
 async function send(photo, label, consent) {

@@ -4,8 +4,9 @@ import { look, noteVersion, onKnown, onModel, serving, setInAddress } from "./ab
 import { aborted, session } from "./api.js";
 import { onCamera, openCamera } from "./camera.js";
 import { mode, setMode, turn } from "./compare.js";
-import { closeCorrection, known, openCorrection } from "./correction.js";
+import { closeCorrection, openCorrection } from "./correction.js";
 import { onKeys } from "./keys.js";
+import { known, whyNotKnown } from "./labels.js";
 import { onPhotos } from "./photo.js";
 import { calm, tell } from "./problems.js";
 import { Queue } from "./queue.js";
@@ -88,8 +89,7 @@ function ended(photo) {
     photo.explained = "";
     keepHeatmap(photo, answer.reply.gradcam);
     if (!shown || photo === wanted || photo === shown) {
-      show(photo);
-      say(inWords(answer.reply));
+      if (!show(photo)) say(inWords(answer.reply));
     }
   } else {
     if (problem) tell(problem, resume, photo.file.name);
@@ -112,8 +112,10 @@ function resume() {
   queue.redo(unfinished);
 }
 
-/** @param {Photo} photo */
+/** Show a photo's answer; whether that got the focus, which a screen reader tells of by itself.
+ * @param {Photo} photo */
 function show(photo) {
+  const leaves = $("samples").contains(document.activeElement); // they are hidden once there is an answer
   if (photo !== shown) closeCorrection();
   shown = photo;
   if (photo === wanted) wanted = null;
@@ -124,15 +126,19 @@ function show(photo) {
   drawStrip(queue.photos, shown, choose);
   const { top } = $("result").getBoundingClientRect();
   if (top > innerHeight * 0.7 || top < 0) $("choose").scrollIntoView({ behavior: still() ? "auto" : "smooth" });
+  if (leaves) $("label").focus({ preventScroll: true });
+  return leaves;
 }
 
 /** A thumbnail was clicked: show its answer, or have one made.
  * @param {Photo} photo */
 function choose(photo) {
   calm();
+  const { answer, file, problem, state } = photo;
+  if (!answer && problem && !queue.unfinished().includes(photo)) return tell(problem, resume, file.name);
   wanted = photo;
-  if (photo.answer) return show(photo);
-  if (photo.state === "failed" || photo.state === "stopped") queue.redo([photo]);
+  if (answer) show(photo);
+  else if (state === "failed" || state === "stopped") queue.redo([photo]);
 }
 
 /** Show what speaks for a label, of the photo that is shown.
@@ -199,8 +205,12 @@ $("wrong").addEventListener("click", () => ($("correction").hidden && shown ? op
 $("code").addEventListener("click", () => shown && openSnippets(shown));
 $("other").addEventListener("submit", (/** @type {Event} */ event) => {
   event.preventDefault();
-  if ($("other-label").value.trim()) explain(known($("other-label").value));
+  const typed = $("other-label").value;
+  $("not-known").textContent = whyNotKnown(typed);
+  $("not-known").hidden = !$("not-known").textContent;
+  if (typed.trim() && $("not-known").hidden) explain(known(typed));
 });
+$("other-label").addEventListener("input", () => ($("not-known").hidden = true));
 onKeys([
   { keys: ["o"], does: "Choose photos", act: () => $("file").click() },
   { keys: ["c"], does: "Use the camera", act: () => openCamera(takeOwn) },

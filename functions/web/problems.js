@@ -7,27 +7,33 @@ import { $ } from "./words.js";
 let retry = () => {};
 /** @type {ReturnType<typeof setInterval> | undefined} */
 let counting;
+/** What is told of files, each once. @type {Set<string>} */
+const lines = new Set();
 
-/** @param {any} error a Problem
+/** Say it, in view; below what was said of other files.
+ * @param {any} error a Problem
  * @param {() => void} again asks once more
  * @param {string} [about] the file that it is about */
 export function tell(error, again, about) {
+  const already = !$("problem").hidden;
   retry = again;
   clearInterval(counting);
   $("empty").hidden = error.slug !== "not-ready";
   $("problem").hidden = error.slug === "not-ready";
-  $("detail").textContent = about ? `${about}: ${error.message}` : error.message;
+  if (!about) lines.clear();
+  lines.add(about ? `${about}: ${error.message}` : error.message);
+  $("detail").textContent = [...lines].join("\n");
   $("again").hidden = !error.passes;
   $("again").textContent = "Try again";
   if (error.passes && error.wait) countDown(error.wait);
   if (error.slug === "unauthenticated") askForTokens(error.wanted);
+  if (!already) $("problem").scrollIntoView({ block: "nearest" });
 }
 
 export function calm() {
   clearInterval(counting);
-  $("problem").hidden = true;
-  $("empty").hidden = true;
-  $("tokens").hidden = true;
+  lines.clear();
+  for (const id of ["problem", "empty", "tokens", "not-known"]) $(id).hidden = true;
 }
 
 /** The server has said when: go on by itself then.

@@ -9,14 +9,17 @@ import { ask, fetched } from "./api.js";
 const LISTED = "5";
 const MOST = "100"; // of the labels, where one is asked for that is not among the first
 
+/** @type {(slug: string, message: string) => import("./api.js").Problem} */
+const problem = (slug, message) => Object.assign(new Error(message), { slug });
+
 /** A file that is gone, or that was changed since it was chosen, would else read as a server that is out of reach.
  * @param {File} file */
 async function expectReadable(file) {
-  if (file.size === 0) throw new Error("Expected a photo; this file is empty, or a folder.");
+  if (file.size === 0) throw problem("empty", "Expected a photo; this file is empty, or a folder.");
   try {
     await file.slice(0, 1).arrayBuffer();
   } catch {
-    throw new Error("It cannot be read any more: it was moved or changed. Choose it again.");
+    throw problem("gone", "It cannot be read any more: it was moved or changed. Choose it again.");
   }
 }
 

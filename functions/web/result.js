@@ -34,6 +34,7 @@ export function showResult(photo, explain) {
   $("sure").hidden = $("doubt").hidden = false;
   $("sure").hidden = unknown;
   $("doubt").hidden = !unknown;
+  $("label").setAttribute("aria-describedby", unknown ? "doubt" : "sure");
   $("sure").textContent = `${sureness(reply.confidence, reply.predictions[1]?.confidence ?? 0)}: ${percent(reply.confidence)}`;
   $("doubt").textContent =
     `This photo is not like anything this model was trained on (score ${reply.score.toFixed(2)} of 1). ` +

@@ -1,7 +1,7 @@
 // @ts-check
 // The photos that the version shows, to be tried with a click or by a link: ?sample=2.
 import { serving, setInAddress } from "./about.js";
-import { fetched } from "./api.js";
+import { address, fetched } from "./api.js";
 import { tell } from "./problems.js";
 import { $, plain } from "./words.js";
 
@@ -9,6 +9,13 @@ import { $, plain } from "./words.js";
 
 /** @type {string[]} */
 let urls = [];
+
+/** Where each sample comes from. @type {WeakMap<File, string>} */
+const sources = new WeakMap();
+
+/** The address of a photo that is a sample; undefined of any other.
+ * @param {File} file */
+export const sourceOf = (file) => sources.get(file);
 
 /** Show what there is; `taken` gets the photo that is clicked.
  * @param {(files: File[]) => void} taken */
@@ -44,7 +51,9 @@ export async function takeFromAddress(taken) {
 async function photoOf({ url, media_type, label }, index) {
   const photo = await (await fetched(url)).blob();
   const ending = media_type.split("/")[1].replace("jpeg", "jpg");
-  return new File([photo], `sample ${index + 1}, ${plain(label)}.${ending}`, { type: media_type });
+  const file = new File([photo], `sample ${index + 1}, ${plain(label)}.${ending}`, { type: media_type });
+  sources.set(file, address(url).href);
+  return file;
 }
 
 /** @type {(file: File, sample: Sample, index: number, taken: (files: File[]) => void) => HTMLElement} */

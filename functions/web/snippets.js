@@ -2,46 +2,79 @@
 // The request that was just made, as code to copy.
 import { address, session } from "./api.js";
 import { openDialog } from "./dialog.js";
+import { sourceOf } from "./samples.js";
 import { button, part } from "./words.js";
 
 /** @typedef {import("./queue.js").Photo} Photo */
-/** @typedef {{ url: string, name: string, type: string, headers: [string, string][] }} Asked */
+/** `sample`: where the photo comes from that the page offers; its user has no file of it.
+ * @typedef {{ url: string, name: string, sample: string | undefined, type: string, headers: [string, string][] }} Asked */
 
 /** In the order in which they are offered. @type {Record<string, (asked: Asked) => string>} */
 export const LANGUAGES = {
-  curl: ({ url, name, headers }) =>
-    ["curl", ...headers.map(([key, value]) => `-H '${key}: ${value}'`), `-F ${shell(`image=@${text(name)}`)}`, `'${url}'`].join(" \\\n  "),
-  JavaScript: ({ url, name, headers }) => `const body = new FormData();
-body.append("image", photo); // a File or Blob: ${name}
+  curl: ({ url, name, sample, headers }) => {
+    const sent = headers.map(([key, value]) => `-H '${key}: ${value}'`);
+    const photo = `-F ${shell(sample ? "image=@-" : `image=@${text(name)}`)}`;
+    const asks = ["curl", ...sent, photo, shell(url)].join(" \\\n  ");
+    return sample ? `${["curl -fsS", ...sent, shell(sample)].join(" ")} |\n${asks}` : asks;
+  },
+  JavaScript: ({ url, name, sample, headers }) => {
+    const sent = headers.length ? `headers: { ${pairs(headers)} }` : "";
+    const photo = `const photo = await (await fetch(${text(sample ?? "")}${sent && `, { ${sent} }`})).blob();\n`;
+    return `${sample ? photo : ""}const body = new FormData();
+body.append("image", photo);${sample ? "" : ` // a File or Blob: ${name}`}
 const reply = await fetch(${text(url)}, {
   method: "POST",
-  body,${headers.length ? `\n  headers: { ${headers.map(([key, value]) => `${text(key)}: ${text(value)}`).join(", ")} },` : ""}
+  body,${sent && `\n  ${sent},`}
 });
-const { label, confidence, gradcam } = await reply.json();`,
-  Python: ({ url, name, headers }) => `import requests
-
-with open(${text(name)}, "rb") as photo:
-    reply = requests.post(
-        ${text(url)},
-        files={"image": photo},${headers.length ? `\n        headers={${headers.map(([key, value]) => `${text(key)}: ${text(value)}`).join(", ")}},` : ""}
-        timeout=60,
-    )
+const { label, confidence, gradcam } = await reply.json();`;
+  },
+  Python: ({ url, name, sample, headers }) => {
+    const sent = headers.length ? `headers={${pairs(headers)}}, ` : "";
+    const ask = (/** @type {string} */ photo) => `reply = requests.post(
+    ${text(url)},
+    files={"image": ${photo}},
+    ${sent}timeout=60,
+)
 reply.raise_for_status()
-print(reply.json()["label"], reply.json()["confidence"])`,
-  Kotlin: ({ url, name, type, headers }) => `val connection = URL(${kotlin(url)}).openConnection() as HttpURLConnection
+print(reply.json()["label"], reply.json()["confidence"])`;
+    return `import requests
+
+${sample
+    ? `photo = requests.get(${text(sample)}, ${sent}timeout=60)\nphoto.raise_for_status()\n${ask("photo.content")}`
+    : `with open(${text(name)}, "rb") as file:\n    photo = file.read()\n${ask("photo")}`}`;
+  },
+  Kotlin: ({ url, name, sample, type, headers }) => {
+    const set = (/** @type {string} */ on, /** @type {[string, string][]} */ all) =>
+      all.map(([key, value]) => `${on}.setRequestProperty(${kotlin(key)}, ${kotlin(value)})\n`).join("");
+    return `import java.io.File
+import java.net.HttpURLConnection
+import java.net.URL
+import org.json.JSONObject
+
+${sample
+    ? `val sample = URL(${kotlin(sample)}).openConnection()\n${set("sample", headers)}val photo = sample.getInputStream().readBytes()`
+    : `val photo = File(${kotlin(name)}).readBytes()`}
+val connection = URL(${kotlin(url)}).openConnection() as HttpURLConnection
 connection.requestMethod = "POST"
 connection.doOutput = true
-${headers.concat([["Content-Type", type]]).map(([key, value]) => `connection.setRequestProperty(${kotlin(key)}, ${kotlin(value)})`).join("\n")}
-connection.outputStream.use { File(${kotlin(name)}).inputStream().copyTo(it) }
+${set("connection", [...headers, ["Content-Type", type]])}connection.outputStream.use { it.write(photo) }
 val reply = JSONObject(connection.inputStream.bufferedReader().readText())
-println(reply.getString("label"))`,
-  Swift: ({ url, name, type, headers }) => `var request = URLRequest(url: URL(string: ${text(url)})!)
+println(reply.getString("label"))`;
+  },
+  Swift: ({ url, name, sample, type, headers }) => {
+    const set = (/** @type {string} */ on, /** @type {[string, string][]} */ all) =>
+      all.map(([key, value]) => `${on}.setValue(${text(value)}, forHTTPHeaderField: ${text(key)})\n`).join("");
+    return `import Foundation
+
+${sample
+    ? `var sample = URLRequest(url: URL(string: ${text(sample)})!)\n${set("sample", headers)}let (photo, _) = try await URLSession.shared.data(for: sample)`
+    : `let photo = try Data(contentsOf: URL(fileURLWithPath: ${text(name)}))`}
+var request = URLRequest(url: URL(string: ${text(url)})!)
 request.httpMethod = "POST"
-${headers.concat([["Content-Type", type]]).map(([key, value]) => `request.setValue(${text(value)}, forHTTPHeaderField: ${text(key)})`).join("\n")}
-let photo = try Data(contentsOf: URL(fileURLWithPath: ${text(name)}))
-let (data, _) = try await URLSession.shared.upload(for: request, from: photo)
+${set("request", [...headers, ["Content-Type", type]])}let (data, _) = try await URLSession.shared.upload(for: request, from: photo)
 let reply = try JSONSerialization.jsonObject(with: data) as? [String: Any]
-print(reply?["label"] ?? "")`,
+print(reply?["label"] ?? "")`;
+  },
 };
 
 /** @param {string} word */
@@ -50,6 +83,8 @@ const shell = (word) => `'${word.replaceAll("'", "'\\''")}'`;
 const text = (word) => JSON.stringify(word);
 /** @param {string} word */
 const kotlin = (word) => text(word).replaceAll("$", "\\$");
+/** @param {[string, string][]} headers */
+const pairs = (headers) => headers.map(([key, value]) => `${text(key)}: ${text(value)}`).join(", ");
 
 /** Where tokens are sent, their place is there and not they.
  * @param {Photo} photo
@@ -59,7 +94,8 @@ export function askedOf({ answer, file }) {
   const headers = /** @type {[string, string][]} */ (
     Object.keys(session.tokens).map((key) => [key, key === "Authorization" ? "Bearer ID_TOKEN" : "APP_CHECK_TOKEN"])
   );
-  return { url: address(`?${answer.query}`).href, name: file.name, type: file.type || "application/octet-stream", headers };
+  const type = file.type || "application/octet-stream";
+  return { url: address(`?${answer.query}`).href, name: file.name, sample: sourceOf(file), type, headers };
 }
 
 /** @param {Photo} photo */

@@ -4,6 +4,8 @@ import { $, button, part, percent, plain } from "./words.js";
 
 /** @typedef {import("./queue.js").Photo} Photo */
 
+/** Why a photo failed, in a word or two; all of it is told by a tap on it. @type {Record<string, string>} */
+const WHY = { "invalid-image": "no photo", "too-large": "too large", empty: "empty", gone: "moved" };
 const SAID = { waiting: "waits", running: "is being looked at", failed: "failed", stopped: "stopped", done: "" };
 
 /** What was drawn of each photo, so that none is decoded again. @type {WeakMap<Photo, HTMLElement>} */
@@ -35,13 +37,13 @@ function thumbnail(photo, choose) {
   image.decoding = "async";
   image.addEventListener("error", () => {
     const heatmap = photo.heatmaps.get(photo.explained); // of a format that this browser does not show
+    image.hidden = !heatmap; // a tile is in its place
     if (heatmap && !image.src.startsWith("data:")) image.src = `data:${heatmap.media_type};base64,${heatmap.image}`;
   });
   image.src = photo.url;
   const says = part("span", "", "");
   says.dir = "auto";
   const item = button("", "", () => choose(photo));
-  item.title = photo.file.name;
   item.append(image, says);
   const entry = document.createElement("li");
   entry.append(item);
@@ -50,17 +52,17 @@ function thumbnail(photo, choose) {
 
 /** @type {(entry: HTMLElement, photo: Photo, shown: boolean) => void} */
 function update(entry, photo, shown) {
-  const { answer, file, state } = photo;
+  const { answer, file, problem, state } = photo;
   const item = /** @type {HTMLElement} */ (entry.firstElementChild);
   const [image, says] = /** @type {[HTMLImageElement, HTMLElement]} */ (/** @type {unknown} */ (item.children));
+  const ended = state === "failed" || state === "stopped"; // an answer that there was before is shown by a tap
+  const short = WHY[problem?.slug ?? ""] ?? SAID[state];
+  const said = answer && !ended ? answerOf(photo) : problem ? `${short}. ${problem.message}` : short;
   item.className = `thumbnail ${state}`;
-  item.setAttribute("aria-label", `${file.name}: ${answer ? answerOf(photo) : SAID[state]}`);
+  item.title = problem ? `${file.name}: ${problem.message}` : file.name;
+  item.setAttribute("aria-label", `${file.name}: ${said}`);
   shown ? item.setAttribute("aria-current", "true") : item.removeAttribute("aria-current");
-  says.textContent = answer ? (answer.reply.status === "unknown" ? "?" : plain(answer.reply.label)) : "…";
-  if (state === "failed" || state === "stopped") {
-    says.textContent = SAID[state];
-    item.setAttribute("aria-label", `${file.name}: ${SAID[state]}`);
-  }
+  says.textContent = ended ? short : answer ? (answer.reply.status === "unknown" ? "?" : plain(answer.reply.label)) : "…";
   if (state === "done" && image.complete && image.naturalWidth === 0) image.dispatchEvent(new Event("error"));
 }
 

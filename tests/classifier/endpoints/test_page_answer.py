@@ -125,8 +125,13 @@ def test_any_label_can_be_asked_about(answered: Page) -> None:
     page.until(lambda: page.part("overlay").get_attribute("src") != first, "the heatmap of red")
     page.part("other-label").clear()
     page.part("other-label").send_keys("pizza", Keys.ENTER)
-    page.shows("detail", "a photo.jpg: Expected gradcam to be")
+    page.shows("not-known", "It has no label “pizza”. Choose one of those that it offers.")
+    page.part("other-label").clear()
+    page.part("other-label").send_keys("Gren", Keys.ENTER)
+    page.shows("not-known", "It has no label “Gren”. Did you mean “green”?")
     assert page.part("label").text == "red" and page.part("overlay").is_displayed()
+    page.all("#predictions button")[1].click()
+    page.until(lambda: page.hides("not-known", "problem"), "no word of it")
 
 
 def test_a_correction_takes_two_taps_and_keeps_the_photo_only_with_consent(
@@ -194,6 +199,28 @@ def test_the_request_is_copied_as_code_that_gives_the_same_answer(answered: Page
     assert page.browser.execute_async_script(read) == codes["Swift"]  # type: ignore[no-untyped-call]
 
 
+def test_the_code_of_a_sample_has_the_photo_from_the_server(page: Page, server: Serving, tmp_path: Path) -> None:
+    page.open(server.url)
+    page.until(lambda: len(page.all(".sample img")) == 3, "three samples")
+    page.all(".sample")[1].click()
+    page.shows("label", "green")
+    page.part("code").click()
+    page.shows("dialog", "Exactly this request")
+    codes = {}
+    for choice in page.all("#dialog .choices button"):
+        choice.click()
+        codes[choice.text] = page.all("#dialog pre")[0].text
+    sample = server.get("/model").json()["samples"][1]["url"]
+    assert all(f"/api/{sample}" in code and "sample 2" not in code for code in codes.values())
+    (tmp_path / "asked.mjs").write_text(f"{codes['JavaScript']}\nconsole.log(label);\n")
+    programs = {"curl": ["bash", "-c", codes["curl"]], "Python": [sys.executable, "-c", codes["Python"]]}
+    if node := shutil.which("node"):
+        programs["JavaScript"] = [node, "asked.mjs"]
+    for language, program in programs.items():
+        asked = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert "green" in asked.stdout, (language, asked.stderr)
+
+
 def test_tokens_are_not_copied(answered: Page) -> None:
     page = answered
     page.browser.execute_async_script(  # type: ignore[no-untyped-call]
@@ -234,6 +261,8 @@ def test_keys_do_what_the_list_of_them_says_until_they_are_turned_off(answered: 
     press("f")
     press("w")
     page.shows("correction", "What is it really?")
+    press(Keys.ENTER)  # pressed too early, it sends nothing
+    assert page.part("correction").is_displayed() and page.part("thanks").text == ""
     page.part("right-label").send_keys("w?bf")  # who writes, writes
     assert page.part("right-label").get_attribute("value") == "w?bf" and page.hides("dialog")
     page.part("wrong").click()

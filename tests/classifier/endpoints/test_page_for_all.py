@@ -154,6 +154,10 @@ def test_the_keyboard_alone_gets_from_a_sample_to_a_correction(page: Page, serve
     tab_to(".sample")
     page.browser.switch_to.active_element.send_keys(Keys.ENTER)
     page.shows("label", "blue")
+    # The answer has the focus, so that a screen reader tells of it; it is not told once more.
+    assert page.run("return document.activeElement.id") == "label"
+    assert page.run("return document.getElementById(document.activeElement.ariaDescribedByElements[0].id).textContent")
+    assert page.part("status").get_attribute("textContent") == ""
     tab_to("#predictions [aria-pressed=false]")
     page.browser.switch_to.active_element.send_keys(Keys.ENTER)
     page.until(lambda: "blue" not in page.part("caption").text, "another heatmap")

@@ -58,17 +58,27 @@ def test_a_queue_longer_than_a_request_may_have_and_the_sessions_history(
     (tmp_path / "notes.txt").write_text("no photo")
     page.open(server.url)
     page.shows("version", "food v1")
-    page.choose(*photos[:6], tmp_path / "notes.txt", *photos[6:])
+    (tmp_path / "nothing.jpg").write_bytes(b"")
+    page.choose(*photos[:6], tmp_path / "notes.txt", *photos[6:], tmp_path / "nothing.jpg")
     page.shows("label", "red")
     page.until(lambda: not page.part("progress").is_displayed(), "all of them")
-    assert len(thumbnails(page)) == 12
-    for label, told in zip(labels, [each for each in thumbnails(page) if "notes" not in each], strict=True):
+    assert len(thumbnails(page)) == 13
+    for label, told in zip(labels, [each for each in thumbnails(page) if " " in each.split(":")[0]], strict=True):
         assert f" {label}.png: {label}, " in told
-    # One that is no photo is named, and keeps no other from its answer.
-    assert thumbnails(page)[6] == "notes.txt: failed"
-    assert page.part("detail").text.startswith("notes.txt: Expected a photo")
+    # Each that is no photo says why, with a tile in place of a picture, and keeps no other from its answer.
+    notes, nothing = (page.all(".thumbnail")[place] for place in (6, 12))
+    assert [each.text.split("\n")[-1] for each in (notes, nothing)] == ["no photo", "empty"]
+    assert not notes.find_elements("css selector", "img:not([hidden])")
+    assert thumbnails(page)[6].startswith("notes.txt: no photo. Expected a photo as JPEG")
+    of_notes, of_nothing = page.part("detail").text.split("\n")
+    assert of_notes == thumbnails(page)[6].replace("no photo. ", "")
+    assert of_nothing == "nothing.jpg: Expected a photo; this file is empty, or a folder."
     page.all(".thumbnail")[1].click()
     page.shows("label", "green")
+    assert page.hides("problem")
+    notes.click()
+    page.shows("detail", "notes.txt: Expected a photo as JPEG")
+    assert page.part("label").text == "green"
     page.part("label").click()
     page.browser.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
     page.shows("label", "blue")
@@ -94,8 +104,12 @@ def test_a_sample_is_a_click_or_a_link_away(page: Page, server: Serving) -> None
     page.open("about:blank")
     page.open(link)
     page.shows("label", "green")
+    page.resize(1000, 480)
     page.open(f"{server.url}/?sample=4")
     page.shows("detail", "Expected sample to be a number from 1 to 3; received 4.")
+    page.until(lambda: len(page.all(".sample img")) == 3, "three samples")
+    rect = page.run("return document.getElementById('problem').getBoundingClientRect().toJSON()")
+    assert 0 <= rect["top"] < rect["bottom"] <= 480, "it is beyond the fold"
 
 
 def test_the_camera_takes_a_photo(page: Page, server: Serving) -> None:
