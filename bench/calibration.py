@@ -142,7 +142,7 @@ def looked_at(path: Path, cache: Path) -> tuple[NDArray[np.float32], NDArray[np.
     from trainer.export.ood_selection import FeatureExtractor
     from trainer.networks.backbones import build_backbone
     from trainer.run.folder import open_run
-    from trainer.training.train import Trained, load_trained
+    from trainer.training.trained import Trained, load_trained
 
     kept = cache / f"calibration-{path.name}.npz"
     run, config = open_run(path)

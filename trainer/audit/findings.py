@@ -59,7 +59,7 @@ def find(material: Material, seed: int = 7) -> Findings:
         InvalidRequest: too few photos or classes.
     """
     photos = material.photos
-    labels = tuple(sorted(photos.frame["label"].unique()))
+    labels = photos.labels
     truth = class_targets(photos.frame["label"], labels, one_hot=False).astype(np.intp)
     neighbours = nearest(material.features)
     pairs = near_duplicates(neighbours, lambda row: _thumbnail(photos, row))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trainer.compute.processes import Workers
     from trainer.run.folder import RunFolder
     from trainer.tracking.tracker import Tracking
-    from trainer.training.train import Trained
+    from trainer.training.trained import Trained
 
 
 @declared_options
@@ -129,10 +129,11 @@ def _train(
     _load(place)
     from trainer.run.finished import next_step
     from trainer.training import train
+    from trainer.training.run_photos import accepted_photos
 
     photos = None
     if since is not None or gate is not None:
-        photos = train.accepted_photos(since, gate, config, folder, console(), cache_bytes=cache_bytes, workers=workers)
+        photos = accepted_photos(since, gate, config, folder, console(), cache_bytes=cache_bytes, workers=workers)
     tracking.begin(folder, config)
     was_trained = next_step(folder, config, report=False) != "training"
     try:
@@ -241,14 +242,14 @@ def export(
     with only_one(run, folder.config):
         load_keras()
         from trainer.export import bundle
-        from trainer.training import train
+        from trainer.training.trained import load_trained
 
         if bundle.backend() != bundle.EXPORTING_BACKEND:
             raise InvalidSetting(f"Expected KERAS_BACKEND=tensorflow for the export; received {bundle.backend()}.")
         if form != "litert":
             _export_portable(folder, form)
             return
-        trained = train.load_trained(folder, config)
+        trained = load_trained(folder, config)
         manifest = bundle.make_bundle(trained, config, folder, console(), options)
         print_result(manifest, folder.bundle)
         if report:

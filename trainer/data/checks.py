@@ -33,6 +33,11 @@ class CheckedPhotos:
     unlabelled_fingerprint: str = ""
     """sha256 over every path and content of the photos without labels; empty where there are none."""
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Return the labels of its photos, sorted: their order numbers the classes."""
+        return tuple(sorted(self.frame["label"].unique()))
+
 
 def check_photos(
     frame: pd.DataFrame,

@@ -49,7 +49,7 @@ from trainer.run.progress import counting
 from trainer.training.checkpoints import TrainingState
 from trainer.training.features import features_of_backbone
 from trainer.training.teacher import kept_teacher
-from trainer.training.train import Trained
+from trainer.training.trained import Trained
 
 EXPORTING_BACKEND = "tensorflow"
 PHOTOS = "report/photos.csv"

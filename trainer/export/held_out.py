@@ -11,7 +11,7 @@ from trainer.data.loaders import class_targets
 from trainer.data.ood_photos import readable_rows
 from trainer.data.sampling import calibration_rows, spread
 from trainer.export.measuring import Compared
-from trainer.training.train import Trained
+from trainer.training.trained import Trained
 
 MEASURED_PHOTOS = 500
 """Of validation, test and training photos each, at most, spread over the classes: they are the time a variant takes."""

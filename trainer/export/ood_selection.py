@@ -25,7 +25,7 @@ from trainer.metrics.separation import TRADES
 from trainer.networks import ood_score
 from trainer.networks.ood_score import OodScore
 from trainer.run.progress import counting
-from trainer.training.train import Trained
+from trainer.training.trained import Trained
 
 FEATURE_PHOTOS = 4000
 """Training photos that class means and subspace are made of, as many of each class."""

@@ -20,7 +20,7 @@ from trainer.networks.ood_score import Array, regressed
 from trainer.run.config import TrainingConfig
 from trainer.run.folder import RunFolder
 from trainer.training.checkpoints import TrainingState
-from trainer.training.phases import HEAD_PHASE
+from trainer.training.plan import HEAD_PHASE
 
 FOLDS = 5
 CROSS_VALIDATION, VALIDATION = "cross-validation", "validation"

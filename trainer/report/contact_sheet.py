@@ -42,7 +42,7 @@ def draw_contact_sheet(photos: CheckedPhotos, out: Path, each: int, seed: int) -
     """
     if out.suffix.lower() not in SUFFIXES:
         raise InvalidRequest(f"Expected --out to end in {' or '.join(SUFFIXES)}; received {out}.")
-    labels = sorted(photos.frame["label"].unique())
+    labels = photos.labels
     if not labels:
         raise InvalidRequest("Expected photos to draw; none can be used. The reasons are above.")
     names = drawable(labels, TITLE)

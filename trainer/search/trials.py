@@ -21,7 +21,6 @@ from trainer.data.checks import CheckedPhotos
 from trainer.data.source import PhotoSource
 from trainer.metrics.calibration import calibrated_log_loss, log_loss
 from trainer.networks import backbones, heads
-from trainer.networks.augmentation import scheduled_augmentation
 from trainer.networks.backbones import input_spec
 from trainer.run.config import TrainingConfig
 from trainer.run.files import write_file
@@ -31,7 +30,7 @@ from trainer.training import train
 from trainer.training.batches import Batches, soft_targets
 from trainer.training.checkpoints import TrainingDivergedError, TrainingState
 from trainer.training.class_weights import balanced_weights
-from trainer.training.features import FeatureSequence, cached_features, usual_head_decay
+from trainer.training.features import FeatureSequence, head_features, usual_head_decay
 from trainer.training.optimizers import build_optimizer
 from trainer.training.phases import chosen, head_rate, in_order, loss_of
 
@@ -93,15 +92,11 @@ class HeadRunner:
         workers: int | None = None,
     ) -> None:
         schedule, strategy = config.schedule, configure(config.compute)
-        self.classes = tuple(sorted(photos.frame["label"].unique()))
+        self.classes = photos.labels
         data = Batches(photos, self.classes, schedule, workers, strategy)
-        kind = backbones.architecture_of(config.network)
         with strategy.scope():
             backbone = backbones.build_backbone(config.network, precision=config.compute.precision)
-            augmentation = scheduled_augmentation(schedule, kind.zoom)
-        self.features = cached_features(
-            folder.photos, backbone, data, console, views=schedule.head_views, augmentation=augmentation
-        )
+        self.features = head_features(config, folder.photos, backbone, data, console)
         self.targets = {soft: data.targets(soft=soft) for soft in (False, True)}
         self.truth = data.truth("validation")
         self.weights = balanced_weights(data.truth("train"), len(self.classes))

@@ -20,12 +20,13 @@ from trainer.compute.strategy import Strategy
 from trainer.data.checks import CheckedPhotos
 from trainer.data.source import usable_memory
 from trainer.networks import backbones
-from trainer.networks.augmentation import Always
+from trainer.networks.augmentation import Always, scheduled_augmentation
 from trainer.networks.teacher import Teacher
 from trainer.run.config import TrainingConfig
 from trainer.run.files import write_file
 from trainer.run.folder import RunFolder
 from trainer.run.progress import counting
+from trainer.run.sections import ScheduleConfig
 from trainer.training.batches import Batches
 
 FULL_PRECISION_BYTES = 2**30
@@ -34,6 +35,7 @@ MEMORY_SHARE = 4
 """They may take this part of the usable memory: one in four."""
 RELATIVE_PENALTY = 140.0
 """What `usual_head_decay` takes for features of variance 1, times the number of photos."""
+SCRATCH_HEAD_DECAY = 1e-4
 LARGE_SAMPLE = 10_000
 """How many features are enough for their variance."""
 
@@ -106,6 +108,26 @@ def cached_features(
     return features
 
 
+def head_features(
+    config: TrainingConfig,
+    run: RunFolder,
+    backbone: keras.Model,
+    data: Batches,
+    console: Console,
+    *,
+    teacher: Teacher | None = None,
+    taught_by: str = "",
+) -> Features:
+    """Return `cached_features` in the views that a configuration asks for."""
+    zoom = backbones.architecture_of(config.network).zoom
+    with data.strategy.scope():  # its random states are variables too
+        augmentation = scheduled_augmentation(config.schedule, zoom)
+    return cached_features(
+        run, backbone, data, console,
+        views=config.schedule.head_views, augmentation=augmentation, teacher=teacher, taught_by=taught_by,
+    )  # fmt: skip
+
+
 def features_of_backbone(
     run: RunFolder, config: TrainingConfig, photos: CheckedPhotos
 ) -> tuple[NDArray[np.intp], NDArray[np.floating[Any]]] | None:
@@ -153,6 +175,13 @@ def computed_features(
     """Return the features [photos, ...] that `feature_model` gives batches of photos, in their order."""
     callback = keras.callbacks.LambdaCallback(on_predict_batch_end=lambda batch, logs: on_batch())
     return np.asarray(model.predict(batches, verbose=0, callbacks=[callback]), np.float32)
+
+
+def head_decay(schedule: ScheduleConfig, features: Features, photos: int) -> float:
+    """Return the L2 of the head's kernels: as asked for, or as suits its features; from scratch there are none."""
+    if schedule.head_decay is not None:
+        return schedule.head_decay
+    return usual_head_decay(features["train"], photos) if features else SCRATCH_HEAD_DECAY
 
 
 def usual_head_decay(features: NDArray[np.floating[Any]], photos: int) -> float:

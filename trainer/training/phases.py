@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -14,35 +13,22 @@ from classifier.wording import plural
 from trainer.networks import backbones, heads
 from trainer.networks.augmentation import scheduled_augmentation
 from trainer.networks.smaller import smaller_backbone
-from trainer.networks.teacher import Teacher, taught_classifier, taught_head
+from trainer.networks.teacher import taught_classifier, taught_head
 from trainer.run.config import TrainingConfig
 from trainer.run.sections import ScheduleConfig
 from trainer.training import optimizers
+from trainer.training.assembly import Networks
 from trainer.training.batches import Batches, soft_targets
 from trainer.training.checkpoints import Checkpointing, TrainingState, Validation, merit
 from trainer.training.class_weights import WeightedCrossentropy, weights_of
 from trainer.training.distillation import DistillationLoss, LabelledAccuracy, LabelledLogLoss
 from trainer.training.features import Features, FeatureSequence
+from trainer.training.plan import HEAD_PHASE
 from trainer.training.progress import TrainingProgress
 from trainer.training.sizes import sides, stretches
 
-HEAD_PHASE, FINE_TUNING_PHASE, TRAINING_PHASE = "head", "fine-tuning", "training"
 HEAD_LEARNING_RATE = 3e-4
 """Of Adam."""
-
-
-@dataclass(frozen=True)
-class Networks:
-    """The parts that are trained; all share their weights."""
-
-    backbone: keras.Model
-    head: keras.Model
-    top: keras.Model
-    """What is trained on cached features: the head, with the convolution before it if there is one."""
-    plain: keras.Model
-    """Both together: from photos to logits, without augmentation."""
-    teacher: Teacher | None = None
-    """What they learn from besides, in every phase."""
 
 
 def train_head(

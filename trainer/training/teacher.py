@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich.console import Console
 
 from classifier.errors import Corrupt, InvalidRequest, NotFound
 from classifier.registry.bundle import difference, entry_of_file
@@ -25,6 +26,7 @@ from classifier.registry.manifest import MANIFEST_FILE, Manifest
 from classifier.registry.rules import Registry
 from classifier.settings import Settings
 from classifier.storage.opening import open_store
+from trainer.compute.processes import Workers
 from trainer.data.changes import PHOTOS
 from trainer.networks import heads
 from trainer.networks.backbones import BACKBONE
@@ -66,6 +68,14 @@ class KeptTeacher:
         seen = set(known.loc[known["split"] == "train", "sha256"])
         return int(frame.loc[frame["split"] == "test", "sha256"].isin(seen).sum())
 
+    def warn_of_photos_seen(self, frame: pd.DataFrame, console: Console) -> None:
+        """Say of how many of a pupil's test photos it knows the labels; see `test_photos_seen`."""
+        if seen := self.test_photos_seen(frame):
+            console.print(
+                f"warning: the teacher was trained on {seen} of the test photos, whose figures will flatter. Train it "
+                "with the same split: for data without test photos of its own, the same --seed.", style="yellow",
+            )  # fmt: skip
+
     def lineage(self, frame: pd.DataFrame) -> dict[str, Any]:
         """Return what the manifest of a pupil, whose photos are those of `frame`, says of its teacher."""
         return {
@@ -86,6 +96,18 @@ class KeptTeacher:
         backbone, head = parts(self.folder, BACKBONE, HEAD)
         columns = [self.manifest.labels.index(label) for label in labels]
         return Teacher(heads.classifier(backbone, head), columns, precision)
+
+
+def run_teacher(name: str | None, run: RunFolder, workers: Workers) -> KeptTeacher | None:
+    """Return the teacher of a run, which the chief has put into its folder; None if it has none."""
+    if name is None:
+        return None
+    if workers.chief:
+        kept = keep_teacher(name, run)
+        workers.meet()
+        return kept
+    workers.meet()
+    return kept_teacher(run)
 
 
 def keep_teacher(name: str, run: RunFolder) -> KeptTeacher:

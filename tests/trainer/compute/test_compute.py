@@ -38,6 +38,7 @@ from trainer.run.config import TrainingConfig
 from trainer.run.folder import start_run
 from trainer.run.sections import ComputeConfig, DataConfig, NetworkConfig, ScheduleConfig
 from trainer.training import train
+from trainer.training.trained import load_trained
 
 PROGRAM = (sys.executable, "-m", "tests.support.training_on_devices")
 TRAINER = Path(sys.executable).with_name("trainer")
@@ -247,7 +248,7 @@ def test_mixed_precision_trains_the_network_that_float32_serves(photos, weights,
     check_heatmaps(
         trained.backbone, trained.head, convert(serving_model(trained.backbone, trained.head, 1.0), "float32"), pixels
     )
-    again = train.load_trained(run, config)
+    again = load_trained(run, config)
     for one, two in zip(trained.backbone.get_weights(), again.backbone.get_weights(), strict=True):
         assert np.array_equal(one, two)
 

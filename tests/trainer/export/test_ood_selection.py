@@ -18,7 +18,7 @@ from trainer.export.ood_selection import FeatureExtractor, fit_score, training_f
 from trainer.metrics.separation import TRADES
 from trainer.networks.heads import build_head
 from trainer.run.sections import DataConfig
-from trainer.training.train import Trained
+from trainer.training.trained import Trained
 
 COLOURS = {"blue": (40, 60, 220), "green": (30, 200, 50), "red": (220, 50, 40)}
 CONSOLE = Console(file=io.StringIO())

@@ -24,6 +24,7 @@ from trainer.run.config import TrainingConfig
 from trainer.run.folder import open_run, start_run
 from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
 from trainer.training import train
+from trainer.training.trained import load_trained
 
 SIDE = 32
 
@@ -150,7 +151,7 @@ def test_it_is_trained_exported_recorded_and_trained_again(saved, tmp_path):
     console, run = Console(file=io.StringIO()), start_run(tmp_path / "run", config)
     trained = train.train(config, run, console)
     given.unlink()  # the run has what it needs
-    manifest = make_bundle(train.load_trained(*open_run(run.path)), open_run(run.path)[1], run, console)
+    manifest = make_bundle(load_trained(*open_run(run.path)), open_run(run.path)[1], run, console)
     assert set(manifest.variants) == set(VARIANTS)
     assert not [row for row in manifest.variants.values() if "failed" in row]
     assert manifest.metrics["heatmap_error"] < 1e-4

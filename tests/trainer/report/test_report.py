@@ -411,7 +411,7 @@ def test_an_export_without_a_report_leaves_the_former_one_and_says_so(reported, 
     """The report of the export's own end goes first; without one, the reader is told what it is about."""
     before, bundle = _files(reported / "report"), _files(reported / "bundle")
     made = []
-    monkeypatch.setattr("trainer.training.train.load_trained", lambda *_: None)
+    monkeypatch.setattr("trainer.training.trained.load_trained", lambda *_: None)
     monkeypatch.setattr(
         "trainer.export.bundle.make_bundle", lambda *_: made.append(1) or read_bundle(reported / "bundle")
     )

@@ -34,6 +34,7 @@ from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
 from trainer.training import phases, train
 from trainer.training.checkpoints import Checkpointing, TrainingState
 from trainer.training.distillation import DistillationLoss, LabelledAccuracy, LabelledLogLoss
+from trainer.training.teacher import keep_teacher, kept_teacher
 
 LABELS = tuple(sorted(photo_sets.COLOURS))
 
@@ -232,7 +233,7 @@ def test_an_interrupted_run_ends_as_if_undisturbed(photos, weights, teacher, unl
             with pytest.raises(InterruptedError):
                 _train(config, tmp_path / "resumed")
         # The teacher is the run's own by now.
-        monkeypatch.setattr(train, "keep_teacher", lambda name, run: train.kept_teacher(run))
+        monkeypatch.setattr("trainer.training.teacher.keep_teacher", lambda name, run: kept_teacher(run))
     assert TrainingState(open_run(tmp_path / "resumed")[0]).last["epoch"] == 1
     assert _same(_train(config, tmp_path / "resumed"), undisturbed)
 
@@ -343,7 +344,7 @@ def test_a_published_version_teaches_and_what_production_was_stays(photos, weigh
     by_folder = _train(replace(config, schedule=replace(config.schedule, teacher=str(teacher))), tmp_path / "folder")
     assert _same(learnt, by_folder)
     registry.promote("v2", who="me", reason="", replay=lambda manifest, read: None)
-    kept = train.keep_teacher("production", open_run(tmp_path / "run")[0])
+    kept = keep_teacher("production", open_run(tmp_path / "run")[0])
     assert (kept.manifest.version, kept.manifest.model) == ("v1", "dishes")
     assert _same(_train(config, tmp_path / "run"), learnt)
     now = replace(config, schedule=replace(config.schedule, teacher="V2"))
@@ -392,7 +393,7 @@ def test_a_teacher_that_knows_the_answers_is_told_and_recorded(photos, weights, 
     config = replace(config, schedule=replace(config.schedule, teacher=str(other)))
     _train(config, tmp_path / "run", Console(file=said, width=200))
     assert "warning: the teacher was trained on 2 of the test photos" in said.getvalue()
-    assert train.kept_teacher(open_run(tmp_path / "run")[0]).lineage(frame)["test_photos_seen"] == 2
+    assert kept_teacher(open_run(tmp_path / "run")[0]).lineage(frame)["test_photos_seen"] == 2
 
 
 def test_a_run_s_own_teacher_that_is_spoilt_is_told(photos, weights, teacher, tmp_path):

@@ -22,6 +22,7 @@ from trainer.run.folder import open_run, start_run
 from trainer.run.sections import ComputeConfig, DataConfig, NetworkConfig, ScheduleConfig
 from trainer.training import checkpoints, phases, train
 from trainer.training.checkpoints import Checkpointing, TrainingState
+from trainer.training.plan import FINE_TUNING_PHASE
 
 OPTIONS = {
     "optimizer": {"optimizer": "adamw"},
@@ -102,14 +103,12 @@ def test_the_average_of_the_weights_is_validated_and_kept(precision, photos, wei
 
     class Steps(Checkpointing):
         def on_train_batch_end(self, batch, logs=None):
-            if self.phase == phases.FINE_TUNING_PHASE:
+            if self.phase == FINE_TUNING_PHASE:
                 steps.append([keras.ops.convert_to_numpy(each).copy() for each in self.model.trainable_variables])
 
     monkeypatch.setattr(phases, "Checkpointing", Steps)
     # The last epoch counts as the best, whatever chance says.
-    monkeypatch.setattr(
-        checkpoints, "merit", lambda entry: (entry["phase"] == phases.FINE_TUNING_PHASE, entry["epoch"])
-    )
+    monkeypatch.setattr(checkpoints, "merit", lambda entry: (entry["phase"] == FINE_TUNING_PHASE, entry["epoch"]))
     trained = train.train(config, start_run(tmp_path / "run", config), Console(file=io.StringIO()))
 
     momentum = 1 - 1 / (0.5 * len(steps) / 3)
@@ -141,7 +140,7 @@ def test_an_interrupted_run_ends_as_if_undisturbed(photos, weights, tmp_path, mo
     class Interrupted(Checkpointing):
         def on_epoch_end(self, epoch, logs=None):
             super().on_epoch_end(epoch, logs)
-            if (self.phase, epoch) == (phases.FINE_TUNING_PHASE, 0):
+            if (self.phase, epoch) == (FINE_TUNING_PHASE, 0):
                 raise InterruptedError
 
     with monkeypatch.context() as patch:

@@ -24,6 +24,7 @@ from trainer.run.export_options import ExportOptions
 from trainer.run.folder import start_run
 from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
 from trainer.training import train
+from trainer.training.run_photos import accepted_photos
 from trainer.training.start import load_backbone, load_head
 
 pytestmark = pytest.mark.long
@@ -149,10 +150,10 @@ def test_nothing_new_is_refused_before_anything_is_written(version, photos, tmp_
     folder, _ = version
     run = start_run(tmp_path / "run", config(photos))
     with pytest.raises(Refused, match="No photo and no label has changed"):
-        train.accepted_photos(folder, None, config(photos), run, Console(file=io.StringIO()))
+        accepted_photos(folder, None, config(photos), run, Console(file=io.StringIO()))
     assert not run.has_begun()
     with pytest.raises(NotFound, match=r"photos\.csv"):
-        train.accepted_photos(tmp_path, None, config(photos), run, Console(file=io.StringIO()))
+        accepted_photos(tmp_path, None, config(photos), run, Console(file=io.StringIO()))
 
 
 def test_corrections_are_trained_on_and_never_tested(photos, tmp_path):

@@ -32,6 +32,7 @@ from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
 from trainer.training import phases, train
 from trainer.training.checkpoints import Checkpointing, TrainingDivergedError, TrainingState, merit
 from trainer.training.features import features_of_backbone
+from trainer.training.trained import Trained, load_trained
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +75,11 @@ def _two_phases(photos: Path, weights: Path, **schedule) -> TrainingConfig:
     )
 
 
-def _train(config: TrainingConfig, path: Path) -> train.Trained:
+def _train(config: TrainingConfig, path: Path) -> Trained:
     return train.train(config, start_run(path, config), Console(file=io.StringIO()))
 
 
-def _weights(trained: train.Trained) -> list[np.ndarray]:
+def _weights(trained: Trained) -> list[np.ndarray]:
     return [*trained.backbone.get_weights(), *trained.head.get_weights()]
 
 
@@ -109,7 +110,7 @@ def test_two_phases_keep_the_best_epoch_over_both(photos, pretrained, tmp_path):
     assert {path.name for path in run.checkpoints.iterdir()} == {state.best["weights"], state.last["weights"]}
     # The checkpoint has everything: the weights that it began with are not needed any more.
     elsewhere = replace(config, network=replace(config.network, weights="gone.weights.h5"))
-    assert _same(_weights(train.load_trained(run, elsewhere)), _weights(trained))
+    assert _same(_weights(load_trained(run, elsewhere)), _weights(trained))
 
 
 def test_fine_tuning_can_never_make_the_result_worse(photos, pretrained, tmp_path):
@@ -152,7 +153,7 @@ def test_a_head_convolution_is_trained_on_features_that_are_not_pooled(photos, p
     truth = class_targets(trained.photos.frame["label"].iloc[rows], trained.labels, one_hot=False)
     loss = keras.losses.sparse_categorical_crossentropy(truth, logits, from_logits=True)
     assert float(np.mean(loss)) == pytest.approx(TrainingState(run).best["val_log_loss"], abs=1e-3)
-    assert _same(_weights(train.load_trained(run, config)), _weights(trained))
+    assert _same(_weights(load_trained(run, config)), _weights(trained))
 
 
 @pytest.mark.long
@@ -214,7 +215,7 @@ def test_a_killed_run_resumes_and_ends_as_if_undisturbed(photos, undisturbed, tm
             assert state.last["epoch"] == epoch
             assert (tmp_path / "killed" / "checkpoints" / state.best["weights"]).is_file()
     with pytest.raises(Refused, match="not complete; run its `trainer train` command again"):
-        train.load_trained(open_run(tmp_path / "killed")[0], config)
+        load_trained(open_run(tmp_path / "killed")[0], config)
     resumed = _train(config, tmp_path / "killed")
     run, weights = undisturbed
     assert _same(_weights(resumed), weights)
@@ -341,7 +342,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_best(photos, pretr
     state = TrainingState(run)
     assert state.best["phase"] == "head"
     assert (tmp_path / "run" / "checkpoints" / state.best["weights"]).is_file()
-    best = train.load_trained(run, config)
+    best = load_trained(run, config)
     assert _same(best.backbone.get_weights(), backbones.build_backbone(config.network).get_weights())
 
 
@@ -361,4 +362,4 @@ def test_a_head_that_diverges_can_be_exported_if_it_was_ever_good(photos, pretra
         _train(config, tmp_path / "once")
     run, _ = open_run(tmp_path / "once")
     assert TrainingState(run).best["epoch"] == 1
-    train.load_trained(run, config)
+    load_trained(run, config)
