@@ -1,10 +1,12 @@
-"""A version's recipe: the options that it was trained with, where its photos are, and changes of the options."""
+"""A version's recipe: the options that it was trained with, where its photos are, changes, and the run's folder."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,10 @@ from admin_cli.output import print_text
 from classifier.errors import InvalidRequest, NotFound, Refused
 from classifier.registry.catalogue import VERSION
 from classifier.registry.manifest import MODEL_FILE, Manifest
+from classifier.registry.rules import Registry
+from classifier.storage.names import bucket_of
+from classifier.storage.opening import open_store
+from classifier.traffic.feedback import Feedback
 
 SECTIONS = ("data", "network", "schedule", "compute")
 BACKBONE = "backbone.keras"
@@ -162,6 +168,24 @@ def set_option(config: Recipe, change: str) -> None:
         config[section][name] = value
 
 
+def run_folder(registry: Registry, parent: str, config: Recipe, *, afresh: bool, feedback: bool) -> Path:
+    """Return the run's folder, which is the same for the same command on the same photos, and else another.
+
+    Photos are told by their names, sizes and times, or generations, which needs no reading of them.
+    """
+    accepted = []
+    if feedback:
+        cases = Feedback(registry.store, registry.model).cases()
+        accepted = sorted(case.correction.id for case in cases if case.status == "accepted")
+    data_dir, table = str(config["data"]["data_dir"]), config["data"].get("csv")
+    digest = hashlib.sha256(json.dumps([config, afresh, accepted], sort_keys=True).encode())
+    for line in sorted(_listed(data_dir)):
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    if table and Path(table).is_file():
+        digest.update(Path(table).read_bytes())
+    return RUNS / f"{registry.model}-after-{parent}-{digest.hexdigest()[:8]}"
+
+
 def _run_of(manifest: Manifest) -> dict[str, Any] | None:
     """Return the configuration of the run here whose bundle a version is; None where there is none."""
     for path in sorted(RUNS.glob("*/bundle/manifest.json")):
@@ -177,3 +201,16 @@ def _run_of(manifest: Manifest) -> dict[str, Any] | None:
         except Exception as error:  # noqa: BLE001 - a folder that is no run, or one of another release
             print_text(f"passed over {path.parents[1]}: {error}")
     return None
+
+
+def _listed(data_dir: str) -> Iterator[str]:
+    if bucket_of(data_dir):
+        for item in open_store(data_dir).list():
+            yield f"{item.name}\0{item.generation}\n"
+        return
+    for parent, _, names in os.walk(data_dir):
+        for name in names:
+            path = Path(parent, name)
+            with suppress(OSError):
+                status = path.stat()
+                yield f"{path.relative_to(data_dir)}\0{status.st_size}\0{status.st_mtime_ns}\n"

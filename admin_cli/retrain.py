@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -30,13 +26,13 @@ from admin_cli.output import print_text
 from admin_cli.production import ReasonOption, promote_through_gate
 from admin_cli.publishing import published_before
 from admin_cli.recipe import (
-    RUNS,
     Recipe,
     changes_elsewhere,
     place_backbone,
     place_data,
     place_teaching,
     recipe_of,
+    run_folder,
     set_option,
     store_of_teacher,
 )
@@ -63,9 +59,6 @@ from classifier.registry.canary import check_percent
 from classifier.registry.channels import PRODUCTION
 from classifier.registry.manifest import MANIFEST_FILE
 from classifier.registry.rules import Registry
-from classifier.storage.names import bucket_of
-from classifier.storage.opening import open_store
-from classifier.traffic.feedback import Feedback
 from classifier.wording import plural
 
 AFRESH = "none"
@@ -169,7 +162,7 @@ def retrain(
         start(custom_job(model, arguments_of(same), job), job)
         return
     feedback = feedback or bool(parent.manifest.data.get("corrections"))  # what it has learnt is not unlearnt
-    folder = run or _folder(registry, parent.name, config, afresh=afresh, feedback=feedback)
+    folder = run or run_folder(registry, parent.name, config, afresh=afresh, feedback=feedback)
     inputs = folder.with_name(f"{folder.name}.inputs")
     _fetch(parent, inputs / "parent")
     config["network"]["start"] = None if afresh else str(inputs / "parent")
@@ -212,37 +205,6 @@ def _corrections(registry: Registry, folder: Path) -> str:
         )
     print_text(f"for the training: {plural(exported.photos, 'accepted correction')}")
     return str(folder / "corrections.csv")
-
-
-def _folder(registry: Registry, parent: str, config: Mapping[str, Any], *, afresh: bool, feedback: bool) -> Path:
-    """Return the run's folder, which is the same for the same command on the same photos, and else another.
-
-    Photos are told by their names, sizes and times, or generations, which needs no reading of them.
-    """
-    accepted = []
-    if feedback:
-        cases = Feedback(registry.store, registry.model).cases()
-        accepted = sorted(case.correction.id for case in cases if case.status == "accepted")
-    data_dir, table = str(config["data"]["data_dir"]), config["data"].get("csv")
-    digest = hashlib.sha256(json.dumps([config, afresh, accepted], sort_keys=True).encode())
-    for line in sorted(_listed(data_dir)):
-        digest.update(line.encode("utf-8", "surrogateescape"))
-    if table and Path(table).is_file():
-        digest.update(Path(table).read_bytes())
-    return RUNS / f"{registry.model}-after-{parent}-{digest.hexdigest()[:8]}"
-
-
-def _listed(data_dir: str) -> Iterator[str]:
-    if bucket_of(data_dir):
-        for item in open_store(data_dir).list():
-            yield f"{item.name}\0{item.generation}\n"
-        return
-    for parent, _, names in os.walk(data_dir):
-        for name in names:
-            path = Path(parent, name)
-            with suppress(OSError):
-                status = path.stat()
-                yield f"{path.relative_to(data_dir)}\0{status.st_size}\0{status.st_mtime_ns}\n"
 
 
 def _write_gate(registry: Registry, file: Path) -> Path | None:
