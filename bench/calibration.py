@@ -141,7 +141,7 @@ def looked_at(path: Path, cache: Path) -> tuple[NDArray[np.float32], NDArray[np.
     from trainer.data.loaders import class_targets
     from trainer.export.ood_selection import FeatureExtractor
     from trainer.networks.backbones import build_backbone
-    from trainer.run.folder import open_run
+    from trainer.run.starting import open_run
     from trainer.training.trained import Trained, load_trained
 
     kept = cache / f"calibration-{path.name}.npz"

@@ -69,8 +69,8 @@ def mobilenet_v2(photos: Path, weights: Path, threads: int, repeats: int) -> Non
         from trainer.training import train
     from trainer.data.loaders import class_targets
     from trainer.run.config import TrainingConfig
-    from trainer.run.folder import start_run
     from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
+    from trainer.run.starting import start_run
 
     config = TrainingConfig(
         DataConfig("food-101", str(photos)),

@@ -179,8 +179,8 @@ def measure_phase_one(folder: Path, weights: Path, epochs: int, most: int | None
 
     from trainer.run.config import TrainingConfig
     from trainer.run.files import read_json
-    from trainer.run.folder import start_run
     from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
+    from trainer.run.starting import start_run
     from trainer.training import train
 
     keras.ops.zeros(1)  # what is imported and started here is not measured

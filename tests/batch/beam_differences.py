@@ -141,7 +141,7 @@ def corrections_in(folder: Path, data: Path) -> list[str]:
     import pandas as pd
 
     from trainer.data.corrections import with_corrections
-    from trainer.data.layouts import COLUMNS, Listing
+    from trainer.data.listing import COLUMNS, Listing
     from trainer.run.sections import DataConfig
 
     config = DataConfig("csv", str(data), corrections=str(folder / "candidates.csv"))

@@ -77,7 +77,7 @@ def _train(last: int, phase: str) -> None:
     from rich.console import Console
 
     from trainer.run.config import TrainingConfig
-    from trainer.run.folder import start_run
+    from trainer.run.starting import start_run
     from trainer.training import checkpoints, phases, train
 
     config = TrainingConfig.from_json(json.loads(sys.argv[1]))

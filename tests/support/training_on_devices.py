@@ -25,7 +25,7 @@ from rich.console import Console
 
 from trainer.networks import backbones
 from trainer.run.config import TrainingConfig
-from trainer.run.folder import start_run
+from trainer.run.starting import start_run
 from trainer.training import checkpoints, phases, train
 
 

@@ -24,8 +24,9 @@ from trainer.evaluation.served import run_model
 from trainer.export import bundle
 from trainer.main import app, main
 from trainer.run.config import TrainingConfig
-from trainer.run.folder import only_one, open_run, start_run
+from trainer.run.locks import only_one
 from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
+from trainer.run.starting import open_run, start_run
 
 TRAINER = Path(sys.executable).parent / "trainer"
 
@@ -151,7 +152,7 @@ def test_one_process_works_in_a_run(tmp_path):
     # Nothing was touched; and a process that has ended, however, is no longer in the way.
     assert open_run(run.path)[1].data.data_dir == "x"
     code = (
-        "import os, sys; from pathlib import Path; from trainer.run.folder import only_one\n"
+        "import os, sys; from pathlib import Path; from trainer.run.locks import only_one\n"
         "with only_one(Path(sys.argv[1]), Path(sys.argv[1], 'config.json')): os.kill(os.getpid(), 9)"
     )
     killed = subprocess.run([sys.executable, "-c", code, run.path], env=environment(), check=False)

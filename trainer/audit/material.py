@@ -19,9 +19,10 @@ from trainer.data.preparation import check_dataset, load_photos
 from trainer.networks import backbones
 from trainer.networks.backbones import input_spec
 from trainer.run.files import write_file
-from trainer.run.folder import RunFolder, open_run
+from trainer.run.folder import RunFolder
 from trainer.run.progress import counting
 from trainer.run.sections import ComputeConfig, DataConfig, NetworkConfig
+from trainer.run.starting import open_run
 from trainer.training.batches import PREDICTED_BATCH
 from trainer.training.features import computed_features, feature_model
 

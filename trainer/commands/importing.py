@@ -59,7 +59,8 @@ def import_model(
     from typing import get_args
 
     from classifier.registry.manifest import RESIZE_RULES
-    from trainer.run.folder import RunFolder, only_one
+    from trainer.run.folder import RunFolder
+    from trainer.run.locks import only_one
 
     load_keras()
     from trainer.importing.bundle import MARKER, Request

@@ -93,7 +93,7 @@ def _of_run(run: Path, asked: NetworkConfig, classes: int) -> tuple[NetworkConfi
     """
     from classifier.errors import InvalidRequest
     from trainer.run.files import read_json
-    from trainer.run.folder import open_run
+    from trainer.run.starting import open_run
 
     if asked != NetworkConfig():
         raise InvalidRequest("Expected --run alone: the run says which network it is. Leave the other options out.")

@@ -48,7 +48,8 @@ def report(
     Example: trainer report runs/food --ood photos/other
     """
     from trainer.data.ood_photos import named_folders
-    from trainer.run.folder import only_one, open_run
+    from trainer.run.locks import only_one
+    from trainer.run.starting import open_run
 
     folders = named_folders(ood or []) or None
     folder, _ = open_run(run)

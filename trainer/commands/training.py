@@ -67,7 +67,9 @@ def train(
     """
     from trainer.compute.processes import ALONE, read_workers
     from trainer.data.ood_photos import require_folder
-    from trainer.run.folder import RunFolder, clear_unfinished_bundle, only_one, start_run
+    from trainer.run.folder import RunFolder, clear_unfinished_bundle
+    from trainer.run.locks import only_one
+    from trainer.run.starting import start_run
 
     if options.ood is not None:
         require_folder(options.ood)
@@ -194,7 +196,7 @@ def _help_to_train(
 ) -> None:
     """Train as one of the processes that leave the run's folder to the chief."""
     _load(place)
-    from trainer.run.folder import join_run
+    from trainer.run.starting import join_run
     from trainer.training import train
 
     train.train(config, join_run(run, config), console(), cache_bytes=cache_bytes, workers=workers)
@@ -234,7 +236,8 @@ def export(
 
     Example: trainer export runs/food --tolerance 0.01
     """
-    from trainer.run.folder import only_one, open_run
+    from trainer.run.locks import only_one
+    from trainer.run.starting import open_run
 
     if form != "litert":
         _require_portable(form, options)

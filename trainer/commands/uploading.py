@@ -60,7 +60,7 @@ def upload(
 
     Example: trainer upload gs://bucket/photos --dataset dog-breed --data-dir data/dog-breed
     """
-    from trainer.data.layouts import SPLITS, TABLE
+    from trainer.data.listing import SPLITS, TABLE
     from trainer.data.preparation import require_few_rejected
     from trainer.data.upload import expect_apart
     from trainer.data.upload import upload as send

@@ -12,8 +12,8 @@ from classifier.errors import InvalidRequest
 from classifier.wording import plural
 from trainer.data.checks import CheckedPhotos
 from trainer.data.decisions import is_of_decisions
-from trainer.data.layouts import COLUMNS, Listing
 from trainer.data.layouts import csv as csv_listing
+from trainer.data.listing import COLUMNS, Listing
 from trainer.run.sections import DataConfig
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from classifier.errors import InvalidRequest, Refused
 from classifier.labels import trimmed
 from classifier.wording import plural
-from trainer.data.layouts import COLUMNS, Listing
+from trainer.data.listing import COLUMNS, Listing
 from trainer.data.subsets import has_subset
 from trainer.data.tables import read_table
 from trainer.run.sections import DataConfig

@@ -26,8 +26,9 @@ from rich.console import Console
 
 from classifier.errors import InvalidRequest, NotFound
 from trainer.data import layouts
-from trainer.data.layouts import COLUMNS, SPLIT_NAMES, SUFFIXES, TABLE, Listing
+from trainer.data.listing import COLUMNS, SPLIT_NAMES, TABLE, Listing
 from trainer.data.mirror import local_data_dir, mirror_root
+from trainer.data.walking import SUFFIXES
 from trainer.run.files import read_json, write_json
 from trainer.run.locks import locked
 from trainer.run.progress import counting

@@ -5,54 +5,17 @@ Only names and tables are read; paths are relative to the data folder, with forw
 
 from __future__ import annotations
 
-import os
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
 from classifier.errors import InvalidRequest, NotFound
-from classifier.labels import folded, trimmed
 from classifier.wording import plural
+from trainer.data.listing import SPLIT_NAMES, SPLITS, TABLE, Listing, Row, listing_of, listing_of_table, printable
 from trainer.data.tables import read_table
+from trainer.data.walking import JPEG_SUFFIXES, SUFFIXES, count_unlisted, is_of_the_data, passed_over, photo_files
 from trainer.run.sections import DataConfig
-
-JPEG_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif"}
-SUFFIXES = JPEG_SUFFIXES | {".png", ".webp", ".gif", ".avif", ".heic", ".heif", ".bmp", ".tif", ".tiff"}
-NOT_OF_THE_DATA = {"thumbs.db", "desktop.ini"}
-"""Files that desktops leave behind, like those with a leading dot."""
-SYSTEM_FOLDERS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information"}
-"""Folders of macOS, Synology, Windows and Linux, in lower case: thumbnails in them would be photos of the class."""
-SPLITS = ("train", "validation", "test")
-SPLIT_NAMES = {
-    "train": "train", "training": "train",
-    "validation": "validation", "valid": "validation", "val": "validation",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-"""How folders and tables call the splits, in lower case."""
-COLUMNS = ["image_path", "label", "split"]
-TABLE = "photos.csv"
-"""The table of ``--dataset csv`` where no other is named: what `trainer upload` writes beside the photos."""
-Row = tuple[str, str | None, str | None]
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What a data set holds by its names and tables."""
-
-    frame: pd.DataFrame
-    """``image_path``, ``label``, ``split``; ``split`` may be empty (None) where the layout has none."""
-    left_out: pd.DataFrame
-    """``image_path``, ``label``, ``split``, ``reason``: files that no photo of a class can be made of."""
-    not_listed: int = 0
-    """How many photos lie where the listed ones do, but are in no table."""
-    notes: tuple[str, ...] = ()
-    """What was assumed or passed over, each in a line."""
-    first: Path | None = None
-    """Where the first photo of a table is looked for."""
 
 
 def food_101(config: DataConfig) -> Listing:
@@ -70,8 +33,8 @@ def food_101(config: DataConfig) -> Listing:
             if name.count("/") != 1:
                 raise InvalidRequest(f"{table}:{number}: expected a line like apple_pie/1005649; received {name!r}.")
             rows.append((f"images/{_with_ending(name)}", name.split("/")[0], split))
-    images = (PurePosixPath(path.relative_to(root)) for path in _files(root / "images"))
-    return _listing(rows, not_listed=_count_unlisted(images, rows))
+    images = (PurePosixPath(path.relative_to(root)) for path in photo_files(root / "images"))
+    return listing_of(rows, not_listed=count_unlisted(images, [path for path, _, _ in rows]))
 
 
 def dog_breed(config: DataConfig) -> Listing:
@@ -84,7 +47,7 @@ def dog_breed(config: DataConfig) -> Listing:
         (f"train/{_with_ending(name)}" if name else "", label, None)
         for name, label in zip(_texts(table["id"]), _texts(table["breed"]), strict=True)
     ]
-    return _of_table(root, rows, [assumed])
+    return listing_of_table(root, rows, [assumed])
 
 
 def folder(config: DataConfig) -> Listing:
@@ -95,7 +58,7 @@ def folder(config: DataConfig) -> Listing:
     left_out: list[tuple[str, str | None, str | None, str]] = []
     unlabelled = _unlabelled_splits(root, splits)
     not_listed: dict[str, int] = {}
-    for path in _files(root):
+    for path in photo_files(root):
         name = path.relative_to(root)
         split = splits.get(name.parts[0])
         folders = name.parts[1 if split else 0 : -1]
@@ -123,7 +86,7 @@ def folder(config: DataConfig) -> Listing:
     empty = _without_photos(root, splits, rows)
     if empty:
         notes.append(f"warning: no photo in {', '.join(empty[:10])}{', ...' if len(empty) > 10 else ''}: no such class")
-    return _listing(rows, left_out, notes=[*notes, *_passed_over(root)])
+    return listing_of(rows, left_out, notes=[*notes, *passed_over(root)])
 
 
 def csv(config: DataConfig) -> Listing:
@@ -149,89 +112,7 @@ def csv(config: DataConfig) -> Listing:
     names, from_windows = _with_slashes(root, _texts(table[config.image_column]))
     paths = [_below(root, name, path) if name else "" for name in names]
     rows: list[Row] = list(zip(paths, _texts(table[config.label_column]), splits, strict=True))
-    return _of_table(root, rows, [assumed, "paths with \\ were read as with /" if from_windows else None])
-
-
-def _of_table(root: Path, rows: list[Row], notes: Iterable[str | None]) -> Listing:
-    """Return the listing of a table's rows, of which those without a photo or a label are left out."""
-    whole, left_out = [], []
-    for path, label, split in rows:
-        if path and label and trimmed(label):
-            whole.append((path, label, split))
-        else:
-            left_out.append((path, label, split, "no label" if path else "no path"))
-    several = sorted({label for _, label, _ in whole if label and "|" in label.strip("|")})
-    if several:
-        notes = [
-            *notes,
-            f"warning: {several[0]!r} looks like several labels; a photo has one: this is taken for it",
-        ]
-    return _listing(
-        whole,
-        left_out,
-        _count_unlisted(_beside(root, whole), whole),
-        [note for note in notes if note],
-        root / whole[0][0] if whole else None,
-    )
-
-
-def _listing(
-    rows: Sequence[Row],
-    left_out: Iterable[tuple[str | None, ...]] = (),
-    not_listed: int = 0,
-    notes: Iterable[str] = (),
-    first: Path | None = None,
-) -> Listing:
-    """Return a listing, whose labels are in one form; rows whose path cannot be kept in a table are left out."""
-    kept, dropped = [], list(left_out)
-    for path, label, split in rows:
-        label = None if label is None else trimmed(label)
-        reason = _why_not(path) or (None if label is None else _why_not(label))
-        if reason:
-            dropped.append((path, label, split, reason))
-        else:
-            kept.append((path, label, split))
-    dropped = [(*(None if text is None else _printable(text) for text in row),) for row in dropped]
-    return Listing(
-        pd.DataFrame(kept, columns=COLUMNS, dtype=object),
-        pd.DataFrame(dropped, columns=[*COLUMNS, "reason"], dtype=object),
-        not_listed,
-        (*notes, *_alike([label for _, label, _ in kept if label])),
-        first,
-    )
-
-
-def _alike(labels: Sequence[str]) -> list[str]:
-    """Warn of labels that differ only in case, in white space or in what is between their words."""
-    counts = Counter(labels)
-    groups: dict[str, list[str]] = {}
-    for label in sorted(counts):
-        groups.setdefault(folded(label), []).append(label)
-    return [
-        "warning: labels nearly the same: "
-        + ", ".join(f"{label!r} ({plural(counts[label], 'photo')})" for label in group)
-        + "; each is a class of its own"
-        for group in groups.values()
-        if len(group) > 1
-    ]
-
-
-def _why_not(text: str) -> str | None:
-    """Return why a name cannot be kept in a table and read again; None where it can."""
-    if any(unicodedata.category(character) == "Cs" for character in text):
-        return "its name is not UTF-8"
-    if any(unicodedata.category(character) == "Cc" for character in text):
-        return "a control character in its name"
-    return None
-
-
-def _printable(text: str) -> str:
-    """Write bytes that are not UTF-8, and characters that move the cursor, as escapes."""
-    plain = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(
-        character.encode("unicode_escape").decode() if unicodedata.category(character) == "Cc" else character
-        for character in plain
-    )
+    return listing_of_table(root, rows, [assumed, "paths with \\ were read as with /" if from_windows else None])
 
 
 def _texts(column: pd.Series) -> list[str]:
@@ -249,7 +130,7 @@ def _unlabelled_splits(root: Path, splits: Mapping[str, str]) -> set[str]:
     """Return the folders of splits that have photos and no class: those of a competition, whose labels are secret."""
 
     def has_classes(name: str) -> bool:
-        return any(each.is_dir() and _is_of_the_data(each.name) for each in (root / name).iterdir())
+        return any(each.is_dir() and is_of_the_data(each.name) for each in (root / name).iterdir())
 
     return {name for name, split in splits.items() if split != "train" and not has_classes(name)}
 
@@ -259,19 +140,7 @@ def _without_photos(root: Path, splits: Mapping[str, str], rows: Iterable[Row]) 
     found = {PurePosixPath(path).parts[: 2 if split else 1] for path, _, split in rows}
     parents = [root / name for name in splits] if splits else [root]
     folders = sorted(each.relative_to(root) for parent in parents for each in parent.iterdir() if each.is_dir())
-    return [_printable(each.as_posix()) for each in folders if _is_of_the_data(each.name) and each.parts not in found]
-
-
-def _passed_over(root: Path) -> list[str]:
-    """Tell of a system's folders among the classes."""
-    found: set[str] = set()
-    for _, folders, _ in os.walk(root):
-        found |= {name for name in folders if name.lower() in SYSTEM_FOLDERS}
-    return [f"passed over: {', '.join(sorted(found))}"] if found else []
-
-
-def _is_of_the_data(folder: str) -> bool:
-    return not folder.startswith(".") and folder.lower() not in SYSTEM_FOLDERS
+    return [printable(each.as_posix()) for each in folders if is_of_the_data(each.name) and each.parts not in found]
 
 
 def _split_folders(root: Path) -> dict[str, str]:
@@ -281,7 +150,7 @@ def _split_folders(root: Path) -> dict[str, str]:
         InvalidRequest: some of them have the name of a split and others have not, or there is no train folder.
     """
     names = [path.name for path in sorted(root.iterdir()) if path.is_dir()]
-    names = [name for name in names if _is_of_the_data(name)]
+    names = [name for name in names if is_of_the_data(name)]
     splits = {name: SPLIT_NAMES[name.lower()] for name in names if name.lower() in SPLIT_NAMES}
     others = [name for name in names if name not in splits]
     if splits and (others or "train" not in splits.values()):
@@ -291,36 +160,6 @@ def _split_folders(root: Path) -> dict[str, str]:
             f"{found}. Move what does not belong there; name a class otherwise, or list the photos with --dataset csv."
         )
     return splits
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """Yield every file below a folder, links followed, without what desktops leave behind; in order."""
-    for base, folders, names in os.walk(folder, followlinks=True):
-        here = Path(base)
-        folders[:] = sorted(
-            name for name in folders if name.lower() not in SYSTEM_FOLDERS and not _leads_back(here / name)
-        )
-        for name in sorted(names):
-            if not name.startswith(".") and name.lower() not in NOT_OF_THE_DATA:
-                yield here / name
-
-
-def _leads_back(folder: Path) -> bool:
-    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
-
-
-def _beside(root: Path, rows: Iterable[Row]) -> Iterator[PurePosixPath]:
-    """Yield the files in the folders that the listed photos are in."""
-    for parent in sorted({PurePosixPath(path).parent for path, _, _ in rows}):
-        if (root / parent).is_dir():
-            yield from (parent / path.name for path in (root / parent).iterdir() if not path.name.startswith("."))
-
-
-def _count_unlisted(paths: Iterable[PurePosixPath], rows: Iterable[Row]) -> int:
-    listed = {PurePosixPath(path) for path, _, _ in rows}
-    # A photo whose ending is listed in other letters is reported as missing, with its name.
-    names = {str(path).lower() for path in listed}
-    return sum(path.suffix.lower() in SUFFIXES and str(path).lower() not in names for path in paths)
 
 
 def _below(root: Path, path: str, table: Path) -> str:

@@ -20,7 +20,7 @@ from classifier.wording import did_you_mean
 from trainer.data import hubs, layouts
 from trainer.data.corrections import with_corrections
 from trainer.data.decisions import with_decisions
-from trainer.data.layouts import COLUMNS, Listing
+from trainer.data.listing import COLUMNS, Listing
 from trainer.data.subsets import at_most, chosen_classes, keep_classes
 from trainer.run.sections import DataConfig
 

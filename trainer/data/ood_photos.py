@@ -14,8 +14,8 @@ from rich.console import Console
 from classifier.errors import InvalidRequest, NotFound, PointerError
 from classifier.registry.manifest import InputSpec
 from classifier.settings import available_cpus
-from trainer.data.layouts import SUFFIXES
 from trainer.data.source import PhotoSource
+from trainer.data.walking import SUFFIXES
 from trainer.run.progress import counting
 
 UNNAMED = "ood"

@@ -11,7 +11,7 @@ import pandas as pd
 
 from classifier.errors import InvalidRequest
 from classifier.labels import folded, trimmed
-from trainer.data.layouts import Listing
+from trainer.data.listing import Listing
 from trainer.run.sections import DataConfig
 
 

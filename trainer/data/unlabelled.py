@@ -12,9 +12,9 @@ from rich.console import Console
 from classifier.errors import InvalidRequest, NotFound
 from classifier.wording import plural
 from trainer.data.checks import CheckedPhotos, check_photos
-from trainer.data.layouts import SUFFIXES
 from trainer.data.mirror import local_data_dir
 from trainer.data.source import PhotoSource
+from trainer.data.walking import SUFFIXES
 from trainer.run.progress import counting
 
 UNLABELLED = "unlabelled"

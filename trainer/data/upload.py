@@ -27,7 +27,7 @@ from classifier.storage.opening import open_store
 from classifier.storage.protocol import MUST_NOT_EXIST, ObjectStore, StoredObject
 from classifier.storage.transfer import checksum
 from trainer.data.checks import CheckedPhotos
-from trainer.data.layouts import COLUMNS, TABLE
+from trainer.data.listing import COLUMNS, TABLE
 from trainer.run.progress import counting
 
 WORKERS = 8

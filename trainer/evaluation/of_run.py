@@ -16,7 +16,7 @@ from classifier.registry.manifest import InputSpec
 from classifier.serving.model import Model
 from classifier.wording import plural
 from trainer.data.checks import CheckedPhotos, require_unchanged
-from trainer.data.layouts import SPLITS
+from trainer.data.listing import SPLITS
 from trainer.data.loaders import class_targets
 from trainer.data.preparation import check_dataset, load_photos
 from trainer.data.subsets import has_subset, without_subset
@@ -24,9 +24,9 @@ from trainer.evaluation.served import Evaluation, evaluate
 from trainer.evaluation.served_bundle import open_bundle
 from trainer.evaluation.views import PHOTOS, measure_views
 from trainer.run.files import write_file
-from trainer.run.folder import open_run
 from trainer.run.progress import counting
 from trainer.run.sections import DataConfig
+from trainer.run.starting import open_run
 
 SHOWN_REJECTED = 20
 """How many of the rejected photos get a line."""

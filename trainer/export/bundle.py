@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +14,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from classifier.quiet import quiet
-from classifier.registry.bundle import entry_of_file
 from classifier.registry.fields import now
-from classifier.registry.manifest import MANIFEST_FILE, MODEL_FILE, FileEntry, GoldenCase, Manifest
+from classifier.registry.manifest import MANIFEST_FILE, MODEL_FILE, GoldenCase, Manifest
 from classifier.settings import Settings, available_cpus
 from trainer.data.ood_photos import read_ood_photos
 from trainer.data.sampling import calibration_rows
@@ -35,6 +32,7 @@ from trainer.export.held_out import HeldOut
 from trainer.export.litert import VARIANTS, convert_all, with_fusible_relus
 from trainer.export.measuring import check_heatmaps, measure_variants
 from trainer.export.ood_selection import FeatureExtractor, Scoring, fit_score, training_features
+from trainer.export.provenance import describe_files, tool_versions, training_of
 from trainer.export.temperature import Temperature, has_linear_head_alone, of_frozen_features, of_validation
 from trainer.metrics.calibration import calibration_figures
 from trainer.metrics.separation import separation, threshold
@@ -46,9 +44,7 @@ from trainer.run.export_options import ExportOptions
 from trainer.run.files import read_json, write_file
 from trainer.run.folder import RunFolder, clear_unfinished_bundle, replace_bundle
 from trainer.run.progress import counting
-from trainer.training.checkpoints import TrainingState
 from trainer.training.features import features_of_backbone
-from trainer.training.teacher import kept_teacher
 from trainer.training.trained import Trained
 
 EXPORTING_BACKEND = "tensorflow"
@@ -57,7 +53,6 @@ PHOTOS = "report/photos.csv"
 GOLDEN_TOLERANCE = 0.05
 """Largest difference of a probability: processors round quantised arithmetic differently."""
 USUAL = ExportOptions()
-TOOLS = ("keras", "tensorflow", "tensorflow-cpu", "ai-edge-litert", "numpy", "pillow")
 
 
 def make_bundle(
@@ -118,7 +113,7 @@ def make_bundle(
         variants=exported.choice.table(),
         thresholds={UNKNOWN: limit},
         tta=_tta(evaluations["test"].figures(), _views(trained, photos, content, console)),
-        training=_training(config, run, trained) | {"temperature": round(fitted.temperature.value, 6)},
+        training=training_of(config, run, trained) | {"temperature": round(fitted.temperature.value, 6)},
         data=read_json(run.summary),
         parent_version=options.parent,
         created_by=None,
@@ -135,23 +130,6 @@ def make_bundle(
 def backend() -> str:
     """Return what Keras runs on; the export needs `EXPORTING_BACKEND`."""
     return str(keras.backend.backend())
-
-
-def describe_files(folder: Path) -> dict[str, FileEntry]:
-    """Return size and sha256 of every file below a folder but the manifest, by relative path."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST_FILE)
-    return {path.relative_to(folder).as_posix(): entry_of_file(path) for path in paths}
-
-
-def tool_versions(names: Iterable[str] = TOOLS) -> dict[str, str]:
-    """Return the versions of what made the bundle, or of others of those packages that are installed."""
-    versions = {"python": platform.python_version()}
-    for name in names:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 class _Fitted(NamedTuple):
@@ -287,33 +265,3 @@ def _views(trained: Trained, photos: HeldOut, content: bytes, console: Console) 
 
 def _share(found: NDArray[np.bool_]) -> float:
     return round(float(found.mean()), 6)
-
-
-def _training(config: TrainingConfig, run: RunFolder, trained: Trained) -> dict[str, Any]:
-    """Return the configuration, the best epoch and the teacher, without the paths of the machine that trained."""
-    plain = config.to_json()
-    places = (
-        ("data", "data_dir"),
-        ("data", "csv"),
-        ("data", "corrections"),
-        ("data", "unlabelled"),
-        ("schedule", "teacher"),
-        ("data", "decisions"),
-        ("network", "weights"),
-        ("network", "backbone"),
-        ("network", "start"),
-    )
-    for section, option in places:
-        if plain[section][option] and not plain[section][option].startswith("gs://"):
-            plain[section][option] = Path(plain[section][option]).name
-    if config.network.backbone is not None:
-        given = Path(read_json(run.config)["network"]["backbone"]).name
-        plain["network"]["backbone"] = given
-        plain["backbone"] = {"file": given, "sha256": entry_of_file(run.backbone).sha256}
-    best = TrainingState(run).best or {}
-    plain["best_epoch"] = {key: value for key, value in best.items() if key not in ("weights", "seeds")}
-    if config.schedule.teacher is not None:
-        plain["teacher"] = kept_teacher(run).lineage(trained.photos.frame)
-        # What production was: it may be another version when this is trained again.
-        plain["schedule"]["teacher"] = plain["teacher"]["version"] or plain["schedule"]["teacher"]
-    return plain

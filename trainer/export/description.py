@@ -17,11 +17,11 @@ from classifier.registry.manifest import MODEL_FILE
 from trainer.evaluation.ood import UNKNOWN
 from trainer.evaluation.served_bundle import ServedBundle
 from trainer.export.agreement import Agreement
-from trainer.export.bundle import TOOLS, tool_versions
 from trainer.export.coreml_file import COREML_FILE, COREML_PACKAGES, LABEL, PROBABILITIES
 from trainer.export.fitted import read_fitted
 from trainer.export.litert import FLOAT32
 from trainer.export.onnx_file import ONNX_FILE, PACKAGES
+from trainer.export.provenance import TOOLS, tool_versions
 from trainer.export.saved_model import CLASSIFY, EXPLAIN, HEATMAPS
 from trainer.run.exports import ExportKind
 

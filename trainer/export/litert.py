@@ -26,14 +26,14 @@ from numpy.typing import NDArray
 
 from classifier.errors import PointerError
 from trainer.export.quantisation import quantised
-from trainer.networks import backbones
+from trainer.networks import backbones, scalings
 from trainer.run.export_options import VariantName
 
 FLOAT32: VariantName = "float32"
 INT8: VariantName = "int8"
 VARIANTS: tuple[VariantName, ...] = get_args(VariantName)
 
-QUANTISED = f"/{backbones.BACKBONE}(?!.*/{backbones.SCALING})"
+QUANTISED = f"/{backbones.BACKBONE}(?!.*/{scalings.SCALING})"
 """Tensors of the backbone but for the scaled pixels, which as int8 would be rounded twice."""
 
 Photos = Callable[[], Iterable[NDArray[np.uint8]]]

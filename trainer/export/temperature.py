@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from trainer.metrics.calibration import fit_temperature
 from trainer.networks.ood_score import Array, regressed
 from trainer.run.config import TrainingConfig
+from trainer.run.finished import HEAD_PHASE
 from trainer.run.folder import RunFolder
 from trainer.training.checkpoints import TrainingState
-from trainer.training.plan import HEAD_PHASE
 
 FOLDS = 5
 CROSS_VALIDATION, VALIDATION = "cross-validation", "validation"

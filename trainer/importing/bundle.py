@@ -18,11 +18,12 @@ from classifier.serving.footprint import added_memory
 from classifier.settings import Settings, available_cpus
 from trainer.evaluation.ood import UNKNOWN, familiarity
 from trainer.evaluation.served import Evaluation, evaluate, run_model
-from trainer.export.bundle import GOLDEN_TOLERANCE, describe_files, tool_versions
+from trainer.export.bundle import GOLDEN_TOLERANCE
 from trainer.export.choice import Choice, choose
 from trainer.export.golden import write_golden
 from trainer.export.litert import VARIANTS
 from trainer.export.measuring import Compared, latencies, measure_variants
+from trainer.export.provenance import describe_files, tool_versions
 from trainer.importing.graph import Graph
 from trainer.importing.model import Foreign, Told, read_foreign
 from trainer.importing.photos import Labelled, fitting_scaling, read_labelled

@@ -18,7 +18,7 @@ from classifier.registry.manifest import InputSpec
 from classifier.serving.model import Model
 from classifier.wording import plural
 from trainer.data.checks import CheckedPhotos
-from trainer.data.layouts import SPLIT_NAMES
+from trainer.data.listing import SPLIT_NAMES
 from trainer.data.loaders import class_targets
 from trainer.data.preparation import check_dataset
 from trainer.data.sampling import calibration_rows, spread

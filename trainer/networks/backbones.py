@@ -23,10 +23,11 @@ from classifier.registry.manifest import InputSpec
 from classifier.wording import did_you_mean
 from trainer.compute.strategy import arithmetic
 from trainer.networks import efficientnet_lite, lite_checkpoint, own_backbone
+from trainer.networks.scalings import SCALINGS
 from trainer.run.presets import OWN, PRESETS, Preset, preset_of
 from trainer.run.sections import NetworkConfig, Precision
 
-BACKBONE, SCALING, HEAD_CONVOLUTION = "backbone", "scaling", "head_convolution"
+BACKBONE, HEAD_CONVOLUTION = "backbone", "head_convolution"
 ALPHA = ("MobileNet", "MobileNetV2")
 SCALE_THEMSELVES = ("MobileNetV3", "EfficientNetV2", "ConvNeXt")
 """Unless they are told not to: how pixels are scaled is told once, for all."""
@@ -279,59 +280,9 @@ def _base_cnn(config: NetworkConfig, shape: tuple[int, int, int]) -> keras.Model
     return keras.Model(image, x, name="base_cnn")
 
 
-def _symmetric(image: Any) -> Any:
-    """Scale 0..255 to -1..1."""
-    return layers.Rescaling(1 / 127.5, offset=-1.0, name=SCALING)(image)
-
-
-def _caffe(image: Any) -> Any:
-    """Subtract ImageNet's channel means in BGR order, as the original ResNet weights expect."""
-    swap = layers.Conv2D(3, 1, use_bias=True, trainable=False, name=SCALING, dtype="float32")
-    scaled = swap(layers.Rescaling(1.0, name="to_float")(image))
-    rgb_to_bgr = keras.ops.convert_to_numpy(keras.ops.flip(keras.ops.eye(3), axis=1))[None, None]
-    swap.set_weights([rgb_to_bgr, keras.ops.convert_to_numpy([-103.939, -116.779, -123.68]).astype("float32")])
-    return scaled
-
-
-def _torch(image: Any) -> Any:
-    """Scale 0..255 to 0..1, then by ImageNet's mean and standard deviation of each channel."""
-    means, deviations = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    return layers.Rescaling(
-        [1 / (255 * each) for each in deviations],
-        offset=[-mean / each for mean, each in zip(means, deviations, strict=True)],
-        name=SCALING,
-    )(image)
-
-
-def _by_128(image: Any) -> Any:
-    """Scale 0..255 to -1..0.992, as EfficientNetV2's larger networks do."""
-    return layers.Rescaling(1 / 128, offset=-1.0, name=SCALING)(image)
-
-
-def _pixels(image: Any) -> Any:
-    """Leave 0..255 as it is."""
-    return layers.Rescaling(1.0, name=SCALING)(image)
-
-
-def _unit(image: Any) -> Any:
-    """Scale 0..255 to 0..1."""
-    return layers.Rescaling(1 / 255, name=SCALING)(image)
-
-
-SCALINGS = {
-    "none": _pixels,
-    "unit": _unit,
-    "symmetric": _symmetric,
-    "caffe": _caffe,
-    "torch": _torch,
-    "lite": efficientnet_lite.scaled,
-    "by_128": _by_128,
-}
-
-
 def _architecture(name: str, preset: Preset) -> Architecture:
     if name == "base_cnn":
-        return Architecture(name, _symmetric, _base_cnn, pretrained=False, zoom=0.0)
+        return Architecture(name, SCALINGS["symmetric"], _base_cnn, pretrained=False, zoom=0.0)
     return Architecture(name, SCALINGS[preset.scaling], _application(preset.builder) if preset.builder else _lite(name))
 
 

@@ -28,8 +28,9 @@ from trainer.report.style import drawable, save
 from trainer.report.triptych import triptych
 from trainer.run.config import TrainingConfig
 from trainer.run.files import write_file
-from trainer.run.folder import RunFolder, open_run
+from trainer.run.folder import RunFolder
 from trainer.run.progress import counting
+from trainer.run.starting import open_run
 
 CAPTION = 40
 """Characters of a line over a photo."""

@@ -17,7 +17,7 @@ from classifier.registry.manifest import Manifest
 from classifier.serving.model import Model
 from classifier.serving.occlusion import explain
 from trainer.data.checks import CheckedPhotos, require_unchanged
-from trainer.data.layouts import SPLITS
+from trainer.data.listing import SPLITS
 from trainer.data.loaders import class_targets
 from trainer.data.preparation import load_photos
 from trainer.data.source import TRAINING_LIMITS
@@ -26,8 +26,9 @@ from trainer.evaluation.served import Evaluation, evaluate
 from trainer.evaluation.served_bundle import ServedBundle, open_bundle
 from trainer.report.triptych import SHOWN_SIDE, Pictures, triptych
 from trainer.run.config import TrainingConfig
-from trainer.run.folder import RunFolder, open_run
+from trainer.run.folder import RunFolder
 from trainer.run.progress import counting
+from trainer.run.starting import open_run
 
 TRAIN_PHOTOS = 5000
 """Of more training photos than these, evenly spread ones are measured: their figures are shown for comparison only."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from classifier.registry.bundle import read_bundle
 from classifier.registry.manifest import MANIFEST_FILE, Manifest
-from trainer.export.bundle import describe_files
+from trainer.export.provenance import describe_files
 from trainer.report.output import CARD, FIGURES, PAGE, TABLES
 from trainer.run.files import write_file
 from trainer.run.folder import RunFolder, clear_unfinished_bundle, replace_bundle

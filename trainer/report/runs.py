@@ -15,7 +15,8 @@ from classifier.wording import plural
 from trainer.run.config import TrainingConfig
 from trainer.run.files import read_json
 from trainer.run.finished import is_trained
-from trainer.run.folder import RunFolder, open_run
+from trainer.run.folder import RunFolder
+from trainer.run.starting import open_run
 
 INPUTS = ".inputs"
 """How the folder beside a run ends in which `admin_cli retrain` hands over what it is trained with."""

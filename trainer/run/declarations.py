@@ -25,6 +25,8 @@ class Option:
     """What the default None stands for, in words."""
     path: bool = False
     """Whether a text names a file."""
+    place: bool = False
+    """Whether a text may name a place on this machine besides what else it may be."""
     alias: str | None = None
     """Another name that it has had, such as ``--former``."""
     most: int | None = None
@@ -33,6 +35,11 @@ class Option:
     """Another field of its section, such as ``teacher``, without which it has no effect."""
     idle_with: tuple[str, ...] = ()
     """What leaves it without effect, such as ``--no-augment``; see `trainer.run.effect`."""
+
+    @property
+    def names_a_place(self) -> bool:
+        """Return whether a text may name a place on this machine, of which only the last part is published."""
+        return self.path or self.place
 
 
 @dataclass(frozen=True)

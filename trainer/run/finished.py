@@ -11,9 +11,15 @@ from trainer.run.files import read_json
 from trainer.run.folder import RunFolder
 
 Step = Literal["training", "bundle", "report"]
-HEAD_PHASE = "head"
+HEAD_PHASE, FINE_TUNING_PHASE, TRAINING_PHASE = "head", "fine-tuning", "training"
+"""The phases, as state.json names them: a network from scratch has the last one alone, others the first two."""
 REPORT = "report/report.html"
 """The page, in a bundle."""
+
+
+def last_phase(config: TrainingConfig) -> str:
+    """Return the phase with which a training is complete."""
+    return TRAINING_PHASE if config.network.from_scratch else FINE_TUNING_PHASE
 
 
 def is_trained(run: RunFolder) -> bool:

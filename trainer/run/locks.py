@@ -7,10 +7,47 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from classifier.errors import Conflict
+from classifier.errors import Conflict, Refused
+from trainer.run.files import PARTIAL
 
+LOCK = f"{PARTIAL}lock"
+"""In each folder in which one process works at a time."""
 A_GLANCE = 0.2
 """Seconds for which a lock is waited for in any case: `is_locked` holds it for a moment."""
+
+
+@contextmanager
+def only_one(path: Path, marker: Path, otherwise: str = "or give another --run folder") -> Iterator[None]:
+    """Keep a second process from working in the same folder; one that was killed does not.
+
+    Enter it before anything is written there.
+
+    Args:
+        path: the folder, which is made.
+        marker: a file that shows that the folder is of the right kind.
+        otherwise: what can be done but to wait.
+
+    Raises:
+        Conflict: one works there already.
+        Refused: the folder holds something else.
+    """
+    require_own(path, marker)
+    path.mkdir(parents=True, exist_ok=True)
+    busy = f"Another `trainer` process works in {path}. Wait until it ends, or end it, {otherwise}."
+    with locked(path / LOCK, busy=busy):
+        yield
+
+
+def require_own(path: Path, marker: Path) -> None:
+    """Refuse a folder that holds other files, and not the marker of what it should be.
+
+    Raises:
+        Refused: it does.
+    """
+    if marker.is_file() or not path.exists():
+        return
+    if not path.is_dir() or any(not file.name.startswith(PARTIAL) for file in path.iterdir()):
+        raise Refused(f"Expected an empty or new folder for --run; {path} holds other files.")
 
 
 @contextmanager

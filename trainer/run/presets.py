@@ -27,7 +27,7 @@ class Preset:
     builder: str = ""
     """Of `keras.applications`, or the name of one of our own."""
     scaling: Literal["symmetric", "caffe", "torch", "lite", "by_128"] = "symmetric"
-    """From pixels 0..255 to what its weights expect; see `backbones.SCALINGS`."""
+    """From pixels 0..255 to what its weights expect; see `trainer.networks.scalings`."""
     top_1: float | None = None
     """Of its ImageNet weights, in percent, as `source` has it; None where there are none."""
     source: str = KERAS_TABLE

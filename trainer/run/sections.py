@@ -43,7 +43,9 @@ class DataConfig:
     """Which photos, and how they are split."""
 
     dataset: Annotated[str, Option("food-101, dog-breed, folder, csv, huggingface or tfds.")]
-    data_dir: Annotated[str, Option("Folder of the photos, or gs://bucket/folder. Default (csv): the table's.")]
+    data_dir: Annotated[
+        str, Option("Folder of the photos, or gs://bucket/folder. Default (csv): the table's.", place=True)
+    ]
     csv: Annotated[str | None, Option("The table of --dataset csv. Default: photos.csv in --data-dir.", path=True)] = (
         None
     )
@@ -70,7 +72,7 @@ class DataConfig:
     seed: Annotated[int, SEED] = 7
     unlabelled: Annotated[
         str | None,
-        Option("Folder of photos without labels, or gs://bucket/folder, which the --teacher alone labels."),
+        Option("Folder of photos without labels, or gs://bucket/folder, which the --teacher alone labels.", place=True),
     ] = None
     corrections: Annotated[
         str | None,
@@ -95,7 +97,7 @@ class NetworkConfig:
     """Which network."""
 
     architecture: Annotated[str, Option(f"{', '.join(PRESETS)}.")] = "xception"
-    weights: Annotated[str, Option("imagenet, none (from scratch) or a weights file.")] = "imagenet"
+    weights: Annotated[str, Option("imagenet, none (from scratch) or a weights file.", place=True)] = "imagenet"
     image_size: Annotated[
         int | None,
         Option("Side of the square input in pixels.", 32, 1024, default="that of trainer architectures"),
@@ -267,6 +269,7 @@ class ScheduleConfig:
         str | None,
         Option(
             "Learn from this network too: a run's folder, or a published version such as v7 or production.",
+            place=True,
             default="none",
         ),
     ] = None

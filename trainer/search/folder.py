@@ -22,8 +22,8 @@ from urllib.parse import quote
 from classifier.errors import InvalidSetting, NotFound, Refused
 from trainer.run.config import TrainingConfig
 from trainer.run.files import PARTIAL, read_json, write_json
-from trainer.run.folder import RunFolder, only_one, require_own
-from trainer.run.locks import locked
+from trainer.run.folder import RunFolder
+from trainer.run.locks import locked, only_one, require_own
 from trainer.search.space import Space, Value
 
 OBJECTIVE = "val_calibrated_log_loss"

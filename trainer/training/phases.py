@@ -15,6 +15,7 @@ from trainer.networks.augmentation import scheduled_augmentation
 from trainer.networks.smaller import smaller_backbone
 from trainer.networks.teacher import taught_classifier, taught_head
 from trainer.run.config import TrainingConfig
+from trainer.run.finished import HEAD_PHASE
 from trainer.run.sections import ScheduleConfig
 from trainer.training import optimizers
 from trainer.training.assembly import Networks
@@ -23,7 +24,6 @@ from trainer.training.checkpoints import Checkpointing, TrainingState, Validatio
 from trainer.training.class_weights import WeightedCrossentropy, weights_of
 from trainer.training.distillation import DistillationLoss, LabelledAccuracy, LabelledLogLoss
 from trainer.training.features import Features, FeatureSequence
-from trainer.training.plan import HEAD_PHASE
 from trainer.training.progress import TrainingProgress
 from trainer.training.sizes import sides, stretches
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.run.config import TrainingConfig
+from trainer.run.finished import HEAD_PHASE, last_phase
 from trainer.training.checkpoints import TrainingState
-
-HEAD_PHASE, FINE_TUNING_PHASE, TRAINING_PHASE = "head", "fine-tuning", "training"
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,3 @@ def plan_of(config: TrainingConfig, state: TrainingState) -> Plan:
     fresh = head or (scratch and state.best is None)
     start = Path(config.network.start) if config.network.start and fresh else None
     return Plan(head, last, last not in state.finished, start, load_weights=not begun and start is None)
-
-
-def last_phase(config: TrainingConfig) -> str:
-    """Return the phase with which a training is complete."""
-    return TRAINING_PHASE if config.network.from_scratch else FINE_TUNING_PHASE

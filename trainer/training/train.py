@@ -21,13 +21,15 @@ from trainer.data.loaders import list_photos, require_dataset
 from trainer.networks.backbones import build_backbone
 from trainer.run.config import TrainingConfig
 from trainer.run.effect import require_effect
-from trainer.run.folder import RunFolder, keep_backbone
+from trainer.run.finished import FINE_TUNING_PHASE, HEAD_PHASE
+from trainer.run.folder import RunFolder
+from trainer.run.starting import keep_backbone
 from trainer.training.assembly import Networks, networks_of
 from trainer.training.batches import Batches
 from trainer.training.checkpoints import TrainingDivergedError, TrainingState
 from trainer.training.features import Features, head_decay, head_features
 from trainer.training.phases import finish_head, train_backbone, train_head
-from trainer.training.plan import FINE_TUNING_PHASE, HEAD_PHASE, Plan, plan_of
+from trainer.training.plan import Plan, plan_of
 from trainer.training.run_photos import run_photos
 from trainer.training.start import load_backbone
 from trainer.training.teacher import run_teacher

@@ -12,10 +12,10 @@ from trainer.data.checks import CheckedPhotos, require_unchanged
 from trainer.data.preparation import load_photos
 from trainer.networks import backbones, heads
 from trainer.run.config import TrainingConfig
+from trainer.run.finished import last_phase
 from trainer.run.folder import RunFolder
 from trainer.run.sections import NetworkConfig
 from trainer.training.checkpoints import TrainingState
-from trainer.training.plan import last_phase
 
 
 @dataclass(frozen=True)

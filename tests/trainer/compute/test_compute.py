@@ -35,8 +35,8 @@ from trainer.networks import backbones, heads
 from trainer.networks.backbones import input_spec
 from trainer.networks.gradcam import serving_model
 from trainer.run.config import TrainingConfig
-from trainer.run.folder import start_run
 from trainer.run.sections import ComputeConfig, DataConfig, NetworkConfig, ScheduleConfig
+from trainer.run.starting import start_run
 from trainer.training import train
 from trainer.training.trained import load_trained
 

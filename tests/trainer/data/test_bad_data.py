@@ -51,8 +51,9 @@ from trainer.export import bundle
 from trainer.networks.backbones import input_spec
 from trainer.run.config import TrainingConfig
 from trainer.run.files import write_file
-from trainer.run.folder import RunFolder, open_run, start_run
+from trainer.run.folder import RunFolder
 from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
+from trainer.run.starting import open_run, start_run
 
 TRAINER = "from trainer.main import main; main()"
 Trainer = Callable[..., str]

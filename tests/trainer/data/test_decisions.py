@@ -15,8 +15,8 @@ from trainer.data.loaders import list_photos
 from trainer.data.preparation import prepare_photos
 from trainer.run.config import TrainingConfig
 from trainer.run.files import read_json
-from trainer.run.folder import start_run
 from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
+from trainer.run.starting import start_run
 
 HEAD = "image_path,label,suggested_label,decision,reason,split\n"
 

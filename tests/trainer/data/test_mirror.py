@@ -31,8 +31,8 @@ from trainer.data.preparation import load_photos, prepare_photos
 from trainer.main import app
 from trainer.networks.backbones import input_spec
 from trainer.run.config import TrainingConfig
-from trainer.run.folder import open_run, start_run
 from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
+from trainer.run.starting import open_run, start_run
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from classifier.errors import InvalidRequest
 from classifier.registry.manifest import InputSpec
 from tests.support import photo_sets
 from tests.support.real_data import DATA, needs_photos
-from trainer.data.layouts import Listing
+from trainer.data.listing import Listing
 from trainer.data.loaders import load
 from trainer.data.preparation import check_dataset
 from trainer.data.subsets import at_most, chosen_classes, has_subset, keep_classes, without_subset

@@ -21,7 +21,7 @@ from tests.support import photo_sets
 from tests.support.processes import environment
 from trainer.data import upload as uploading
 from trainer.data.checks import CheckedPhotos
-from trainer.data.layouts import TABLE
+from trainer.data.listing import TABLE
 from trainer.data.preparation import check_dataset
 from trainer.data.upload import Uploaded, expect_apart, upload
 from trainer.main import app

@@ -14,7 +14,7 @@ from trainer.export import quantisation
 from trainer.export.litert import FLOAT32, QUANTISED, VARIANTS, convert
 from trainer.export.quantisation import all_but, quantised
 from trainer.importing.graph import Graph
-from trainer.networks import backbones, heads
+from trainer.networks import backbones, heads, scalings
 from trainer.networks.gradcam import serving_model
 from trainer.run.export_options import VariantName
 
@@ -47,7 +47,7 @@ def float32(photos) -> bytes:
     kernel, bias = evened.get_weights()
     evened.set_weights([kernel / apart[None, None, :, None], bias])
     photo = keras.Input((SIDE, SIDE, 3), dtype="uint8", name="image")
-    scaled = layers.Rescaling(1 / 127.5, offset=-1.0, name=backbones.SCALING)(photo)
+    scaled = layers.Rescaling(1 / 127.5, offset=-1.0, name=scalings.SCALING)(photo)
     backbone = keras.Model(photo, core(scaled), name=backbones.BACKBONE)
     head = heads.build_head(16, 4)
     pooled = np.asarray(backbone(np.concatenate(photos))).mean((1, 2))
@@ -90,7 +90,7 @@ def test_what_spoils_the_answers_stays_float32(float32, photos, monkeypatch):
 
 def test_pixels_are_scaled_in_float32_and_so_is_what_follows_the_features(float32, photos):
     kinds = _kinds(quantised(float32, "int8", QUANTISED, photos))
-    assert _of(kinds, backbones.SCALING) == {"float32"}
+    assert _of(kinds, scalings.SCALING) == {"float32"}
     assert {kind for name, kind in kinds.items() if f"/{backbones.BACKBONE}" not in name} <= {
         "float32",
         "int32",

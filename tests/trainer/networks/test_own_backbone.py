@@ -21,8 +21,8 @@ from trainer.export.litert import VARIANTS
 from trainer.networks import backbones
 from trainer.networks.gradcam import gradient_tape_heatmaps, relative_error
 from trainer.run.config import TrainingConfig
-from trainer.run.folder import open_run, start_run
 from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
+from trainer.run.starting import open_run, start_run
 from trainer.training import train
 from trainer.training.trained import load_trained
 

@@ -34,16 +34,10 @@ from trainer.report import document, insides, making, material, page, publicatio
 from trainer.report.making import ReportOptions, make_report
 from trainer.run.config import TrainingConfig
 from trainer.run.files import write_json
-from trainer.run.folder import (
-    RunFolder,
-    clear_unfinished_bundle,
-    only_one,
-    open_run,
-    remove_report,
-    replace_bundle,
-    start_run,
-)
+from trainer.run.folder import RunFolder, clear_unfinished_bundle, remove_report, replace_bundle
+from trainer.run.locks import only_one
 from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
+from trainer.run.starting import open_run, start_run
 from trainer.training import train
 
 MARKUP, JAPANESE, LONG = "<b>apple & $pie$", "寿司", "a_label_that_is_as_long_as_labels_get_" * 3

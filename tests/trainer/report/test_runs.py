@@ -16,7 +16,8 @@ from trainer.main import app
 from trainer.report.runs import data_letters, read_runs
 from trainer.run.config import TrainingConfig
 from trainer.run.files import write_json
-from trainer.run.folder import RunFolder, only_one
+from trainer.run.folder import RunFolder
+from trainer.run.locks import only_one
 from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
 
 

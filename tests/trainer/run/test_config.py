@@ -11,8 +11,8 @@ import pytest
 from classifier.errors import InvalidSetting, Refused
 from trainer.commands.options import read_config
 from trainer.run.config import TrainingConfig
-from trainer.run.folder import open_run, start_run
 from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
+from trainer.run.starting import open_run, start_run
 
 CONFIG = TrainingConfig(
     DataConfig("folder", "photos", classes=("a", "b"), first_classes=None),

@@ -9,8 +9,8 @@ from tests.support.bundles import write_bundle
 from trainer.run.config import TrainingConfig
 from trainer.run.files import write_json
 from trainer.run.finished import next_step
-from trainer.run.folder import start_run
 from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
+from trainer.run.starting import start_run
 
 CONFIG = TrainingConfig(
     DataConfig("folder", "x"), NetworkConfig("base_cnn", "none"), ScheduleConfig(fine_tune_epochs=3)

@@ -12,8 +12,9 @@ from tests.support import photo_sets
 from trainer.data.preparation import prepare_photos
 from trainer.networks.backbones import input_spec
 from trainer.run.config import TrainingConfig
-from trainer.run.folder import RunFolder, clear_unfinished_bundle, open_run, replace_bundle, start_run
+from trainer.run.folder import RunFolder, clear_unfinished_bundle, replace_bundle
 from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
+from trainer.run.starting import open_run, start_run
 from trainer.training import train
 
 

@@ -29,8 +29,8 @@ from trainer.networks.augmentation import build_augmentation
 from trainer.networks.teacher import Teacher, taught_classifier
 from trainer.run.config import TrainingConfig
 from trainer.run.effect import require_effect
-from trainer.run.folder import open_run, start_run
 from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
+from trainer.run.starting import open_run, start_run
 from trainer.training import phases, train
 from trainer.training.checkpoints import Checkpointing, TrainingState
 from trainer.training.distillation import DistillationLoss, LabelledAccuracy, LabelledLogLoss

@@ -18,11 +18,11 @@ from trainer.data.loaders import class_targets
 from trainer.metrics.calibration import log_loss
 from trainer.networks import heads
 from trainer.run.config import TrainingConfig
-from trainer.run.folder import open_run, start_run
+from trainer.run.finished import FINE_TUNING_PHASE
 from trainer.run.sections import ComputeConfig, DataConfig, NetworkConfig, ScheduleConfig
+from trainer.run.starting import open_run, start_run
 from trainer.training import checkpoints, phases, train
 from trainer.training.checkpoints import Checkpointing, TrainingState
-from trainer.training.plan import FINE_TUNING_PHASE
 
 OPTIONS = {
     "optimizer": {"optimizer": "adamw"},

@@ -19,8 +19,8 @@ from trainer.networks import backbones
 from trainer.networks.smaller import Smaller, smaller_backbone
 from trainer.run.config import TrainingConfig
 from trainer.run.effect import require_effect
-from trainer.run.folder import open_run, start_run
 from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
+from trainer.run.starting import open_run, start_run
 from trainer.training import train
 from trainer.training.checkpoints import TrainingState
 from trainer.training.sizes import sides, stretches

@@ -21,8 +21,8 @@ from trainer.export.bundle import make_bundle
 from trainer.networks import backbones, heads
 from trainer.run.config import TrainingConfig
 from trainer.run.export_options import ExportOptions
-from trainer.run.folder import start_run
 from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
+from trainer.run.starting import start_run
 from trainer.training import train
 from trainer.training.run_photos import accepted_photos
 from trainer.training.start import load_backbone, load_head

@@ -27,8 +27,8 @@ from trainer.export.golden import golden_photo
 from trainer.networks import backbones, heads
 from trainer.networks.backbones import input_spec
 from trainer.run.config import TrainingConfig
-from trainer.run.folder import open_run, start_run
 from trainer.run.sections import DataConfig, NetworkConfig, ScheduleConfig
+from trainer.run.starting import open_run, start_run
 from trainer.training import phases, train
 from trainer.training.checkpoints import Checkpointing, TrainingDivergedError, TrainingState, merit
 from trainer.training.features import features_of_backbone
