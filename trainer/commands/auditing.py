@@ -9,45 +9,22 @@ from typing import Annotated
 import typer
 
 from classifier.errors import InvalidRequest
-from trainer.commands.options import (
-    ClassesOption,
-    CsvOption,
-    DataDirOption,
-    EncodingOption,
-    FirstClassesOption,
-    ImageColumnOption,
-    LabelColumnOption,
-    MaxPerClassOption,
-    RandomClassesOption,
-    SeparatorOption,
-    SplitColumnOption,
-    class_names,
-    folder_of_table,
-)
+from trainer.commands.options import PhotosOptions, declared_options
 from trainer.commands.screen import console, load_keras
-from trainer.run.sections import LARGEST_SEED, DataConfig, NetworkConfig
+from trainer.run.sections import NetworkConfig
 
 USUAL = "efficientnet_lite0"
 OF_ANY = ("run", "out", "photos", "overwrite")
 """What may be given with a run."""
 
 
+@declared_options
 def audit(
     context: typer.Context,
-    run: Annotated[Path | None, typer.Argument(help="Folder of a run: its photos.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="A data set instead; with --data-dir.")] = None,
-    data_dir: DataDirOption = None,
-    csv: CsvOption = None,
-    image_column: ImageColumnOption = "image_path",
-    label_column: LabelColumnOption = "label",
-    split_column: SplitColumnOption = "split",
-    separator: SeparatorOption = None,
-    encoding: EncodingOption = None,
-    classes: ClassesOption = "",
-    first_classes: FirstClassesOption = None,
-    random_classes: RandomClassesOption = None,
-    max_per_class: MaxPerClassOption = None,
-    seed: Annotated[int, typer.Option(help="Of splits and draws.", min=0, max=LARGEST_SEED)] = 7,
+    data: PhotosOptions,
+    run: Annotated[
+        Path | None, typer.Argument(help="Folder of a run: its photos. Or give --dataset and --data-dir.")
+    ] = None,
     architecture: Annotated[
         str, typer.Option(help="Whose features; of a run those of its own network, before it was trained.")
     ] = USUAL,
@@ -73,10 +50,9 @@ def audit(
     from trainer.data.decisions import require_undecided
 
     folder = out or (run / "audit" if run else Path("audit"))
-    data_dir = data_dir or folder_of_table(dataset, csv)
     if run is not None:
         _require_alone(context)
-    elif dataset is None or data_dir is None:
+    elif data is None:
         raise InvalidRequest("Expected the folder of a run, or --dataset with --data-dir; received neither.")
     if not overwrite:
         require_undecided(folder / "decisions.csv")
@@ -86,22 +62,7 @@ def audit(
 
     if run is not None:
         looked_at = material.of_run(run, folder, console())
-    else:
-        data = DataConfig(
-            dataset=str(dataset),
-            data_dir=str(data_dir),
-            csv=str(csv) if csv else None,
-            image_column=image_column,
-            label_column=label_column,
-            split_column=split_column,
-            separator=separator,
-            encoding=encoding,
-            classes=class_names(classes),
-            first_classes=first_classes,
-            random_classes=random_classes,
-            max_per_class=max_per_class,
-            seed=seed,
-        )
+    elif data is not None:
         network = NetworkConfig(architecture=architecture, weights=weights)
         looked_at = material.of_dataset(data, network, folder, console())
     found = findings.find(looked_at)

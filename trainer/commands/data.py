@@ -9,41 +9,16 @@ import typer
 
 from classifier.errors import InvalidRequest
 from classifier.wording import plural
-from trainer.commands.options import (
-    ClassesOption,
-    CsvOption,
-    DataDirOption,
-    EncodingOption,
-    FirstClassesOption,
-    ImageColumnOption,
-    LabelColumnOption,
-    MaxPerClassOption,
-    RandomClassesOption,
-    SeparatorOption,
-    SplitColumnOption,
-    class_names,
-    folder_of_table,
-)
+from trainer.commands.options import PhotosOptions, declared_options
 from trainer.commands.screen import console
 from trainer.run.sections import LARGEST_SEED
 
 SHEET = Path("contact_sheet.jpg")
 
 
+@declared_options
 def datasets(
-    dataset: Annotated[str | None, typer.Option(help="Look at one data set; with --data-dir.")] = None,
-    data_dir: DataDirOption = None,
-    csv: CsvOption = None,
-    image_column: ImageColumnOption = "image_path",
-    label_column: LabelColumnOption = "label",
-    split_column: SplitColumnOption = "split",
-    separator: SeparatorOption = None,
-    encoding: EncodingOption = None,
-    classes: ClassesOption = "",
-    first_classes: FirstClassesOption = None,
-    random_classes: RandomClassesOption = None,
-    max_per_class: MaxPerClassOption = None,
-    seed: Annotated[int, typer.Option(help="Of splits and draws.", min=0, max=LARGEST_SEED)] = 7,
+    data: PhotosOptions,
     look: Annotated[bool, typer.Option("--look", help="Draw a contact sheet: random photos of each class.")] = False,
     photos: Annotated[int, typer.Option(help="Photos of a class on the sheet.", min=1, max=12)] = 6,
     out: Annotated[Path, typer.Option(help="The sheet, a .jpg or .png; many classes take several.")] = SHEET,
@@ -59,33 +34,14 @@ def datasets(
 
     from trainer.data.loaders import LOADERS
 
-    if dataset is not None:
+    if data is not None:
         from trainer.evaluation.of_run import describe_dataset
-        from trainer.run.sections import DataConfig
 
-        data_dir = data_dir or folder_of_table(dataset, csv)
-        if data_dir is None:
-            raise InvalidRequest("Expected --data-dir with --dataset; received none.")
-        config = DataConfig(
-            dataset=dataset,
-            data_dir=data_dir,
-            csv=str(csv) if csv else None,
-            image_column=image_column,
-            label_column=label_column,
-            split_column=split_column,
-            separator=separator,
-            encoding=encoding,
-            classes=class_names(classes),
-            first_classes=first_classes,
-            random_classes=random_classes,
-            max_per_class=max_per_class,
-            seed=seed,
-        )
-        checked = describe_dataset(config, console())
+        checked = describe_dataset(data, console())
         if look:
             from trainer.report.contact_sheet import draw_contact_sheet
 
-            for file in draw_contact_sheet(checked, out, photos, seed):
+            for file in draw_contact_sheet(checked, out, photos, data.seed):
                 typer.echo(f"wrote {file}")
         return
     if look:

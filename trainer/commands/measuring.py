@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from trainer.commands.options import CsvOption, DataDirOption, RunArgument
+from trainer.commands.options import RunArgument, of
 from trainer.commands.screen import console, print_figures, print_ood, print_views
 
 
@@ -16,8 +16,8 @@ def evaluate(
     run: RunArgument,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     dataset: Annotated[str | None, typer.Option(help="Evaluate on another data set; with --data-dir.")] = None,
-    data_dir: DataDirOption = None,
-    csv: CsvOption = None,
+    data_dir: Annotated[str | None, of("data_dir")] = None,
+    csv: Annotated[Path | None, of("csv")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the JSON and CSV tables.")] = None,
     ood: Annotated[
         list[str] | None,

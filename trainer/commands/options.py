@@ -1,7 +1,7 @@
 """The options that several commands share, and how they become objects of options.
 
 Those of a training are declared in `trainer.run.sections`, those of an export in `trainer.run.export_options`, and
-nowhere else; `of` makes Typer's of them.
+nowhere else; `declared_options` makes Typer's of them.
 """
 
 from __future__ import annotations
@@ -11,22 +11,27 @@ import inspect
 import math
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from classifier.errors import InvalidSetting, NotFound
+from classifier.errors import InvalidRequest, InvalidSetting, NotFound
 from trainer.commands.grouping import OWN
 from trainer.run.config import SECTIONS, TrainingConfig
 from trainer.run.declarations import Declared, declared
 from trainer.run.export_options import ExportOptions
-from trainer.run.sections import LARGEST_HEAD, DataConfig, NetworkConfig
+from trainer.run.sections import DataConfig, NetworkConfig
 
 EXPORT, HARDWARE, SEARCH = "Export", "Hardware", "Search"
 GROUPS = {"data": "Data", "network": "Network", "schedule": "Training", "export": EXPORT, "compute": HARDWARE}
 """The head of the help under which the options of a section stand, and the order of these heads."""
+PHOTOS = (
+    "dataset", "data_dir", "csv", "image_column", "label_column", "split_column", "separator", "encoding", "classes",
+    "first_classes", "random_classes", "max_per_class", "seed",
+)  # fmt: skip
+"""The options by which photos are found, without those that are about a training."""
 ORDER = (OWN, SEARCH, *GROUPS.values())
 OPTIONS: dict[str, tuple[str, Declared]] = {
     each.name: (GROUPS[section], each)
@@ -39,30 +44,22 @@ OPTIONS: dict[str, tuple[str, Declared]] = {
 def of(name: str) -> Any:
     """Return Typer's option for a declared one."""
     head, each = OPTIONS[name]
-    option = each.option
-    return typer.Option(
-        *([each.flag, option.alias] if option.alias else []),
-        help=option.help if option.default is None else f"{option.help} Default: {option.default}.",
-        # Of a list these are of each of its values, and on the command line it is a text.
-        min=option.low if math.isfinite(option.low) and not each.is_list else None,
-        max=option.high if math.isfinite(option.high) and not each.is_list else None,
-        rich_help_panel=head,
-    )
+    return _typers(each, head)
+
+
+@dataclass(frozen=True)
+class Only:
+    """Which of an object's options a command has: ``Annotated[DataConfig, Only(PHOTOS)]``; the rest is as declared."""
+
+    names: tuple[str, ...]
+
+
+PhotosOptions = Annotated[DataConfig | None, Only(PHOTOS)]
+"""A data set, or None where no --dataset is given."""
 
 
 RunOption = Annotated[Path, typer.Option("--run", help="Folder of the run; an interrupted run is resumed.")]
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.")]
-DataDirOption = Annotated[str | None, of("data_dir")]
-ClassesOption = Annotated[str, of("classes")]
-FirstClassesOption = Annotated[int | None, of("first_classes")]
-RandomClassesOption = Annotated[int | None, of("random_classes")]
-MaxPerClassOption = Annotated[int | None, of("max_per_class")]
-CsvOption = Annotated[Path | None, of("csv")]
-ImageColumnOption = Annotated[str, of("image_column")]
-LabelColumnOption = Annotated[str, of("label_column")]
-SplitColumnOption = Annotated[str, of("split_column")]
-SeparatorOption = Annotated[str | None, of("separator")]
-EncodingOption = Annotated[str | None, of("encoding")]
 CacheOption = Annotated[
     float | None,
     typer.Option(
@@ -84,14 +81,10 @@ def declared_options(command: Callable[..., None]) -> Callable[..., None]:
     the command line says.
     """
     signature = inspect.signature(command, eval_str=True).parameters
-    objects = {
-        name: each.annotation
-        for name, each in signature.items()
-        if each.annotation in (TrainingConfig, NetworkConfig, ExportOptions)
-    }
+    objects = {name: asked for name, each in signature.items() if (asked := _asked(each.annotation)) is not None}
     own = {name: each for name, each in signature.items() if name not in objects}
-    shared = {each: _parameter(each) for kind in objects.values() for each in _names(kind)}
-    if TrainingConfig in objects.values():
+    shared = {each.name: _parameter(each, asked) for asked in objects.values() for each in asked.options()}
+    if any(asked.kind is TrainingConfig for asked in objects.values()):
         shared["config"] = _keyword("config", ConfigOption, None)
 
     @functools.wraps(command)
@@ -102,14 +95,12 @@ def declared_options(command: Callable[..., None]) -> Callable[..., None]:
             if name != "config" and (source := context.get_parameter_source(name)) and source.name != "DEFAULT"
         }
         made = {
-            name: read_config(values["config"], given)
-            if kind is TrainingConfig
-            else _made(kind, {each: values[each] for each in _names(kind)})
-            for name, kind in objects.items()
+            name: read_config(values["config"], given) if asked.kind is TrainingConfig else asked.made_of(values)
+            for name, asked in objects.items()
         }
-        command(**{name: values[name] for name in own}, **made)
+        command(**{name: context if name == "context" else values[name] for name in own}, **made)
 
-    every = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own.values()]
+    every = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for name, each in own.items() if name != "context"]
     ordered = sorted([*every, *shared.values()], key=_place)
     parameters = [_keyword("context", typer.Context, inspect.Parameter.empty), *ordered]
     parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -117,6 +108,51 @@ def declared_options(command: Callable[..., None]) -> Callable[..., None]:
     parsed.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     del parsed.__wrapped__
     return parsed
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """An object of options that a command takes."""
+
+    kind: type[Any]
+    names: tuple[str, ...] | None
+    """Those that it has; None means all."""
+    required: bool
+    """Whether there has to be one."""
+
+    def options(self) -> list[Declared]:
+        """Return the declarations, those of a configuration's sections in its own order."""
+        kinds = SECTIONS.values() if self.kind is TrainingConfig else [self.kind]
+        every = {each.name: each for kind in kinds for each in declared(kind)}
+        return [each for name, each in every.items() if self.names is None or name in self.names]
+
+    def made_of(self, values: Mapping[str, Any]) -> Any:
+        """Return the object, or None if it need not be and is not.
+
+        Raises:
+            InvalidRequest: a data set without its folder.
+        """
+        plain = self.kind in SECTIONS.values()
+        given = {each.name: _plain(each, values[each.name]) if plain else values[each.name] for each in self.options()}
+        if self.kind is not DataConfig:
+            return self.kind(**given)
+        if given["dataset"] is None:
+            return None
+        given["data_dir"] = given["data_dir"] or _folder_of_table(given["dataset"], given["csv"])
+        if given["data_dir"] is None:
+            raise InvalidRequest("Expected --data-dir with --dataset; received none.")
+        return DataConfig(**given)
+
+
+def _asked(annotation: Any) -> _Asked | None:
+    """Return which object of options a parameter of a command is; None if it is an option of its own."""
+    kind, *extras = typing.get_args(annotation) if typing.get_origin(annotation) is Annotated else (annotation,)
+    only = next((each for each in extras if isinstance(each, Only)), None)
+    required = kind != (DataConfig | None)
+    kind = kind if required else DataConfig
+    if kind not in (TrainingConfig, NetworkConfig, DataConfig, ExportOptions):
+        return None
+    return _Asked(kind, None if only is None else only.names, required)
 
 
 def read_config(file: Path | None, given: Mapping[str, Any]) -> TrainingConfig:
@@ -136,28 +172,16 @@ def read_config(file: Path | None, given: Mapping[str, Any]) -> TrainingConfig:
         _require_usable(file, plain)
     for section, kind in SECTIONS.items():
         plain[section] = dict(plain.get(section, {})) | {
-            option.name: _plain(option.name, given[option.name]) for option in fields(kind) if option.name in given
+            each.name: _plain(each, given[each.name]) for each in declared(kind) if each.name in given
         }
     if not plain["data"].get("data_dir"):
-        plain["data"]["data_dir"] = folder_of_table(plain["data"].get("dataset"), plain["data"].get("csv"))
+        plain["data"]["data_dir"] = _folder_of_table(plain["data"].get("dataset"), plain["data"].get("csv"))
     missing = [
-        f"--{option.name.replace('_', '-')}"
-        for option in fields(DataConfig)
-        if option.default is MISSING and not plain["data"].get(option.name)
+        each.flag for each in declared(DataConfig) if each.default is MISSING and not plain["data"].get(each.name)
     ]
     if missing:
         raise typer.BadParameter(f"Expected {' and '.join(missing)}; received none.")
     return TrainingConfig.from_json(plain)
-
-
-def folder_of_table(dataset: str | None, csv: str | Path | None) -> str | None:
-    """Return the folder from which a table's paths count unless --data-dir says otherwise: its own."""
-    return str(Path(csv).parent) if dataset == "csv" and csv else None
-
-
-def class_names(text: str) -> tuple[str, ...]:
-    """Return the labels of --classes."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -188,47 +212,56 @@ def _require_usable(path: Path, plain: dict[str, Any]) -> None:
         raise InvalidSetting(f"{path}: {error}") from error
 
 
-def _plain(name: str, value: Any) -> Any:
-    if name == "hidden":
-        return _widths(value)
-    if name == "classes":
-        return class_names(value)
+def _plain(each: Declared, value: Any) -> Any:
+    """Return a value of the command line as a section has it."""
+    if each.is_list and isinstance(value, str):
+        parts = tuple(part.strip() for part in value.split(",") if part.strip())
+        return parts if str in typing.get_args(each.hint) else _widths(each, value, parts)
     return str(value) if isinstance(value, Path) else value
 
 
-def _widths(text: str) -> tuple[int, ...]:
+def _widths(each: Declared, text: str, parts: tuple[str, ...]) -> tuple[int, ...]:
     try:
-        widths = tuple(int(part) for part in text.split(",") if part.strip())
+        widths = tuple(int(part) for part in parts)
     except ValueError:
         widths = ()
-    if any(width < 1 for width in widths) or (text.strip() and not widths) or len(widths) > LARGEST_HEAD:
-        raise typer.BadParameter(f"Expected --hidden to be up to two widths such as 256,128; received {text!r}.")
+    too_many = each.option.most is not None and len(widths) > each.option.most
+    if any(width < each.option.low for width in widths) or (text.strip() and not widths) or too_many:
+        raise typer.BadParameter(f"Expected {each.flag} to be up to two widths such as 256,128; received {text!r}.")
     return widths
 
 
-def _made(kind: type[Any], values: dict[str, Any]) -> Any:
-    """Return an object of options from those of the command line; a configuration's are plain values."""
-    plain = kind in SECTIONS.values()
-    return kind(**{name: _plain(name, value) if plain else value for name, value in values.items()})
+def _folder_of_table(dataset: str | None, csv: str | Path | None) -> str | None:
+    """Return the folder from which a table's paths count unless --data-dir says otherwise: its own."""
+    return str(Path(csv).parent) if dataset == "csv" and csv else None
 
 
-def _names(kind: type[Any]) -> list[str]:
-    """Return the names of the options of an object, those of a configuration's sections in its own order."""
-    kinds = SECTIONS.values() if kind is TrainingConfig else [kind]
-    return list(dict.fromkeys(each.name for section in kinds for each in declared(section)))
-
-
-def _parameter(name: str) -> inspect.Parameter:
+def _parameter(each: Declared, asked: _Asked) -> inspect.Parameter:
     """Return the parameter by which Typer asks for a declared option."""
-    _, each = OPTIONS[name]
     hint, default = each.hint, each.default
     if each.is_list:
         hint, default = str, ""
     elif each.option.path:
         hint = Path | None
+    elif default is MISSING and each.name == "dataset" and asked.kind is DataConfig and asked.required:
+        default = inspect.Parameter.empty
     elif default is MISSING:
         hint, default = hint | None, None
-    return _keyword(name, Annotated[hint, of(name)], default)
+    head = GROUPS["data"] if asked.kind is DataConfig else OPTIONS[each.name][0]
+    return _keyword(each.name, Annotated[hint, _typers(each, head)], default)
+
+
+def _typers(each: Declared, head: str) -> Any:
+    """Return Typer's option for a declared one, under a head of the help."""
+    option = each.option
+    return typer.Option(
+        *([each.flag, option.alias] if option.alias else []),
+        help=option.help if option.default is None else f"{option.help} Default: {option.default}.",
+        # Of a list these are of each of its values, and on the command line it is a text.
+        min=option.low if math.isfinite(option.low) and not each.is_list else None,
+        max=option.high if math.isfinite(option.high) and not each.is_list else None,
+        rich_help_panel=head,
+    )
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:

@@ -7,45 +7,16 @@ from typing import Annotated
 
 import typer
 
-from classifier.errors import InvalidRequest
 from classifier.wording import plural
-from trainer.commands.options import (
-    ClassesOption,
-    CsvOption,
-    EncodingOption,
-    FirstClassesOption,
-    ImageColumnOption,
-    LabelColumnOption,
-    MaxPerClassOption,
-    RandomClassesOption,
-    SeparatorOption,
-    SplitColumnOption,
-    class_names,
-    folder_of_table,
-    of,
-)
+from trainer.commands.options import PHOTOS, Only, declared_options
 from trainer.commands.screen import console
-from trainer.run.sections import LARGEST_SEED, DataConfig
+from trainer.run.sections import DataConfig
 
 
+@declared_options
 def upload(
     target: Annotated[str, typer.Argument(help="gs://bucket/folder, or a folder.", metavar="TO")],
-    dataset: Annotated[str, of("dataset")],
-    data_dir: Annotated[str | None, of("data_dir")] = None,
-    csv: CsvOption = None,
-    image_column: ImageColumnOption = "image_path",
-    label_column: LabelColumnOption = "label",
-    split_column: SplitColumnOption = "split",
-    separator: SeparatorOption = None,
-    encoding: EncodingOption = None,
-    classes: ClassesOption = "",
-    first_classes: FirstClassesOption = None,
-    random_classes: RandomClassesOption = None,
-    max_per_class: MaxPerClassOption = None,
-    validation_share: Annotated[float, of("validation_share")] = 0.1,
-    test_share: Annotated[float, of("test_share")] = 0.2,
-    max_rejected: Annotated[float, of("max_rejected")] = 0.1,
-    seed: Annotated[int, typer.Option(help="Of splits and draws.", min=0, max=LARGEST_SEED)] = 7,
+    data: Annotated[DataConfig, Only((*PHOTOS, "validation_share", "test_share", "max_rejected"))],
     replace: Annotated[
         bool, typer.Option("--replace", help="Take the place of what is there with other bytes, labels or splits.")
     ] = False,
@@ -66,30 +37,9 @@ def upload(
     from trainer.data.upload import upload as send
     from trainer.evaluation.of_run import describe_dataset
 
-    data_dir = data_dir or folder_of_table(dataset, csv)
-    if data_dir is None:
-        raise InvalidRequest("Expected --data-dir with --dataset; received none.")
-    expect_apart(data_dir, target)
-    config = DataConfig(
-        dataset=dataset,
-        data_dir=data_dir,
-        csv=str(csv) if csv else None,
-        image_column=image_column,
-        label_column=label_column,
-        split_column=split_column,
-        separator=separator,
-        encoding=encoding,
-        classes=class_names(classes),
-        first_classes=first_classes,
-        random_classes=random_classes,
-        max_per_class=max_per_class,
-        validation_share=validation_share,
-        test_share=test_share,
-        max_rejected=max_rejected,
-        seed=seed,
-    )
-    photos = describe_dataset(config, console())
-    require_few_rejected(photos, max_rejected, "`trainer datasets`")
+    expect_apart(data.data_dir, target)
+    photos = describe_dataset(data, console())
+    require_few_rejected(photos, data.max_rejected, "`trainer datasets`")
     done = send(photos, target, console(), replace=replace, dry_run=dry_run)
     typer.echo(
         f"{'would upload' if dry_run else 'uploaded'} {plural(done.new, 'new photo')}, replaced {done.replaced:,}; "

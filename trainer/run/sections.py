@@ -35,8 +35,6 @@ NO_CONVOLUTION = "--head-convolution 0"
 AMOUNT = (UNAUGMENTED, NO_STRENGTH)
 """Of what augmentation changes a photo by."""
 
-SEED = Option("Of splits, weights, order and augmentation.", 0, LARGEST_SEED)
-
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -69,7 +67,7 @@ class DataConfig:
     ] = 0.1
     test_share: Annotated[float, Option("Held out for the figures where the data has no test photos.", 0.01, 0.5)] = 0.2
     max_rejected: Annotated[float, Option("Largest share of unusable photos.", 0, 1)] = 0.1
-    seed: Annotated[int, SEED] = 7
+    seed: Annotated[int, Option("Of splits and draws.", 0, LARGEST_SEED)] = 7
     unlabelled: Annotated[
         str | None,
         Option("Folder of photos without labels, or gs://bucket/folder, which the --teacher alone labels.", place=True),
@@ -317,7 +315,7 @@ class ScheduleConfig:
         ),
     ] = 0
     randaugment_magnitude: Annotated[float, Option("How much they change.", 0, 10, needs="randaugment")] = 5.0
-    seed: Annotated[int, SEED] = 7
+    seed: Annotated[int, Option("Of splits, weights, order and augmentation.", 0, LARGEST_SEED)] = 7
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from trainer.commands.options import GROUPS, OPTIONS, of
+from trainer.commands.options import GROUPS, OPTIONS, PHOTOS, of
 from trainer.main import app
 from trainer.networks import backbones
 from trainer.run.config import SECTIONS
@@ -97,14 +97,26 @@ def test_the_values_of_the_presets_are_those_that_are_trained_with():
 
 def test_limits_and_help_of_the_command_line_are_the_declared_ones():
     parameters = {parameter.name: parameter for parameter in _command("train").params}
-    for kind in (*SECTIONS.values(), ExportOptions):
-        for each in declared(kind):
-            shown = parameters[each.name]
-            assert shown.help.startswith(each.option.help), each.name
-            bounds = (getattr(shown, "min", None), getattr(shown, "max", None))
-            if not each.is_list:
-                low, high = each.option.low, each.option.high
-                assert bounds == tuple(value if math.isfinite(value) else None for value in (low, high)), each.name
+    assert set(OPTIONS) == {each.name for kind in (*SECTIONS.values(), ExportOptions) for each in declared(kind)}
+    for _, each in OPTIONS.values():
+        shown = parameters[each.name]
+        assert shown.help.startswith(each.option.help), each.name
+        bounds = (getattr(shown, "min", None), getattr(shown, "max", None))
+        if not each.is_list:
+            low, high = each.option.low, each.option.high
+            assert bounds == tuple(value if math.isfinite(value) else None for value in (low, high)), each.name
+
+
+@pytest.mark.parametrize("name", ["datasets", "audit", "upload"])
+def test_a_data_set_is_asked_for_as_by_a_training(name):
+    of_training = {parameter.name: parameter for parameter in _command("train").params}
+    found = {parameter.name: parameter for parameter in _command(name).params}
+    assert set(PHOTOS) < set(found)
+    for option in PHOTOS:
+        assert found[option].opts == of_training[option].opts
+        assert found[option].default == of_training[option].default
+        if option != "seed":  # which is not that of weights there
+            assert found[option].help == of_training[option].help
 
 
 def test_every_field_is_declared_under_a_head():
