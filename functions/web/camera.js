@@ -15,8 +15,13 @@ const GLANCE_EVERY = 700; // milliseconds between an answer and the next photo
 export function onCamera(taken) {
   const live = Boolean(navigator.mediaDevices?.getUserMedia); // only on localhost and over TLS
   $("camera-button").hidden = !live;
-  $("capture-button").hidden = live || !matchMedia("(pointer: coarse)").matches;
+  if (!live) offerCapture();
   $("camera-button").addEventListener("click", () => openCamera(taken));
+}
+
+/** Let a phone's own app take the photo; on a desktop that button would only choose a file, which another does. */
+function offerCapture() {
+  $("capture-button").hidden = !matchMedia("(pointer: coarse)").matches;
 }
 
 /** @param {(files: File[]) => void} taken */
@@ -44,6 +49,7 @@ export async function openCamera(taken) {
   const refused = (error) => {
     stop();
     closeDialog();
+    offerCapture();
     const why = error.name === "NotAllowedError" ? "It may not be used: allow it in the browser's settings." : error.message;
     tell(new Error(`The camera gives no picture. ${why}`), () => {});
   };

@@ -36,7 +36,7 @@ export function offer({ file, url, answer }) {
     document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href: "device.css" }));
   }
   if (wanted) return go();
-  const invitation = part("p", "", "The file that the server runs can run in this browser too. The photo stays here.");
+  const invitation = part("p", "", "The file that the server runs can run in this browser too; the photo is not sent again for that.");
   $("device").replaceChildren(part("h2", "", "On this device"), invitation, button("", "Run it on this device", go));
   $("device").hidden = false;
 }

@@ -16,6 +16,10 @@
  */
 /** @typedef {{ probabilities: number[], score: number | null, prepared: number, ran: number }} Answer in milliseconds */
 
+const OPEN_BATCH =
+  "this version’s file takes any number of photos at once, which LiteRT.js cannot. Whoever publishes it has to export or " +
+  "import it anew (trainer export RUN, or admin_cli import FILE) and publish that: then it takes one.";
+
 /** @type {Promise<LiteRt> | null} */
 let loading = null;
 /** @type {{ sha256: string, compiled: CompiledModel } | null} */
@@ -27,6 +31,10 @@ async function run({ photo, model, api, litert, headers }) {
   const [{ pixelsOf }, { Tensor, loadAndCompile }] = await Promise.all([import("./pixels.js"), loading]);
   if (kept?.sha256 !== model.file.sha256) {
     const compiled = await loadAndCompile(await download(model.file, api, headers), { accelerator: "wasm" });
+    if (compiled.getInputDetails()[0].shape[0] < 0) {
+      compiled.delete();
+      throw new Error(OPEN_BATCH);
+    }
     kept?.compiled.delete();
     kept = { sha256: model.file.sha256, compiled };
   }

@@ -18,7 +18,7 @@ const STRIP = 2 ** 20; // about so many pixels are read out of the decoded photo
  * @returns {Promise<Uint8Array<ArrayBuffer>>} red, green and blue, row by row, 0 to 255
  */
 export async function pixelsOf(photo, { width, height, resize }) {
-  const bitmap = await createImageBitmap(photo); // turned as its EXIF says
+  const bitmap = await createImageBitmap(photo).catch(() => notDecoded(photo)); // turned as its EXIF says
   try {
     const scale = Math.min(bitmap.width / width, bitmap.height / height);
     const [across, down] = resize === "crop" ? [scale * width, scale * height] : [bitmap.width, bitmap.height];
@@ -30,6 +30,15 @@ export async function pixelsOf(photo, { width, height, resize }) {
   } finally {
     bitmap.close();
   }
+}
+
+/** What to do about a photo that this browser cannot decode. HEIC and AVIF begin alike; few browsers decode the first.
+ * @param {Blob} photo
+ * @returns {Promise<never>} */
+async function notDecoded(photo) {
+  const start = new TextDecoder("latin1").decode(await photo.slice(4, 12).arrayBuffer());
+  const what = /^ftyp(?!avi)/.test(start) ? "HEIC, which this browser cannot decode" : "in a format that this browser cannot decode";
+  throw new Error(`the photo is ${what}. Choose it as JPEG or PNG to run it here; the server’s answer above stands.`);
 }
 
 /** @type {(bitmap: ImageBitmap, factor: number) => Picture} Averages squares of so many pixels a side. */

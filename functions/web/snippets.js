@@ -44,6 +44,7 @@ ${sample
     : `with open(${text(name)}, "rb") as file:\n    photo = file.read()\n${ask("photo")}`}`;
   },
   Kotlin: ({ url, name, sample, type, headers }) => {
+    // By itself Java would rather have a JPEG than JSON, and gets the overlay.
     const set = (/** @type {string} */ on, /** @type {[string, string][]} */ all) =>
       all.map(([key, value]) => `${on}.setRequestProperty(${kotlin(key)}, ${kotlin(value)})\n`).join("");
     return `import java.io.File
@@ -57,7 +58,7 @@ ${sample
 val connection = URL(${kotlin(url)}).openConnection() as HttpURLConnection
 connection.requestMethod = "POST"
 connection.doOutput = true
-${set("connection", [...headers, ["Content-Type", type]])}connection.outputStream.use { it.write(photo) }
+${set("connection", [...headers, ["Content-Type", type], ["Accept", "application/json"]])}connection.outputStream.use { it.write(photo) }
 val reply = JSONObject(connection.inputStream.bufferedReader().readText())
 println(reply.getString("label"))`;
   },

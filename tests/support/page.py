@@ -28,7 +28,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "ch
 CHROMEDRIVER = shutil.which("chromedriver")
 SWITCHES = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
-    "--no-first-run", "--window-size=900,900", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
+    "--no-first-run", "--window-size=900,900", "--use-fake-device-for-media-stream",
 )  # fmt: skip
 needs_chromium = pytest.mark.skipif(
     not (CHROMIUM and CHROMEDRIVER), reason="chromium or chromedriver is not installed (Debian: chromium-driver)"
@@ -86,6 +86,11 @@ class Page:
     def resize(self, width: int, height: int) -> None:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+    def camera(self, url: str, setting: str) -> None:
+        """Let its user have "granted" or "denied" a site the camera."""
+        given = {"origin": url, "permission": {"name": "camera"}, "setting": setting}
+        self.browser.execute_cdp_cmd("Browser.setPermission", given)
 
     def complaints(self) -> list[str]:
         """What the browser has said since the last call, but for replies that tell of an error."""

@@ -70,6 +70,7 @@ def _pixels_in_front(graph: Graph, image: ImageInput, scaling: Scaling) -> int:
     former = graph.inputs[0]
     if scaling.is_pixels and graph.dtype(former) is np.uint8 and not image.channels_first:
         graph.sub.tensors[former].name = "image"
+        graph.sub.tensors[former].shapeSignature = None  # one photo: a number that is left open keeps LiteRT.js from it
         return former
     shape = (1, image.height, image.width, 3)
     pixels = graph.add_tensor(shape, np.uint8, name="image")

@@ -179,6 +179,7 @@ def test_the_request_is_copied_as_code_that_gives_the_same_answer(answered: Page
     assert list(codes) == ["curl", "JavaScript", "Python", "Kotlin", "Swift"]
     assert all("/api/?top_k=5&gradcam=1&gradcam_size=1024&tta=0" in code for code in codes.values())
     assert all("a photo.jpg" in code for code in codes.values())
+    assert '"Accept", "application/json"' in codes["Kotlin"], "Java prefers images, and would get the overlay"
     asked = subprocess.run(["bash", "-c", codes["curl"]], cwd=red.parent, capture_output=True, text=True, timeout=60)
     assert json.loads(asked.stdout)["label"] == "red", asked.stderr
     asked = subprocess.run(

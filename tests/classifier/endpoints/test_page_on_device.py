@@ -37,8 +37,10 @@ from tests.support.page import needs_chromium
 from tests.support.processes import FUNCTIONS, ROOT
 from tests.support.real_data import DATA, needs_photos
 from tests.support.serving import Serving, publish, serve
+from tests.support.silent import rewritten
 from tests.support.static_site import static_site
 from tests.support.tokens import google, id_token
+from trainer.importing.graph import Graph
 
 pytestmark = [
     needs_chromium,
@@ -126,6 +128,37 @@ def test_a_photo_is_run_here_and_there(chrome: Chrome, server: Serving, tmp_path
     # LiteRT.js tells of its steps as if they were errors; nothing was refused or failed.
     said = [entry["message"] for entry in chrome.get_log("browser") if entry["level"] == "SEVERE"]
     assert [line for line in said if "litert_wasm_internal.js" not in line] == []
+
+
+def test_what_cannot_be_run_here_says_why_and_what_to_do(
+    chrome: Chrome, server: Serving, tiny_bundle: Path, functions: Path, tmp_path: Path
+) -> None:
+    """A photo that Chromium cannot decode, then a file whose number of photos is left open."""
+    heic = tmp_path / "red.heic"
+    heic.write_bytes(saved("HEIC", Image.new("RGB", (64, 64), (220, 30, 20))))
+    said = run_here(chrome, server, heic)
+    assert "the photo is HEIC, which this browser cannot decode. Choose it as JPEG or PNG to run it here" in said
+    graph = Graph((tiny_bundle / "model.tflite").read_bytes())
+    (image,) = graph.inputs
+    graph.sub.tensors[image].shapeSignature = np.array([-1, 32, 32, 3], np.int32)
+    (tiny_bundle / "model.tflite").write_bytes(graph.to_bytes())
+    rewritten(tiny_bundle)
+    publish(tmp_path / "store", tiny_bundle)
+    red = tmp_path / "red.png"
+    red.write_bytes(colour_photo("red"))
+    with serving(tmp_path / "store", functions, tmp_path / "open") as left_open:
+        assert "any number of photos at once, which LiteRT.js cannot." in run_here(chrome, left_open, red)
+
+
+def run_here(chrome: Chrome, server: Serving, photo: Path) -> str:
+    """Return what is said where a photo cannot be run here."""
+    chrome.get(server.url)
+    chrome.find_element(By.ID, "file").send_keys(str(photo))
+    (offered,) = until(chrome, lambda: chrome.find_elements(By.CSS_SELECTOR, "#device button"))
+    assert "the photo is not sent again" in device(chrome).text
+    offered.click()
+    until(chrome, lambda: "cannot be run here" in device(chrome).text)
+    return str(device(chrome).text)
 
 
 def test_nothing_of_it_is_there_unless_it_is_set(chrome: Chrome, published: Path, tmp_path: Path) -> None:

@@ -114,12 +114,17 @@ def test_a_sample_is_a_click_or_a_link_away(page: Page, server: Serving) -> None
 
 def test_the_camera_takes_a_photo(page: Page, server: Serving) -> None:
     """Chromium's own test picture is what it sees."""
+    page.camera(server.url, "granted")
     page.open(server.url)
     page.shows("version", "food v1")
     page.part("camera-button").click()
     page.shows("dialog", "Take the photo")
     seen = "const video = document.querySelector('video'); return video && video.videoWidth"
     page.until(lambda: page.run(seen), "a picture")
+    for height in (480, 757):
+        page.resize(900, height)
+        whole = "const { scrollHeight, clientHeight } = arguments[0]; return scrollHeight <= clientHeight"
+        assert page.run(whole, page.part("dialog")), f"it is cut off in a window of {height} pixels"
     page.run("window.track = document.querySelector('video').srcObject.getTracks()[0]")
     page.all("#dialog .buttons button")[0].click()
     page.until(lambda: page.part("label").text and page.hides("dialog"), "an answer")
@@ -134,6 +139,35 @@ def test_the_camera_takes_a_photo(page: Page, server: Serving) -> None:
     )
     page.browser.switch_to.active_element.send_keys(Keys.ESCAPE)
     page.until(lambda: page.run("return window.track.readyState") == "ended", "the camera to go off")
+
+
+def test_a_phone_whose_browser_gives_no_camera_takes_the_photo_with_its_own_app(
+    page: Page, server: Serving, red: Path
+) -> None:
+    """Refused, then where there is no `mediaDevices`: a page that came from elsewhere than localhost, without TLS.
+
+    The app is the phone's: the photo that it gives is put into the field that opens it.
+    """
+    devtools = page.browser.execute_cdp_cmd
+    page.camera(server.url, "denied")
+    devtools("Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": 1})
+    try:
+        page.open(server.url)
+        page.shows("version", "food v1")
+        assert page.hides("capture-button")
+        page.part("camera-button").click()
+        page.shows("detail", "The camera gives no picture. It may not be used: allow it in the browser's settings.")
+        page.shows("capture-button", "Take a photo")
+        page.open(server.url.replace("127.0.0.1", "0.0.0.0"))
+        page.shows("version", "food v1")
+        assert page.run("return navigator.mediaDevices === undefined")
+        assert page.hides("camera-button") and page.part("capture-button").is_displayed()
+        field = page.part("capture")
+        assert (field.get_attribute("capture"), field.get_attribute("accept")) == ("environment", "image/*")
+        field.send_keys(str(red))
+        page.shows("label", "red")
+    finally:
+        devtools("Emulation.setTouchEmulationEnabled", {"enabled": False})
 
 
 def test_the_last_answer_stays_while_the_next_is_looked_at_which_takes_long_and_is_cancelled(

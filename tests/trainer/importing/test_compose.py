@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
 
 from classifier.serving.model import Model
 from tests.support.foreign import ENDINGS, SIDE, dense, network, photo, pooled, run_tflite, to_tflite
@@ -77,7 +78,12 @@ def test_an_int8_file_is_explained_by_its_own_features(io_type: tf.DType):
     model = network(ENDINGS["two"])
     photos = [scaled(photo(seed))[0] for seed in range(20)]
     content = to_tflite(model, io_type=io_type, photos=photos)
-    served = composed(content, PIXELS)
+    assert -1 in Interpreter(model_content=content).get_input_details()[0]["shape_signature"]
+    graph = Graph(content)
+    file = compose(graph, IMAGE, tail_of(graph), PIXELS)
+    taken = Interpreter(model_content=file).get_input_details()[0]["shape_signature"]
+    assert list(taken) == [1, SIDE, SIDE, 3], "LiteRT.js takes no file that leaves the number of photos open"
+    served = Model(file)
     pixels = photo(30)
     into = pixels if io_type == tf.uint8 else (pixels.astype(np.int16) - 128).astype(np.int8)
     output = served.run(pixels)
