@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from admin_cli.evaluation_set import open_evaluation_set
+from admin_cli.files import write_html
 from admin_cli.measuring import load
 from admin_cli.output import percent
 from admin_cli.subjects import Subject
-from classifier.errors import InvalidRequest
+from classifier.pages import data_address, render
 from classifier.registry.comparison import Answer, Comparison, Photo
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ SHOWN = 60
 """Photos on the page, the most confident changes for the worse first."""
 SIDE = 320
 """Longer side of a picture, in pixels."""
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -67,22 +65,17 @@ def write_page(
     else:
         photos = _golden(before) + _golden(after)
     shown = _look(photos, before, after, only_changes=eval_set is None)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    page = environment.get_template("compare_page.html").render(
-        policy=POLICY,
+    page = render(
+        HERE / "compare_page.html",
+        f"{comparison.before} and {comparison.after}",
+        styles=(HERE / "page.css").read_text(encoding="utf-8"),
         comparison=comparison,
         reasons=reasons,
         photos=shown,
         golden=eval_set is None,
         percent=percent,
     )
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InvalidRequest(f"Expected --html FILE that can be written; {path}: {error.strerror}.") from error
+    write_html(path, page)
 
 
 def _interest(photo: Photo) -> tuple[bool, float]:
@@ -125,5 +118,4 @@ def _side(subject: Subject, model: Model, content: bytes, truth: str) -> _Side:
     if model.has_heatmaps:  # else the photo alone: by occlusion each would take as long as 64 photos
         shown = heatmap.overlay(shown, output.heatmap(top), region=region)
     overlay = heatmap.encode(shown, "image/jpeg")
-    address = f"data:image/jpeg;base64,{base64.b64encode(overlay).decode()}"
-    return _Side(label, percent(answer.confidence), label == truth, bool(answer.unknown), address)
+    return _Side(label, percent(answer.confidence), label == truth, bool(answer.unknown), data_address(overlay))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-from html import escape
 from pathlib import Path
 
+from admin_cli.files import write_html
 from admin_cli.measuring import load
 from admin_cli.output import percent
 from admin_cli.subjects import Subject
-from classifier.errors import InvalidRequest
+from classifier.pages import data_address, render
 from classifier.traffic.corrections import Case
 
 SIDE = 480
@@ -45,28 +44,13 @@ def write_page(path: Path, case: Case, content: bytes, subject: Subject) -> None
         overlay = heatmap.overlay(shown, explain(model, array, output, index), region=region)
         said = f"{subject.name}: {labels[index]} {percent(float(output.probabilities[index]))}"
         pictures.append((said, _address(overlay)))
-    figures = "".join(
-        f'<figure><img src="{address}" alt="{escape(text)}"><figcaption>{escape(text)}</figcaption></figure>'
-        for text, address in pictures
-    )
     wanted = f"{shadow.label}?" if shadow and case.is_open else case.label or "none of the labels"
     title = f"{case.correction.seen.label or 'a photo'} → {wanted}"
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; style-src '
-        '\'unsafe-inline\'"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<title>{escape(title)}</title><link rel="icon" href="data:,"><style>{STYLE}</style></head>'
-        f"<body><h1>{escape(title)}</h1><p>{escape(case.correction.id)}, {escape(case.status)}</p>"
-        f"<main>{figures}</main></body></html>\n"
-    )
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InvalidRequest(f"Expected --html FILE that can be written; {path}: {error.strerror}.") from error
+    page = render(Path(__file__).with_name("feedback_page.html"), title, styles=STYLE, case=case, pictures=pictures)
+    write_html(path, page)
 
 
 def _address(image: object) -> str:
     from classifier.photo import heatmap
 
-    data = heatmap.encode(image, "image/jpeg")  # type: ignore[arg-type]
-    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+    return data_address(heatmap.encode(image, "image/jpeg"))  # type: ignore[arg-type]

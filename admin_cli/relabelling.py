@@ -9,14 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from admin_cli.batch_program import events
+from admin_cli.files import write_html
 from admin_cli.options import JsonOption
 from admin_cli.output import percent, print_json, print_table, print_text
-from classifier.errors import InvalidRequest
 from classifier.registry.catalogue import version_name
 from classifier.wording import plural
 
 SHOWN_CLASSES, SHOWN_MOVES = 20, 10
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def relabel_diff(
@@ -60,17 +59,13 @@ def write_page(path: Path, found: Mapping[str, Any]) -> None:
     Raises:
         InvalidRequest: the file cannot be written.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from classifier.pages import render
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    page = environment.get_template("relabel_page.html").render(policy=POLICY, found=found, percent=percent)
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InvalidRequest(f"Expected --html FILE that can be written; {path}: {error.strerror}.") from error
+    here = Path(__file__).parent
+    styles = "".join((here / name).read_text(encoding="utf-8") for name in ("page.css", "relabel_page.css"))
+    title = f"Labels of {found['before']} and {found['after']}"
+    page = render(here / "relabel_page.html", title, styles=styles, found=found, percent=percent)
+    write_html(path, page)
 
 
 def _bare(found: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -61,7 +61,7 @@ def test_one_is_shown_with_its_photo_and_both_overlays(cli: Cli, desk: Feedback,
     assert "blue 95.0%" in said
     page = (tmp_path / "photo.html").read_text()
     assert page.count("<img") == 2  # the photo, and the label that production gives, which is the user's
-    assert "default-src 'none'" in page
+    assert "default-src &#39;none&#39;" in page
     none = next(each["id"] for each in rows if each["label"] is None)
     assert "its user gave none" in cli("feedback", "show", none, "--html", tmp_path / "x.html").failed(3)
     assert "none of the labels" in cli("feedback", "show", none).well()

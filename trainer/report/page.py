@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
+from classifier.pages import data_address, render
 from trainer.report.document import Block, Picture, Section, cell_text
 
 HERE = Path(__file__).parent
@@ -21,17 +19,10 @@ SCRIPT = (HERE / "page.js").read_text(encoding="utf-8")
 
 
 def to_html(title: str, summary: Sequence[Block], sections: Sequence[Section], folder: Path) -> str:
-    """Return the page; the files of its pictures are below `folder`.
-
-    Its content security policy forbids every request and every script but its own, whatever a label holds.
-    """
-    script_hash = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("page.html").render(
-        policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{script_hash}'",
-        title=title,
+    """Return the page; the files of its pictures are below `folder`."""
+    return render(
+        HERE / "page.html",
+        title,
         styles=STYLES,
         script=SCRIPT,
         summary=summary,
@@ -54,5 +45,4 @@ def _embedded(folder: Path, picture: Picture) -> _Embedded:
     path = folder / picture.file
     with Image.open(path) as image:
         width, height = image.size
-    data = base64.b64encode(path.read_bytes()).decode()
-    return _Embedded(f"data:{MEDIA_TYPES[path.suffix]};base64,{data}", width, height)
+    return _Embedded(data_address(path.read_bytes(), MEDIA_TYPES[path.suffix]), width, height)
