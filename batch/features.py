@@ -40,11 +40,6 @@ class FeatureExtractor:
         self._run = self._interpreter.get_signature_runner(SIGNATURE)
         self._tensor = _pooled(self._interpreter)
 
-    @property
-    def of_the_network(self) -> bool:
-        """Whether a pooling was found; else the logarithms of the probabilities stand in for features."""
-        return self._tensor is not None
-
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the features [n] of an image, uint8 [H, W, 3], of length 1."""
         probabilities = self._run(image=image[np.newaxis])["probabilities"][0]

@@ -30,8 +30,6 @@ from classifier.storage.protocol import MUST_NOT_EXIST
 FOLDER = "version="
 """How the name of a version's folder begins: as Hive, Spark, BigQuery, DuckDB and pyarrow read a column's value."""
 MEDIA_TYPE = "application/vnd.apache.parquet"
-LISTED = 100_000
-"""Rows that are held at once while columns are read."""
 SCHEMA = pa.schema(
     [
         ("path", pa.string()),

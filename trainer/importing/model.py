@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,6 @@ from trainer.importing.source import Source
 from trainer.importing.tail import Head, Tail, head_of, tail_of
 
 Outputs = Literal["auto", "probabilities", "logits"]
-OUTPUTS: tuple[Outputs, ...] = get_args(Outputs)
 MOST_CLASSES = 100_000
 TRIAL_WITHIN = 300.0
 """Seconds."""
