@@ -36,7 +36,7 @@ from admin_cli.output import (
 from admin_cli.replay import replay
 from classifier.registry.channels import PRODUCTION
 from classifier.registry.manifest import MODEL_FILE, Manifest
-from classifier.registry.rules import VersionSummary
+from classifier.registry.versions import VersionSummary
 from classifier.wording import plural
 
 

@@ -14,9 +14,7 @@ from typing import Any, NamedTuple
 from classifier import variables
 from classifier.errors import InvalidSetting
 from classifier.storage.opening import JSON_API, LIBRARY
-from classifier.variables import ACCESS_RULES, MEMORIES, MIB, SECRETS
-
-__all__ = ["MEMORIES", "MIB", "SECRETS", "Settings", "available_cpus", "declarations"]
+from classifier.variables import ACCESS_RULES, MIB
 
 Read = Callable[[Mapping[str, str], str, Any], Any]
 

@@ -14,7 +14,7 @@ import requests
 import yaml
 
 from bench import cost
-from classifier.settings import MEMORIES
+from classifier.variables import MEMORIES
 from tests.support.serving import FUNCTIONS, closed_port
 
 ROOT = FUNCTIONS.parent

@@ -30,9 +30,10 @@ from classifier.endpoints.request_photos import body_limit, body_too_large, read
 from classifier.endpoints.unread import KEPT
 from classifier.serving.instance import Instance
 from classifier.serving.models import Models, server_threads
-from classifier.settings import MIB, Settings
+from classifier.settings import Settings
 from classifier.storage.opening import open_store
 from classifier.storage.protocol import ObjectStore
+from classifier.variables import MIB
 
 EXPOSED = (
     "Accept-Ranges, Cache-Status, Content-Disposition, Content-Range, ETag, RateLimit, RateLimit-Policy, Repr-Digest, "

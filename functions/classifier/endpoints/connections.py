@@ -26,7 +26,8 @@ from classifier.endpoints.problems import MEDIA_TYPE, body_of_problem, kind_of
 from classifier.endpoints.request_photos import body_limit
 from classifier.errors import TooSlow
 from classifier.logs import log
-from classifier.settings import MIB, Settings
+from classifier.settings import Settings
+from classifier.variables import MIB
 
 HELD_AT_MOST = 32 * MIB
 """Bytes of all requests that are on their way; over it, threads read them as they come."""

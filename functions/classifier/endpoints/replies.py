@@ -14,13 +14,13 @@ from classifier.access.admission import Admission
 from classifier.endpoints import counting, request_log
 from classifier.endpoints.problems import body_of_problem, kind_of
 from classifier.logs import log
-from classifier.serving.instance import Chosen, Loaded
+from classifier.serving.loader import Chosen, Loaded
 from classifier.serving.models import Models
 from classifier.serving.prediction import STEPS
 from classifier.serving.predictor import Answer, Predictor, log_fields
 from classifier.serving.query import Query
 from classifier.serving.reply_body import body_of, members_of, model_of
-from classifier.settings import MIB
+from classifier.variables import MIB
 
 BEGUN_WITHIN = 30.0
 """Seconds after which no further photo of a request is begun; the function's own limit is 60."""

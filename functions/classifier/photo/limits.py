@@ -9,7 +9,7 @@ from typing import Any
 
 from classifier.errors import TooLarge
 from classifier.photo.memory import Memory
-from classifier.settings import MIB
+from classifier.variables import MIB
 
 
 class Bounded(io.BytesIO):

@@ -25,8 +25,6 @@ from classifier.registry.versions import (
     half_deleted,
 )
 
-__all__ = ["CheckedFile", "Listing", "Registry", "Replay", "VersionSummary"]
-
 
 class Registry(Rollouts):
     """The versions and channels of one model in one store.

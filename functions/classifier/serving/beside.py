@@ -11,7 +11,8 @@ from classifier.errors import Overloaded
 from classifier.logs import log
 from classifier.registry.channels import Pointer
 from classifier.serving.loader import Loaded, Loader, Unusable, memory_needed
-from classifier.settings import MIB, Settings
+from classifier.settings import Settings
+from classifier.variables import MIB
 
 if TYPE_CHECKING:
     Try = Callable[[Pointer, Callable[[Pointer], Loaded]], Loaded]

@@ -27,8 +27,6 @@ from classifier.settings import Settings
 if TYPE_CHECKING:
     from classifier.serving.pool import Pool
 
-__all__ = ["Chosen", "Fallback", "Instance", "Loaded"]
-
 LONGEST_REQUEST = 60.0
 """Seconds after which no request can be using a pool that was replaced."""
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # numpy and Pillow come with the first prediction, beside the
     from classifier.photo.limits import Limits
     from classifier.photo.preprocessing import Photo
     from classifier.registry.manifest import Manifest
-    from classifier.serving.instance import Loaded
+    from classifier.serving.loader import Loaded
     from classifier.serving.model import Output
     from classifier.serving.pool import Pool
 

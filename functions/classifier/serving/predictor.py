@@ -8,7 +8,8 @@ from typing import Any, Literal
 from classifier.photo.limits import Limits, too_large
 from classifier.photo.memory import Memory
 from classifier.serving.cache import ResultCache, key_of
-from classifier.serving.instance import Instance, Loaded
+from classifier.serving.instance import Instance
+from classifier.serving.loader import Loaded
 from classifier.serving.prediction import STEPS, Prediction, predict
 from classifier.serving.query import PASSES, Query
 from classifier.settings import Settings

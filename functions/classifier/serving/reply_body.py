@@ -9,7 +9,7 @@ from classifier.serving.prediction import Prediction
 from classifier.serving.query import PASSES
 
 if TYPE_CHECKING:  # numpy and Pillow come with the first prediction, beside the model
-    from classifier.serving.instance import Chosen
+    from classifier.serving.loader import Chosen
 
 
 def body_of(prediction: Prediction, chosen: Chosen, model_name: str) -> dict[str, Any]:

@@ -25,10 +25,11 @@ from classifier.serving.beside import Beside
 from classifier.serving.loader import Loaded, Loader
 from classifier.serving.prediction import UNKNOWN, Prediction, predict
 from classifier.serving.query import PASSES, Query
-from classifier.settings import MIB, Settings, available_cpus
+from classifier.settings import Settings, available_cpus
 from classifier.traffic.corrections import Correction, Seen
 from classifier.traffic.counts import Row
 from classifier.traffic.feedback import Feedback
+from classifier.variables import MIB
 
 if TYPE_CHECKING:
     from classifier.serving.beside import Try

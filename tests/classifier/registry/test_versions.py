@@ -14,7 +14,8 @@ import pytest
 from classifier.errors import Corrupt, InvalidManifest, InvalidRequest, InvalidSetting, NotFound, PointerError, Refused
 from classifier.registry.bundle import entry_of
 from classifier.registry.channels import Channels
-from classifier.registry.rules import CheckedFile, Registry
+from classifier.registry.rules import Registry
+from classifier.registry.versions import CheckedFile
 from classifier.storage.local import LocalStore
 from classifier.storage.protocol import ObjectStore
 from tests.support.bundles import PLAIN_FILES, replay_bytes, write_bundle

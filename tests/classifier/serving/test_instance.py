@@ -18,7 +18,8 @@ import pytest
 from classifier.errors import Corrupt, NotReady, Overloaded, PointerError
 from classifier.registry.manifest import Manifest
 from classifier.registry.rules import Registry
-from classifier.serving.instance import Fallback, Instance, Loaded
+from classifier.serving.instance import Instance
+from classifier.serving.loader import Fallback, Loaded
 from classifier.serving.pool import Pool
 from classifier.settings import Settings
 from classifier.storage.local import LocalStore

@@ -21,7 +21,8 @@ from classifier.registry.bundle import entry_of
 from classifier.registry.manifest import Manifest
 from classifier.registry.rules import Registry
 from classifier.serving import backoffs, golden, shared_load
-from classifier.serving.instance import Fallback, Instance
+from classifier.serving.instance import Instance
+from classifier.serving.loader import Fallback
 from classifier.settings import Settings
 from classifier.storage.local import LocalStore
 from tests.support.commands import process
