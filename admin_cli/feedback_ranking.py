@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from admin_cli.subjects import Subject, of_pointer
 from classifier.errors import Corrupt, NotFound
+from classifier.registry.manifest import PHOTOS_FILE
 from classifier.registry.rules import Registry
 from classifier.traffic.corrections import Case
 
@@ -48,8 +49,8 @@ def known_labels(registry: Registry) -> tuple[set[str] | None, Counter[str]]:
     except (NotFound, Corrupt):
         return None, Counter()
     counts: Counter[str] = Counter()
-    if "report/photos.csv" in subject.manifest.files:
-        rows = csv.DictReader(io.StringIO(subject.read("report/photos.csv").decode("utf-8")))
+    if PHOTOS_FILE in subject.manifest.files:
+        rows = csv.DictReader(io.StringIO(subject.read(PHOTOS_FILE).decode("utf-8")))
         counts = Counter(row["label"] for row in rows if row["split"] == "train")
     return set(subject.manifest.labels), counts
 

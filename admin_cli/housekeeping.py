@@ -30,12 +30,11 @@ from classifier.errors import Corrupt, InvalidRequest, NotFound
 from classifier.registry import pruning
 from classifier.registry.catalogue import models as models_of
 from classifier.registry.channels import PRODUCTION
-from classifier.registry.manifest import MANIFEST_FILE, Manifest
+from classifier.registry.manifest import MANIFEST_FILE, REPORT_FILE, Manifest
 from classifier.registry.rules import Registry
 from classifier.storage.opening import open_store
 
 PARALLEL = 8
-REPORT = "report/report.html"
 
 
 def models(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
@@ -109,10 +108,12 @@ def open_report(
     registry = open_registry(store, model)
     version = version_of(registry, version)
     manifest, _ = registry.manifest(version)
-    if REPORT not in manifest.files:
-        raise NotFound(f"Expected {REPORT} in {version}; it was published without one. `trainer report RUN` makes one.")
-    path = (folder or Path(f"{model}-{version}")) / REPORT
-    content = registry.read_file(manifest, REPORT)
+    if REPORT_FILE not in manifest.files:
+        raise NotFound(
+            f"Expected {REPORT_FILE} in {version}; it was published without one. `trainer report RUN` makes one."
+        )
+    path = (folder or Path(f"{model}-{version}")) / REPORT_FILE
+    content = registry.read_file(manifest, REPORT_FILE)
     with _writing(path):
         write_file(path, content)
     print_text(f"wrote {path}")

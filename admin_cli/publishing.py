@@ -23,6 +23,7 @@ from admin_cli.output import print_json, print_text
 from admin_cli.replay import replay
 from classifier.errors import NotFound
 from classifier.registry.bundle import read_bundle
+from classifier.registry.manifest import MANIFEST_FILE
 from classifier.registry.public_files import choose
 from classifier.registry.rules import Registry
 
@@ -50,7 +51,7 @@ def publish(
     Example: admin_cli publish runs/food --samples 4
     """
     bundle = run / "bundle" if (run / "bundle").is_dir() else run
-    if not (bundle / "manifest.json").is_file():
+    if not (bundle / MANIFEST_FILE).is_file():
         raise NotFound(f"Expected a bundle in {run}; there is none. `trainer train` or `trainer export` makes one.")
     registry = open_registry(store, model)
     public = choose(read_bundle(bundle), samples, card=card)

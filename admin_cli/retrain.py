@@ -38,7 +38,7 @@ from admin_cli.recipe import (
 )
 from admin_cli.replay import replay
 from admin_cli.subjects import Subject, of_version
-from admin_cli.training_program import PHOTOS, train
+from admin_cli.training_program import train
 from admin_cli.vertex import (
     AcceleratorOption,
     DryRunOption,
@@ -57,14 +57,11 @@ from admin_cli.vertex import (
 from classifier.errors import InvalidRequest, NotFound, Refused, Unavailable
 from classifier.registry.canary import check_percent
 from classifier.registry.channels import PRODUCTION
-from classifier.registry.manifest import MANIFEST_FILE
+from classifier.registry.manifest import DECISIONS_FILE, KERAS_FILE, MANIFEST_FILE, PHOTOS_FILE
 from classifier.registry.rules import Registry
 from classifier.wording import plural
 
 AFRESH = "none"
-KERAS_FILE = "model.keras"
-DECISIONS = "report/decisions.csv"
-"""Labels changed and photos left out over an audit, which the next training repeats."""
 
 
 def retrain(
@@ -168,7 +165,9 @@ def retrain(
     config["network"]["start"] = None if afresh else str(inputs / "parent")
     if config["network"].get("backbone") and not afresh:
         config["network"]["backbone"] = str(inputs / "parent" / KERAS_FILE)  # which has it
-    config["data"]["decisions"] = str(inputs / "parent" / DECISIONS) if DECISIONS in parent.manifest.files else None
+    config["data"]["decisions"] = (
+        str(inputs / "parent" / DECISIONS_FILE) if DECISIONS_FILE in parent.manifest.files else None
+    )
     config["data"]["corrections"] = _corrections(registry, inputs / "corrections") if feedback else None
     write_file(inputs / "config.json", (json.dumps(config, indent=2) + "\n").encode())
     gate = _write_gate(registry, inputs / "gate.json") if promote or canary is not None else None
@@ -189,7 +188,7 @@ def retrain(
 def _fetch(parent: Subject, folder: Path) -> None:
     """Put what a training goes on from into a folder: each file whole or not at all."""
     wanted = {MANIFEST_FILE: parent.manifest.to_json()}
-    for name in (KERAS_FILE, PHOTOS, DECISIONS):
+    for name in (KERAS_FILE, PHOTOS_FILE, DECISIONS_FILE):
         if name in parent.manifest.files and not (folder / name).is_file():
             wanted[name] = parent.read(name)
     for name, content in wanted.items():

@@ -17,9 +17,8 @@ import typer
 from admin_cli.output import print_text
 from admin_cli.subjects import Subject
 from classifier.errors import NotFound, Unavailable
+from classifier.registry.manifest import PHOTOS_FILE
 
-PHOTOS = "report/photos.csv"
-"""Of a version: what it was made of."""
 ENDS_WITHIN = 20.0
 """Seconds that it has to end after a Ctrl-C; a second one ends both at once."""
 
@@ -49,7 +48,7 @@ def train(
         typer.Exit: it failed, and said why; with its exit code.
     """
     command = ["train", "--config", str(inputs / "config.json"), "--run", str(folder), "--parent", parent.name]
-    if PHOTOS in parent.manifest.files:
+    if PHOTOS_FILE in parent.manifest.files:
         command += ["--since", str(inputs / "parent"), *(["--unchanged"] if force else [])]
     elif not force:
         print_text(f"{parent.name} does not tell what it was made of: what has changed since cannot be said")

@@ -7,9 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from classifier.errors import NotFound
+from classifier.registry.manifest import PHOTOS_FILE
 
-PHOTOS = "report/photos.csv"
-"""Of a version: ``sha256``, ``label``, ``split`` of each of its photos."""
 KINDS = ("added", "removed", "relabelled")
 
 
@@ -27,9 +26,11 @@ def changes_since(version: Path, frame: pd.DataFrame) -> pd.DataFrame:
     Raises:
         NotFound: the version does not tell what it was made of; earlier releases kept no such table.
     """
-    table = version / PHOTOS
+    table = version / PHOTOS_FILE
     if not table.is_file():
-        raise NotFound(f"Expected {PHOTOS} in {version}, which tells what it was made of; a release before kept none.")
+        raise NotFound(
+            f"Expected {PHOTOS_FILE} in {version}, which tells what it was made of; a release before kept none."
+        )
     before = pd.read_csv(table, dtype=str, keep_default_na=False).drop_duplicates("sha256").set_index("sha256")["label"]
     after = frame.drop_duplicates("sha256").set_index("sha256")["label"]
     both = before.index.intersection(after.index)

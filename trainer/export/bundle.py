@@ -15,7 +15,7 @@ from rich.console import Console
 
 from classifier.quiet import quiet
 from classifier.registry.fields import now
-from classifier.registry.manifest import MANIFEST_FILE, MODEL_FILE, GoldenCase, Manifest
+from classifier.registry.manifest import KERAS_FILE, MANIFEST_FILE, MODEL_FILE, PHOTOS_FILE, GoldenCase, Manifest
 from classifier.settings import Settings, available_cpus
 from trainer.data.ood_photos import read_ood_photos
 from trainer.data.sampling import calibration_rows
@@ -48,8 +48,6 @@ from trainer.training.features import features_of_backbone
 from trainer.training.trained import Trained
 
 EXPORTING_BACKEND = "tensorflow"
-PHOTOS = "report/photos.csv"
-"""What it was made of, without names: a later training says by it what has changed since."""
 GOLDEN_TOLERANCE = 0.05
 """Largest difference of a probability: processors round quantised arithmetic differently."""
 USUAL = ExportOptions()
@@ -225,10 +223,10 @@ def _write_files(
     """Write all but the manifest, and return its golden cases."""
     folder, frame = run.new_bundle, trained.photos.frame
     (folder / MODEL_FILE).write_bytes(content)
-    _plain_model(trained).save(folder / "model.keras")
+    _plain_model(trained).save(folder / KERAS_FILE)
     golden = write_golden(folder, frame, trained.photos.source, photos.rows["test"], content)
     _write_report(folder / "report", run, evaluations, {split: frame.iloc[rows] for split, rows in photos.rows.items()})
-    write_file(folder / PHOTOS, lambda path: frame[["sha256", "label", "split"]].to_csv(path, index=False))
+    write_file(folder / PHOTOS_FILE, lambda path: frame[["sha256", "label", "split"]].to_csv(path, index=False))
     return golden
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from classifier.errors import InvalidRequest, NotFound, Unavailable
 from classifier.photo.preprocessing import Photo, decode
 from classifier.quiet import quiet
-from classifier.registry.manifest import Manifest
+from classifier.registry.manifest import KERAS_FILE, Manifest
 from classifier.serving.model import Model, Output
 from classifier.serving.prediction import UNKNOWN
 from trainer.data.preparation import load_photos
@@ -100,7 +100,7 @@ def explain(
         raise InvalidRequest(f"Expected --label to be one of {shown}; received {label!r}.")
     photos = _read(paths, spec.width, spec.height)
     arrays = [photo.array(spec.width, spec.height, spec.resize) for photo in photos]
-    backbone = insides.load_backbone(bundle.folder / "model.keras")
+    backbone = insides.load_backbone(bundle.folder / KERAS_FILE)
     kind = backbones.architecture_of(config.network)
     names = insides.choose_layers(backbone, layers)
     with quiet(tell_on_error=True):

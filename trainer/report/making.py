@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from classifier.registry.manifest import KERAS_FILE
 from trainer.data.ood_photos import read_ood_photos
 from trainer.evaluation.ood import ood_scores
 from trainer.report import insides, model_card, numbers, pictures, trust
@@ -58,7 +59,7 @@ def make_report(run: Path, console: Console, options: ReportOptions = ReportOpti
     """
     material = gather(run)
     # What was asked for wrongly is said before minutes of measuring.
-    backbone = insides.load_backbone(material.bundle.folder / "model.keras")
+    backbone = insides.load_backbone(material.bundle.folder / KERAS_FILE)
     layers = insides.choose_layers(backbone, options.layers)
     ood = _scores_of_ood_photos(options.ood, material, console) if options.ood else None
     material = measured(material, console, keep=options.out is None)

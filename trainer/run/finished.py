@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from classifier.errors import PointerError
-from classifier.registry.manifest import MANIFEST_FILE, Manifest
+from classifier.registry.manifest import MANIFEST_FILE, REPORT_FILE, Manifest
 from trainer.run.config import TrainingConfig
 from trainer.run.files import read_json
 from trainer.run.folder import RunFolder
@@ -13,8 +13,6 @@ from trainer.run.folder import RunFolder
 Step = Literal["training", "bundle", "report"]
 HEAD_PHASE, FINE_TUNING_PHASE, TRAINING_PHASE = "head", "fine-tuning", "training"
 """The phases, as state.json names them: a network from scratch has the last one alone, others the first two."""
-REPORT = "report/report.html"
-"""The page, in a bundle."""
 
 
 def last_phase(config: TrainingConfig) -> str:
@@ -46,7 +44,7 @@ def next_step(run: RunFolder, config: TrainingConfig, *, report: bool) -> Step |
     best = {name: value for name, value in (state["best"] or {}).items() if name not in ("weights", "seeds")}
     if manifest is None or manifest.training.get("best_epoch") != best:
         return "bundle"
-    return "report" if report and REPORT not in manifest.files else None
+    return "report" if report and REPORT_FILE not in manifest.files else None
 
 
 def _bundle_of(run: RunFolder) -> Manifest | None:

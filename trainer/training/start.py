@@ -10,11 +10,9 @@ import keras
 import numpy as np
 
 from classifier.errors import InvalidRequest, NotFound
-from classifier.registry.manifest import MANIFEST_FILE, Manifest
+from classifier.registry.manifest import KERAS_FILE, MANIFEST_FILE, Manifest
 from trainer.networks.backbones import BACKBONE
 from trainer.networks.heads import HEAD, LOGITS
-
-MODEL = "model.keras"
 
 
 def load_backbone(folder: Path, backbone: keras.Model) -> None:
@@ -79,12 +77,12 @@ def parts(folder: Path, *names: str) -> list[Any]:
         NotFound: a file is missing.
         InvalidRequest: its network is none of a backbone and a head.
     """
-    for file in (MANIFEST_FILE, MODEL):
+    for file in (MANIFEST_FILE, KERAS_FILE):
         if not (folder / file).is_file():
             raise NotFound(f"Expected a version's {file} in {folder}; there is none.")
-    layers = {layer.name: layer for layer in keras.saving.load_model(folder / MODEL, compile=False).layers}
+    layers = {layer.name: layer for layer in keras.saving.load_model(folder / KERAS_FILE, compile=False).layers}
     if not set(names) <= set(layers):
-        raise InvalidRequest(f"Expected a network of a backbone and a head in {folder / MODEL}; it has none.")
+        raise InvalidRequest(f"Expected a network of a backbone and a head in {folder / KERAS_FILE}; it has none.")
     return [layers[name] for name in names]
 
 

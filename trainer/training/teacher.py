@@ -22,12 +22,11 @@ from classifier.errors import Corrupt, InvalidRequest, NotFound
 from classifier.registry.bundle import difference, entry_of_file
 from classifier.registry.catalogue import VERSION, version_name
 from classifier.registry.channels import PRODUCTION
-from classifier.registry.manifest import MANIFEST_FILE, Manifest
+from classifier.registry.manifest import KERAS_FILE, MANIFEST_FILE, PHOTOS_FILE, Manifest
 from classifier.registry.rules import Registry
 from classifier.settings import Settings
 from classifier.storage.opening import open_store
 from trainer.compute.processes import Workers
-from trainer.data.changes import PHOTOS
 from trainer.networks import heads
 from trainer.networks.backbones import BACKBONE
 from trainer.networks.heads import HEAD
@@ -35,7 +34,7 @@ from trainer.networks.teacher import Teacher
 from trainer.run.files import write_file
 from trainer.run.folder import RunFolder
 from trainer.run.sections import Precision
-from trainer.training.start import MODEL, parts
+from trainer.training.start import parts
 
 Copy = Callable[[str, Path], Any]
 """Writes one of a teacher's files, by its name, to a path."""
@@ -52,7 +51,7 @@ class KeptTeacher:
     @property
     def sha256(self) -> str:
         """Return the SHA-256 of its network."""
-        return self.manifest.files[MODEL].sha256
+        return self.manifest.files[KERAS_FILE].sha256
 
     def test_photos_seen(self, frame: pd.DataFrame) -> int | None:
         """Return how many of a pupil's test photos it was trained on; None where it does not tell.
@@ -62,9 +61,9 @@ class KeptTeacher:
         Args:
             frame: the pupil's photos: ``sha256`` and ``split``.
         """
-        if not (self.folder / PHOTOS).is_file():
+        if not (self.folder / PHOTOS_FILE).is_file():
             return None
-        known = pd.read_csv(self.folder / PHOTOS, dtype=str, keep_default_na=False)
+        known = pd.read_csv(self.folder / PHOTOS_FILE, dtype=str, keep_default_na=False)
         seen = set(known.loc[known["split"] == "train", "sha256"])
         return int(frame.loc[frame["split"] == "test", "sha256"].isin(seen).sum())
 
@@ -124,12 +123,12 @@ def keep_teacher(name: str, run: RunFolder) -> KeptTeacher:
     """
     if not (run.teacher / MANIFEST_FILE).is_file():
         manifest, copy = _found(name)
-        if MODEL not in manifest.files:
+        if KERAS_FILE not in manifest.files:
             raise NotFound(
-                f"Expected a teacher with the network that it was trained as, {MODEL}; {name} has none: it was "
+                f"Expected a teacher with the network that it was trained as, {KERAS_FILE}; {name} has none: it was "
                 "imported, or made elsewhere. Name a run or a version that `trainer train` made."
             )
-        for file in (MODEL, *({PHOTOS} & manifest.files.keys())):
+        for file in (KERAS_FILE, *({PHOTOS_FILE} & manifest.files.keys())):
             write_file(run.teacher / file, partial(copy, file))
             problem = difference(file, manifest.files[file], entry_of_file(run.teacher / file))
             if problem:
@@ -149,9 +148,11 @@ def kept_teacher(run: RunFolder) -> KeptTeacher:
     if not path.is_file():
         raise NotFound(f"Expected the run's teacher in {run.teacher}; there is none. Start the run again.")
     manifest = Manifest.from_json(path.read_bytes())
-    problem = difference(MODEL, manifest.files[MODEL], entry_of_file(run.teacher / MODEL))
+    problem = difference(KERAS_FILE, manifest.files[KERAS_FILE], entry_of_file(run.teacher / KERAS_FILE))
     if problem:
-        raise Corrupt(f"The run's teacher is damaged: {problem}. Put {run.teacher / MODEL} back, or start a new run.")
+        raise Corrupt(
+            f"The run's teacher is damaged: {problem}. Put {run.teacher / KERAS_FILE} back, or start a new run."
+        )
     return KeptTeacher(run.teacher, manifest)
 
 
@@ -207,7 +208,7 @@ def _of_folder(folder: Path) -> tuple[Manifest, Copy]:
             else f"Expected the folder of a run or of a version at --teacher {folder}; it has no {MANIFEST_FILE}."
         )
     manifest = Manifest.from_json((bundle / MANIFEST_FILE).read_bytes())
-    for file in sorted({MODEL, PHOTOS} & manifest.files.keys()):
+    for file in sorted({KERAS_FILE, PHOTOS_FILE} & manifest.files.keys()):
         if not (bundle / file).is_file():
             raise Corrupt(f"Expected {file} in {bundle}, as its {MANIFEST_FILE} says; it is not there. {FINISH}")
     return manifest, lambda file, path: shutil.copyfile(bundle / file, path)

@@ -16,6 +16,13 @@ SIGNATURE = "serving_default"
 """The name under which `MODEL_FILE` is run."""
 MANIFEST_FILE = "manifest.json"
 CLAIM_FILE = "claim.json"
+KERAS_FILE = "model.keras"
+"""The network that the next training starts from."""
+PHOTOS_FILE = "report/photos.csv"
+"""The photos that it was trained on, without names."""
+DECISIONS_FILE = "report/decisions.csv"
+"""Labels changed and photos left out over an audit, which the next training repeats."""
+REPORT_FILE = "report/report.html"
 MAX_SIDE = 4096
 
 Resize = Literal["stretch", "crop"]
