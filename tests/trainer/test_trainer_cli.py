@@ -15,7 +15,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from classifier.errors import InvalidRequest, NotFound
+from classifier.errors import InvalidRequest, NotFound, PointerError
 from classifier.registry.bundle import read_bundle
 from tests.support import photo_sets
 from tests.support.processes import environment
@@ -139,7 +139,8 @@ def test_an_interruption_is_one_line(tmp_path):
 
 def test_one_process_works_in_a_run(tmp_path):
     run = start_run(tmp_path / "run", TrainingConfig(DataConfig("folder", "x"), NetworkConfig(), ScheduleConfig()))
-    train = ("train", "--dataset", "folder", "--data-dir", "other", "--run", run.path, "--overwrite")
+    other = photo_sets.folder(tmp_path / "other", photos=3)
+    train = ("train", "--dataset", "folder", "--data-dir", other, "--run", run.path, "--overwrite")
     with only_one(run.path, run.config):
         other_format = ("export", run.path, "--format", "saved-model")
         for arguments in (train, ("export", run.path), other_format, ("report", run.path)):
@@ -171,14 +172,39 @@ def test_the_space_is_shown_without_a_folder(capsys):
         app(asked, standalone_mode=False)
 
 
-@pytest.mark.long
-def test_a_failed_start_leaves_no_run_that_cannot_be_mended(tmp_path):
-    arguments = ("--architecture", "base_cnn", "--weights", "none", "--data-dir")
-    done = _run("train", "--run", tmp_path / "run", "--dataset", "folder", *arguments, tmp_path / "none")
-    assert done.returncode == 3
-    assert done.stderr.startswith("trainer: Expected a folder at --data-dir")
-    other = _run("train", "--run", tmp_path / "run", "--dataset", "food101", *arguments[2:], tmp_path)  # with weights
-    assert "Expected one of food-101" in other.stderr and "Did you mean food-101?" in other.stderr
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--dataset food101 --data-dir three", r"Expected one of food-101, .* Did you mean food-101\?"),
+        ("--dataset folder --data-dir none", "Expected a folder at --data-dir none; there is none."),
+        ("--dataset folder --data-dir one", "Expected photos of at least two classes; received 1."),
+        ("--dataset folder --data-dir few", "No validation photo is left: each class needs at least three."),
+        ("--dataset folder --data-dir three --architecture nonsense", "received --architecture 'nonsense'"),
+        ("--dataset folder --data-dir three --architecture base_cnn", "There are no ImageNet weights for base_cnn"),
+        ("--dataset folder --data-dir three --alpha 0.5", "--alpha is for mobilenet and mobilenet_v2"),
+        ("--dataset folder --data-dir three --architecture efficientnet_lite3", "Expected a package with the ImageNet"),
+        ("--dataset folder --data-dir three --weights none.h5", "Expected a weights file at none.h5; there is none."),
+        ("--dataset folder --data-dir three --backbone none.keras", "Expected a network at --backbone "),
+        ("--dataset folder --data-dir three --start none", "Expected a version's manifest.json in "),
+        (
+            "--dataset folder --data-dir three --teacher a --unlabelled none",
+            "Expected a folder of photos at --unlabelled",
+        ),
+    ],
+)
+def test_what_can_be_refused_at_once_is_before_anything_is_written_or_downloaded(
+    options, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for root, labels, count in (("three", "abc", 3), ("one", "a", 3), ("few", "ab", 2)):
+        for label in labels:
+            (tmp_path / root / label).mkdir(parents=True)
+            for number in range(count):
+                (tmp_path / root / label / f"{number}.jpg").write_bytes(b"by its name alone")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(PointerError, match=message):
+        app(["train", *options.split(), "--run", "run"], standalone_mode=False)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_datasets_shows_the_layouts_and_checks_one(tmp_path):
@@ -193,6 +219,25 @@ def test_datasets_shows_the_layouts_and_checks_one(tmp_path):
     assert f"wrote {sheet}" in looked.stdout and sheet.is_file()
     assert "rejected: apple/0.png (" in looked.stdout
     assert "3 classes, 29 photos, 1 rejected" in looked.stdout
+
+
+def test_datasets_warns_of_what_a_training_would_refuse(tmp_path, capsys):
+    root = photo_sets.folder(tmp_path)
+
+    def warned() -> str:
+        app(["datasets", "--dataset", "folder", "--data-dir", str(root)], standalone_mode=False)
+        return " ".join(capsys.readouterr().out.split()).partition("warning: ")[2]
+
+    assert warned() == ""
+    (root / "apple" / "0.png").write_bytes(b"broken")
+    shutil.rmtree(root / "leaf")
+    (root / "sky" / "0.png").write_bytes(b"broken")
+    (root / "sky" / "1.png").write_bytes(b"broken")
+    assert warned().startswith("`trainer train` will refuse it. 3 of 20 photos are rejected (")
+    shutil.rmtree(root / "sky")
+    assert warned() == (
+        "`trainer train` will refuse it. Expected photos of at least two classes; received 1. Add photos of others."
+    )
 
 
 def test_network_lists_the_layers_whole_and_how_deep_fine_tuning_has_to_reach(capsys, tmp_path):

@@ -70,6 +70,7 @@ def train(
     from trainer.run.folder import RunFolder, clear_unfinished_bundle
     from trainer.run.locks import only_one
     from trainer.run.starting import start_run
+    from trainer.training.preflight import require_trainable
 
     if options.ood is not None:
         require_folder(options.ood)
@@ -82,6 +83,8 @@ def train(
     if not place.chief:
         _help_to_train(run, config, place, cache_bytes, workers)
         return
+    if overwrite or not RunFolder(run).has_begun():
+        require_trainable(config)
     with only_one(run, RunFolder(run).config):
         folder = start_run(run, config, overwrite=overwrite)
         clear_unfinished_bundle(folder)

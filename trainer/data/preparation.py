@@ -199,17 +199,30 @@ def require_few_rejected(photos: CheckedPhotos, max_rejected: float, table: str)
         )
 
 
+def require_splits(frame: pd.DataFrame, see: str = "") -> None:
+    """Refuse photos of which no network can be trained and measured.
+
+    Args:
+        frame: ``label`` and ``split`` of each photo.
+        see: where those are listed that cannot be used, to put behind a message.
+
+    Raises:
+        InvalidRequest: they are of fewer than two classes, a class has none to train on, or a split has none at all.
+    """
+    classes = frame["label"].nunique()
+    if classes < 2:
+        raise InvalidRequest(f"Expected photos of at least two classes; received {classes}. Add photos of others.{see}")
+    for split in ("train", "validation", "test"):
+        missing = set(frame["label"]) - set(frame.loc[frame["split"] == split, "label"])
+        if split == "train" and missing:
+            raise InvalidRequest(f"No training photo is left of: {', '.join(sorted(missing))}.{see}")
+        if not (frame["split"] == split).any():
+            raise InvalidRequest(f"No {split} photo is left: each class needs at least three.{see}")
+
+
 def _require_enough(photos: CheckedPhotos, max_rejected: float, run: RunFolder) -> None:
     require_few_rejected(photos, max_rejected, str(run.rejected))
-    classes = photos.frame["label"].nunique()
-    if classes < 2:
-        raise InvalidRequest(f"Expected photos of at least two classes; received {classes}.")
-    for split in ("train", "validation", "test"):
-        missing = set(photos.frame["label"]) - set(photos.frame.loc[photos.frame["split"] == split, "label"])
-        if split == "train" and missing:
-            raise InvalidRequest(f"No training photo is left of: {', '.join(sorted(missing))}. See {run.rejected}.")
-        if not (photos.frame["split"] == split).any():
-            raise InvalidRequest(f"No {split} photo is left: each class needs at least three. See {run.rejected}.")
+    require_splits(photos.frame, f" See {run.rejected}.")
 
 
 def _summary(config: TrainingConfig, photos: CheckedPhotos, counts: pd.Series) -> dict[str, Any]:

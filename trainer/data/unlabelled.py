@@ -10,6 +10,7 @@ import pandas as pd
 from rich.console import Console
 
 from classifier.errors import InvalidRequest, NotFound
+from classifier.storage.names import bucket_of
 from classifier.wording import plural
 from trainer.data.checks import CheckedPhotos, check_photos
 from trainer.data.mirror import local_data_dir
@@ -20,6 +21,16 @@ from trainer.run.progress import counting
 UNLABELLED = "unlabelled"
 USED = ""
 """The reason of a photo that is not left out."""
+
+
+def require_unlabelled(place: str) -> None:
+    """Find out that there is no folder of photos without labels; what is in a bucket is found out when it is copied.
+
+    Raises:
+        NotFound: there is none.
+    """
+    if bucket_of(place) is None and not Path(place).is_dir():
+        raise NotFound(f"Expected a folder of photos at --unlabelled {place}; there is none.")
 
 
 def with_unlabelled(
@@ -44,8 +55,7 @@ def with_unlabelled(
         InvalidRequest: no photo is left.
     """
     folder = local_data_dir(place, console)
-    if not folder.is_dir():
-        raise NotFound(f"Expected a folder of photos at --unlabelled {place}; there is none.")
+    require_unlabelled(str(folder))
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     names = [path.relative_to(folder).as_posix() for path in paths]
     frame = pd.DataFrame({"image_path": names, "label": "", "split": UNLABELLED})

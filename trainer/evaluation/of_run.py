@@ -18,7 +18,7 @@ from classifier.wording import plural
 from trainer.data.checks import CheckedPhotos, require_unchanged
 from trainer.data.listing import SPLITS
 from trainer.data.loaders import class_targets
-from trainer.data.preparation import check_dataset, load_photos
+from trainer.data.preparation import check_dataset, load_photos, require_few_rejected, require_splits
 from trainer.data.subsets import has_subset, without_subset
 from trainer.evaluation.served import Evaluation, evaluate
 from trainer.evaluation.served_bundle import open_bundle
@@ -109,7 +109,10 @@ def evaluate_run(
 
 
 def describe_dataset(config: DataConfig, console: Console) -> CheckedPhotos:
-    """Check a data set, print its photos a class and split, and how many cannot be used for which reason; return it."""
+    """Check a data set, print its photos a class and split, and how many cannot be used for which reason; return it.
+
+    What `trainer.data.preparation.prepare_photos` would refuse it for is warned of.
+    """
     photos, not_listed = check_dataset(config, InputSpec(width=64, height=64, resize="stretch"), console)
     table = Table(box=None, pad_edge=False)
     table.add_column("class")
@@ -120,6 +123,13 @@ def describe_dataset(config: DataConfig, console: Console) -> CheckedPhotos:
         table.add_row(str(label), *(str(row.get(split, 0)) for split in SPLITS))
     console.print(table)
     _say_counts(console, len(photos.frame), photos.rejected, not_listed, f"{plural(len(counts), 'class')}, ")
+    try:
+        require_few_rejected(photos, config.max_rejected, "`trainer datasets`")
+        require_splits(photos.frame)
+    except InvalidRequest as error:
+        console.print(
+            f"warning: `trainer train` will refuse it. {error}", style="yellow", highlight=False, markup=False
+        )
     return photos
 
 

@@ -20,9 +20,9 @@ from keras import layers
 
 from classifier.errors import InvalidRequest, NotFound, Unavailable
 from classifier.registry.manifest import InputSpec
-from classifier.wording import did_you_mean
 from trainer.compute.strategy import arithmetic
 from trainer.networks import efficientnet_lite, lite_checkpoint, own_backbone
+from trainer.networks.expected import require_architecture, require_network
 from trainer.networks.scalings import SCALINGS
 from trainer.run.presets import OWN, PRESETS, Preset, preset_of
 from trainer.run.sections import NetworkConfig, Precision
@@ -60,11 +60,7 @@ def architecture(name: str) -> Architecture:
     Raises:
         InvalidRequest: there is none of that name.
     """
-    if name not in ARCHITECTURES:
-        raise InvalidRequest(
-            f"Expected one of {', '.join(ARCHITECTURES)}; received --architecture {name!r}."
-            f"{did_you_mean(name, ARCHITECTURES)}"
-        )
+    require_architecture(name)
     return ARCHITECTURES[name]
 
 
@@ -95,11 +91,8 @@ def build_backbone(
         Corrupt: the package's file is not the one that was published.
         Unavailable: ImageNet weights were asked for and could not be downloaded.
     """
+    require_network(config, load_weights=load_weights)
     kind = architecture_of(config)
-    if not kind.pretrained and config.weights == "imagenet":
-        raise InvalidRequest(f"There are no ImageNet weights for {kind.name}; use --weights none.")
-    if config.alpha != 1.0 and config.architecture not in ("mobilenet", "mobilenet_v2"):
-        raise InvalidRequest(f"--alpha is for mobilenet and mobilenet_v2; received it with {kind.name}.")
     side = input_spec(config).width
     try:
         with arithmetic(precision):

@@ -19,6 +19,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from classifier.errors import Corrupt, NotFound
+from trainer.networks.expected import require_packaged
 from trainer.networks.torch_file import read_tensors
 
 STAGES = ((1, 3, 1, 1), (2, 3, 2, 6), (2, 5, 2, 6), (3, 3, 2, 6), (3, 5, 1, 6), (4, 5, 2, 6), (1, 3, 1, 6))
@@ -72,7 +73,6 @@ LITE_2 = Lite(
 LITE_3 = Lite("efficientnet_lite3", (1, 3, 3, 5, 5, 6, 1), (24, 32, 48, 96, 136, 232, 384))
 LITE_4 = Lite("efficientnet_lite4", (1, 4, 4, 6, 6, 8, 1), (24, 32, 56, 112, 160, 272, 448))
 SIZES = {size.name: size for size in (LITE_0, LITE_1, LITE_2, LITE_3, LITE_4)}
-CHECKPOINTS = "https://storage.googleapis.com/cloud-tpu-checkpoints/efficientnet/lite/"
 
 
 def scaled(image: Any) -> Any:
@@ -99,13 +99,7 @@ def load_imagenet(network: keras.Model, size: Lite) -> None:
         NotFound: the package is not installed, or there is none.
         Corrupt: its file is not the one that was published.
     """
-    if not size.package:
-        packaged = ", ".join(each.name for each in SIZES.values() if each.package)
-        raise NotFound(
-            f"Expected a package with the ImageNet weights of {size.name}; there is none, only Google's TensorFlow "
-            f"checkpoint at {CHECKPOINTS}{size.name.replace('_', '-')}.tar.gz. Download it and give it to --weights, "
-            f"or do without: --weights none trains from scratch, and {packaged} have theirs as packages."
-        )
+    require_packaged(size.name)
     content = _weights_file(size).read_bytes()
     if hashlib.sha256(content).hexdigest() != size.sha256:
         raise Corrupt(

@@ -14,12 +14,12 @@ from typing import Any
 import keras
 from keras import layers
 
-from classifier.errors import InvalidRequest, NotFound
+from classifier.errors import InvalidRequest
+from trainer.networks.expected import require_backbone_file
 from trainer.networks.keras_file import load_keras_file
 
 USUAL_SIDE = 224
 """Of a network that takes photos of any size."""
-SUFFIX = ".keras"
 SCALERS = (layers.Rescaling, layers.Normalization)
 WHOLE = "backbone"
 """What the backbone of a bundle's model.keras is called."""
@@ -32,7 +32,8 @@ def side_of(path: Path) -> int:
         NotFound: there is no such file.
         InvalidRequest: it is none of a network for square photos in RGB.
     """
-    state = _expected(path).stat()
+    require_backbone_file(path)
+    state = path.stat()
     return _side(str(path), state.st_mtime_ns, state.st_size)
 
 
@@ -97,20 +98,10 @@ def scales_pixels(core: keras.Model) -> bool:
     return isinstance(first, SCALERS)
 
 
-def _expected(path: Path) -> Path:
-    if path.suffix != SUFFIX or path.is_dir():
-        raise InvalidRequest(
-            f"Expected a {SUFFIX} file at --backbone; received {path}. A SavedModel is a program, which is not run "
-            "here: load it where you trust it, and save its Keras network as .keras."
-        )
-    if not path.is_file():
-        raise NotFound(f"Expected a network at --backbone {path}; there is none.")
-    return path
-
-
 def _opened(path: Path) -> keras.Model:
     """Return the network of a file; of a bundle's model.keras the core of its backbone."""
-    network = load_keras_file(_expected(path), "keras")
+    require_backbone_file(path)
+    network = load_keras_file(path, "keras")
     for layer in network.layers:
         if layer.name == WHOLE and isinstance(layer, keras.Model):
             network = next((each for each in layer.layers if isinstance(each, keras.Model)), layer)

@@ -11,6 +11,7 @@ from typing import Literal
 
 KERAS_TABLE = "keras.io/api/applications"
 MOBILENET_V3 = "keras.io/api/applications/mobilenet"
+LITE_CHECKPOINTS = "https://storage.googleapis.com/cloud-tpu-checkpoints/efficientnet/lite/efficientnet-"
 LITE_TABLE = "github.com/tensorflow/tpu, models/official/efficientnet/lite"
 
 
@@ -31,6 +32,8 @@ class Preset:
     top_1: float | None = None
     """Of its ImageNet weights, in percent, as `source` has it; None where there are none."""
     source: str = KERAS_TABLE
+    checkpoint: str = ""
+    """Address of its ImageNet weights, where they are to be had as a TensorFlow checkpoint alone."""
 
 
 PRESETS = {
@@ -38,8 +41,12 @@ PRESETS = {
     "efficientnet_lite0": Preset(3.4, 224, scaling="lite", top_1=75.1, source=LITE_TABLE),
     "efficientnet_lite1": Preset(4.2, 240, scaling="lite", top_1=76.7, source=LITE_TABLE),
     "efficientnet_lite2": Preset(4.9, 260, scaling="lite", top_1=77.6, source=LITE_TABLE),
-    "efficientnet_lite3": Preset(7.0, 280, scaling="lite", top_1=79.8, source=LITE_TABLE),
-    "efficientnet_lite4": Preset(11.8, 300, scaling="lite", top_1=81.5, source=LITE_TABLE),
+    "efficientnet_lite3": Preset(
+        7.0, 280, scaling="lite", top_1=79.8, source=LITE_TABLE, checkpoint=f"{LITE_CHECKPOINTS}lite3.tar.gz"
+    ),
+    "efficientnet_lite4": Preset(
+        11.8, 300, scaling="lite", top_1=81.5, source=LITE_TABLE, checkpoint=f"{LITE_CHECKPOINTS}lite4.tar.gz"
+    ),
     "mobilenet": Preset(3.2, builder="MobileNet", top_1=70.4),
     "mobilenet_v2": Preset(2.3, builder="MobileNetV2", top_1=71.3),
     "mobilenet_v3_small": Preset(0.9, builder="MobileNetV3Small", top_1=68.1, source=MOBILENET_V3),

@@ -9,10 +9,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from classifier.errors import InvalidRequest, NotFound
+from classifier.errors import InvalidRequest
 from classifier.registry.manifest import KERAS_FILE, MANIFEST_FILE, Manifest
 from trainer.networks.backbones import BACKBONE
 from trainer.networks.heads import HEAD, LOGITS
+from trainer.training.preflight import require_version
 
 
 def load_backbone(folder: Path, backbone: keras.Model) -> None:
@@ -77,9 +78,7 @@ def parts(folder: Path, *names: str) -> list[Any]:
         NotFound: a file is missing.
         InvalidRequest: its network is none of a backbone and a head.
     """
-    for file in (MANIFEST_FILE, KERAS_FILE):
-        if not (folder / file).is_file():
-            raise NotFound(f"Expected a version's {file} in {folder}; there is none.")
+    require_version(folder)
     layers = {layer.name: layer for layer in keras.saving.load_model(folder / KERAS_FILE, compile=False).layers}
     if not set(names) <= set(layers):
         raise InvalidRequest(f"Expected a network of a backbone and a head in {folder / KERAS_FILE}; it has none.")

@@ -264,7 +264,7 @@ def _without_override() -> None:
 
 
 def test_a_run_folder_that_cannot_be_written_is_one_line(tmp_path, fails):
-    root = photo_sets.food_101(tmp_path / "photos", train=1, test=1)
+    root = photo_sets.food_101(tmp_path / "photos", train=2, test=1)
     (tmp_path / "file").write_text("in the way")
     line = fails(*_training(root, tmp_path / "file" / "run"))
     assert line == f"{tmp_path}/file/run: Not a directory. Part of the path is a file: name another folder."
