@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, TypeVar
+from typing import Any, BinaryIO, Literal, NamedTuple, NotRequired, TypedDict, TypeVar, cast
 from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
@@ -34,8 +34,8 @@ __all__ = [
 ]  # fmt: skip
 __version__ = "0.1.0"
 
-Photo = str | os.PathLike[str] | bytes
-"""A file's path, or its bytes; of any format that the contract names."""
+Photo = str | os.PathLike[str] | bytes | BinaryIO
+"""A file's path, its bytes, or the file itself, opened to read bytes; of any format that the contract names."""
 Token = Callable[[bool], str | None]
 """Gives a token when a request needs one. It is called with True where the last one was refused."""
 
@@ -378,7 +378,7 @@ class Client:
         """Classify a photo.
 
         Args:
-            photo: a path, or a file's bytes.
+            photo: a path, a file's bytes, or a file that was opened to read bytes.
             top_k: how many labels to list, 1 to 100; 5 by default.
             gradcam: True explains the most probable label; a label explains that one.
             occlusion: explain by hiding one part after another, which works for any model, at 64 more forward passes.
@@ -404,18 +404,21 @@ class Client:
         deadline: float | None = None,
         cancel: threading.Event | None = None,
     ) -> Predictions:
-        """Classify two photos or more, in their order: a prediction or a problem for each, all by one version.
+        """Classify photos, in their order: a prediction or a problem for each, all by one version.
+
+        The server says how many it takes, 8 unless MAX_PHOTOS is another number. Of one photo alone the problem is
+        raised, as by `predict`.
 
         Args as of `predict`.
 
         Raises:
-            ValueError: there are fewer than two.
+            ValueError: there is none.
         """
-        if len(photos) < 2:
-            raise ValueError(f"Expected two photos or more; received {len(photos)}.")
+        if not photos:
+            raise ValueError("Expected one photo or more; received none.")
         query = _query(top_k, gradcam, False, None, None, tta, consent)
-        reply: Predictions = _json(self._photos(photos, query, deadline, cancel))
-        return reply
+        reply = _json(self._photos(photos, query, deadline, cancel))
+        return reply if len(photos) > 1 else _as_several(reply)
 
     def explain(
         self,
@@ -540,8 +543,7 @@ class Client:
         cancel: threading.Event | None,
         accept: str = "application/json",
     ) -> _Reply:
-        contents = [photo if isinstance(photo, bytes) else Path(photo).read_bytes() for photo in photos]
-        files = [("image", ("photo", content, "application/octet-stream")) for content in contents]
+        files = [("image", ("photo", _content(photo), "application/octet-stream")) for photo in photos]
         return self._send("POST", "", deadline, cancel, params=query, files=files, headers={"Accept": accept})
 
     def _send(
@@ -601,6 +603,25 @@ class Client:
     def _token_headers(self, refresh: bool) -> dict[str, str]:
         given = {name: (scheme, token(refresh)) for name, (scheme, token) in self._tokens.items() if token}
         return {name: f"{scheme}{token}" for name, (scheme, token) in given.items() if token}
+
+
+def _content(photo: Photo) -> bytes:
+    if isinstance(photo, bytes):
+        return photo
+    if isinstance(photo, str | os.PathLike):
+        return Path(photo).read_bytes()
+    content: Any = photo.read()
+    if not isinstance(content, bytes):
+        kind = type(content).__name__
+        raise TypeError(f"Expected a file that gives bytes; received one that gives {kind}. Open it with 'rb'.")
+    return content
+
+
+def _as_several(reply: Prediction) -> Predictions:
+    """Return the reply to one photo as one to several of which there is one."""
+    of_all = ("model", "request_id")
+    result = {"index": 0, **{name: value for name, value in reply.items() if name not in of_all}}
+    return {"results": [cast(PhotoResult, result)], "model": reply["model"], "request_id": reply["request_id"]}
 
 
 def _query(

@@ -134,10 +134,16 @@ export class Client {
     return (await this.#post(queryOf(options), formOf([photo]), options)).json();
   }
 
-  /** Classifies two photos or more, in their order: a prediction or a problem for each, all by one version. */
+  /**
+   * Classifies photos, in their order: a prediction or a problem for each, all by one version. The server says how many it
+   * takes, 8 unless MAX_PHOTOS is another number. Of one photo alone the problem is thrown, as by `predict`.
+   */
   async predictSeveral(photos: Photo[], options: PredictOptions = {}): Promise<Predictions> {
-    if (photos.length < 2) throw new TypeError(`Expected two photos or more; received ${photos.length}.`);
-    return (await this.#post(queryOf(options), formOf(photos), options)).json();
+    if (photos.length === 0) throw new TypeError("Expected one photo or more; received none.");
+    const reply = await (await this.#post(queryOf(options), formOf(photos), options)).json();
+    if (photos.length > 1) return reply;
+    const { model, request_id, ...result } = reply as Prediction;
+    return { results: [{ index: 0, ...result }], model, request_id };
   }
 
   /** Explains a label, by default the most probable one, and returns the overlay itself. */

@@ -123,6 +123,7 @@ def server(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     [
         ("predicts", ["red", "ok", 2, "blue", "image/png", 2, "v1"]),
         ("several", ["red", 422]),
+        ("alone", [1, 0, "red", False, "v1", "Expected one photo or more; received none."]),
         ("explains", ["image/jpeg", [0xFF, 0xD8, 0xFF], "red", True, "v1"]),
         ("describes", ["v1", True, "food", 1]),
         ("downloads", ["v1", True, True, True]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import sys
 import threading
@@ -39,6 +40,15 @@ def several() -> object:
     Path("photo.png").write_bytes(photo)
     first, second = Client(f"{url}/api").predict_several(["photo.png", b"no photo"])["results"]
     return [first["label"], second["problem"]["status"]]
+
+
+def alone() -> object:
+    client = Client(url)
+    said = client.predict_several([io.BytesIO(photo)])  # as an opened file is read
+    (result,) = said["results"]
+    assert error_of(TypeError, lambda: client.predict(io.StringIO("text"))).args[0].endswith("Open it with 'rb'.")
+    none = str(error_of(ValueError, lambda: client.predict_several([])))
+    return [1, result["index"], result["label"], "model" in result, said["model"]["version"], none]
 
 
 def explains() -> object:
@@ -124,8 +134,8 @@ def tokens() -> object:
 
 
 SCENARIOS = {
-    "predicts": predicts, "several": several, "explains": explains, "corrects": corrects, "describes": describes,
-    "downloads": downloads, "damaged": damaged, "waits": waits, "givesUp": gives_up, "late": late,
-    "cancelled": cancelled, "refused": refused, "tokens": tokens,
+    "predicts": predicts, "several": several, "alone": alone, "explains": explains, "corrects": corrects,
+    "describes": describes, "downloads": downloads, "damaged": damaged, "waits": waits, "givesUp": gives_up,
+    "late": late, "cancelled": cancelled, "refused": refused, "tokens": tokens,
 }  # fmt: skip
 sys.stdout.write(json.dumps(SCENARIOS[sys.argv[1]]()))

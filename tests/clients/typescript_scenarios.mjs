@@ -32,6 +32,13 @@ export const scenarios = {
     if (!("label" in first) || !("problem" in second)) throw new Error("expected a result and a problem");
     return [first.label, second.problem.status];
   },
+  async alone(given) {
+    const client = new Client(given.url);
+    const { results, model } = await client.predictSeveral([photoOf(given)]);
+    const [{ index }, { label }] = [results[0], /** @type {any} */ (results[0])];
+    const none = await client.predictSeveral([]).catch((error) => error.message);
+    return [results.length, index, label, "model" in results[0], model.version, none];
+  },
   async explains(given) {
     const { image, label, confidence, version } = await new Client(given.url).explain(photoOf(given), { gradcamSize: 64 });
     const head = new Uint8Array(await image.arrayBuffer()).slice(0, 3);
