@@ -35,6 +35,7 @@ help: ## Explain the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 install: $(INSTALLED) ## Set up .venv with the pinned requirements; does nothing when it is set up
+	@echo "$(VENV) has trainer, admin_cli and the tools of development. Next: make run, make test, or source $(BIN)/activate."
 
 # Modules are compiled when they are first imported, which most never are.
 PIP_INSTALL = $(BIN)/pip install --disable-pip-version-check --no-compile

@@ -190,12 +190,15 @@ class _Status:
         print_rows(
             ("version", "channel", "requests", "5xx", "p50", "p95", "unknown", "labels", "conf."),
             (self._line(kind, row) for kind, row in self.rows.items() if kind.channel != SHADOW),
-            right=("requests", "5xx", "p50", "p95", "unknown"),
+            right=("requests", "5xx", "p50", "p95", "unknown", "labels", "conf."),
         )
         print_text(
             "p50, p95: milliseconds; labels, conf.: how far from the version's test photos, told from "
             f"{drift.LEAST} photos on"
         )
+        for kind in self.rows:
+            if moved := self._moved(kind):
+                print_text(f"{kind.version} ({kind.channel}): {moved}")
         if any(not kind.version for kind in self.rows):
             print_text(f"{UNANSWERED}: requests that no version answered, because they were refused or nothing serves")
         hours = {start: _requests(counts.rows.values()) for start, counts in self.statistics.hours}
@@ -223,13 +226,14 @@ class _Status:
             figure(quantile(row.latency, 0.5), ".0f"),
             figure(quantile(row.latency, 0.95), ".0f"),
             percent(row.unknown_share) if row.photos else NOTHING,
-            _index(labels),
-            _index(confidence),
+            figure(labels, ".2f"),
+            figure(confidence, ".2f"),
         )
 
-
-def _index(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.2f} {drift.verdict(value)}"
+    def _moved(self, kind: Kind) -> str:
+        """Return what has drifted, in words: "labels drifted, confidence moved"; "" where nothing has."""
+        found = zip(("labels", "confidence"), map(drift.verdict, self.drifts(kind)), strict=True)
+        return ", ".join(f"{name} {verdict}" for name, verdict in found if verdict in ("moved", "drifted"))
 
 
 def _requests(rows: Any) -> int:

@@ -49,7 +49,7 @@ def list_versions(
     limit: LimitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the newest versions; a star marks what serves.
+    """List the newest versions; a star marks what serves, a plus the canary, which serves some of the callers.
 
     Example: admin_cli list --limit 50
     """
@@ -59,12 +59,14 @@ def list_versions(
     )
     summaries = listing.versions
     served = channels.production.version if channels.production else None
+    canary = channels.canary.version if channels.canary else None
     if as_json:
         rows = [
             {
                 "version": summary.version,
                 "complete": summary.complete,
                 "production": summary.version == served,
+                "canary": summary.version == canary,
                 "problem": summary.problem,
                 **(_facts(summary.manifest) if summary.manifest else {}),
             }
@@ -77,9 +79,12 @@ def list_versions(
         return
     print_rows(
         ("version", "created", "network", "variant", "labels", "top-1", "MB", "by"),
-        (_line(summary, served) for summary in summaries),
+        (_line(summary, served, canary) for summary in summaries),
         right=("labels", "top-1", "MB"),
     )
+    if channels.canary:
+        typer.echo("")
+        print_text(f"+ {canary} is the canary, for {channels.canary.percent:g} % of the callers")
     if listing.older:
         typer.echo("")
         shown = served is None or any(summary.version == served for summary in summaries)
@@ -185,9 +190,11 @@ def verify(
     )
 
 
-def _line(summary: VersionSummary, served: str | None) -> tuple[str, ...]:
+def _line(summary: VersionSummary, served: str | None, canary: str | None) -> tuple[str, ...]:
     """Return a version's cells in the list."""
     version = _marked(summary.version, summary.version == served)
+    if summary.version == canary:
+        version = f"+ {summary.version}"
     if summary.manifest is None:
         return (version, *[NOTHING] * 7)
     facts = _facts(summary.manifest)

@@ -27,5 +27,23 @@ elif [ "$status" -ne 0 ]; then
     echo "$found" >&2
     exit "$status"
 fi
-echo "Pointer serves $MODEL_NAME from $MODEL_STORE at http://localhost:$PORT (Ctrl-C stops it)"
+
+# It is announced when it answers, by a process beside it, which ends with it: $$ is the server's number too.
+python - "$LISTEN" "$PORT" $$ "Pointer serves $MODEL_NAME from $MODEL_STORE at http://localhost:$PORT (Ctrl-C stops it)" <<'END' &
+import http.client, os, sys, time
+
+listen, port, server, announcement = sys.argv[1:]
+while True:
+    try:
+        os.kill(int(server), 0)
+        function = http.client.HTTPConnection(listen, int(port), timeout=5)
+        function.request("GET", "/healthz")
+        function.getresponse().close()
+        print(announcement, flush=True)
+        break
+    except ProcessLookupError:
+        break
+    except OSError:
+        time.sleep(0.05)
+END
 exec functions-framework --target predict --source functions/main.py --host "$LISTEN" --port "$PORT"

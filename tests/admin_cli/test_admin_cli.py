@@ -177,6 +177,7 @@ def test_json_of_every_command(cli: Cli, tiny_bundle: Path, tmp_path: Path, phot
         "version": "v1",
         "complete": True,
         "production": True,
+        "canary": False,
         "problem": None,
         "created_at": "2026-01-31T12:00:00Z",
         "created_by": "kim",

@@ -84,6 +84,11 @@ def row(
 def test_a_canary_is_started_answers_its_callers_and_is_counted(two: Cli, function: Serving) -> None:
     ask(function, CALLERS[0])
     assert two("canary", "start", "v2", "--percent", "50").well() == "v2 is the canary, for 50 % of the callers\n"
+    listed = two("list").well()
+    marks = [(line[0], line[2:4]) for line in listed.splitlines()[1:4]]
+    assert marks == [("*", "v1"), ("+", "v2"), (" ", "v3")]
+    assert listed.endswith("\n+ v2 is the canary, for 50 % of the callers\n")
+    assert [each["version"] for each in two("list", "--json").json() if each["canary"]] == ["v2"]
     assert "nothing was changed" in two("canary", "start", "v2", "--percent", "50").well()
     until(lambda: any(ask(function, each)["model"]["channel"] == "canary" for each in CALLERS), "no canary answers")
     with ThreadPoolExecutor(4) as pool:
@@ -145,14 +150,22 @@ def test_a_few_photos_are_no_drift(two: Cli, tmp_path: Path, monkeypatch: pytest
     def said(photos: int) -> str:
         put(tmp_path / "store", {("v1", "production"): row(photos)}, datetime.now(UTC) - timedelta(minutes=5))
         shown = two("status").well()
-        (line,) = [line for line in shown.splitlines() if line.startswith("v1 ")]
+        (line,) = [line for line in shown.splitlines() if line.startswith("v1  ")]
         assert "told from 30 photos on" in " ".join(shown.split())
         return line
 
     assert said(3).split()[-2:] == ["-", "-"]
     (few,) = two("status", "--json").json()["rows"]
     assert few["drift"] == {"labels": None, "confidence": None}
-    assert re.search(r"\d\.\d\d (stable|moved|drifted) .*\d\.\d\d (stable|moved|drifted)$", said(27))
+    assert said(27).split()[-2:] == ["0.00", "0.00"]
+    other = row(100, confidence=0.2)
+    other.labels = {"red": 100}
+    put(tmp_path / "store", {("v1", "production"): other}, datetime.now(UTC) - timedelta(minutes=4))
+    put(tmp_path / "store", {("v2", "canary"): row(123456 // 1000)}, datetime.now(UTC) - timedelta(minutes=4))
+    told = two("status", COLUMNS="80").well()
+    (line,) = [line for line in told.splitlines() if line.startswith("v1  ")]
+    assert all(float(index) > 0.25 for index in line.split()[-2:])
+    assert "\nv1 (production): labels drifted, confidence drifted\n" in told and "v2 (canary)" not in told
 
 
 def watch(two: Cli, *options: str) -> list:

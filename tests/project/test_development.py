@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 
 import yaml
 
@@ -36,3 +37,12 @@ def test_the_hooks_are_what_make_check_runs_with_the_pinned_tools() -> None:
         # ruff is given files, and so needs to be told to leave out what its settings leave out.
         assert hook["entry"].endswith("--force-exclude") == hook.get("pass_filenames", True)
     assert {"ruff", "mypy", "import-linter"} <= PINNED
+
+
+def test_make_install_ends_with_what_is_there_and_what_to_run_next() -> None:
+    command = ["make", "--no-print-directory", "-o", ".venv/.installed", "install"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout == (
+        ".venv has trainer, admin_cli and the tools of development. "
+        "Next: make run, make test, or source .venv/bin/activate.\n"
+    )
