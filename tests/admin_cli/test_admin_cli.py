@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import sys
 import time
 import uuid
 from functools import partial
@@ -25,18 +22,6 @@ from tests.support.processes import start_together
 from tests.support.serving import damage, serve
 
 RIVALS = 8
-HEAVY = {
-    "tensorflow",
-    "keras",
-    "google.cloud.storage",
-    "google.auth",
-    "numpy",
-    "PIL",
-    "ai_edge_litert",
-    "flask",
-    "werkzeug",
-    "requests",
-}
 
 
 def test_the_whole_story(tmp_path: Path, tiny_bundle: Path, photo: Path) -> None:
@@ -288,46 +273,6 @@ def test_rivals_that_promote_at_once_leave_one_history(store_url: str, tiny_bund
     assert len(printed) == len(told) + len(unchanged)
 
 
-def test_help_and_reading_commands_import_nothing_heavy(tmp_path: Path, tiny_bundle: Path, photo: Path) -> None:
-    program = f"""
-import sys
-try:
-    {PROGRAM}
-finally:
-    print(*sys.modules, file=sys.stderr)
-"""
-    store = {"MODEL_STORE": tmp_path / "store"}
-
-    def imported(*arguments: str | Path) -> set[str]:
-        done = process(*arguments, program=program, **store)
-        assert done.code == 0, done
-        return set(done.err.split())
-
-    for _ in range(2):
-        process("publish", tiny_bundle, "--again", **store).well()
-    process("promote", "v1", **store).well()
-    for arguments in (["--help"], ["promote", "--help"], ["list"], ["show"], ["history"]):
-        assert not HEAVY & imported(*arguments), arguments
-    assert "rich" not in imported("--help")
-    assert HEAVY & imported("predict", photo) == {"numpy", "PIL", "ai_edge_litert"}
-    assert HEAVY & imported("promote", "v2") == {"numpy", "PIL", "ai_edge_litert"}
-
-
-def test_it_starts_within_half_a_second_of_work() -> None:
-    seconds = []
-    for _ in range(3):
-        pid = os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-c", PROGRAM, "--help"],
-            environment_of(),
-            file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)],
-        )
-        _, status, usage = os.wait4(pid, 0)
-        assert os.waitstatus_to_exitcode(status) == 0
-        seconds.append(usage.ru_utime + usage.ru_stime)
-    assert min(seconds) < 0.5
-
-
 def test_what_cannot_be_used_is_listed_with_its_problem(cli: Cli, tmp_path: Path) -> None:
     """Versions that another tool or another release made, and one that was never finished."""
     registry = Registry(open_store(str(tmp_path / "store")), "food")
@@ -351,39 +296,3 @@ def test_what_cannot_be_used_is_listed_with_its_problem(cli: Cli, tmp_path: Path
     assert "v3       missing or of another size: model.tflite\n" in printed
     assert "".join(problems["v2"].split()) in "".join(printed.split())
     assert cli("show", "v1").well().endswith("\n* float32      -          -         -   -   -             -\n")
-
-
-def test_what_callers_may_see_of_a_version_is_said_at_publication(cli: Cli, tiny_bundle: Path) -> None:
-    def public(version: str) -> list[str]:
-        return list(cli("show", version, "--json").json().get("public", []))
-
-    assert cli("publish", tiny_bundle).well() == "published v1\n"
-    assert cli("publish", tiny_bundle, "--samples", "6", "--card").well() == "published v2\n"
-    assert cli("publish", tiny_bundle, "--samples", "6", "--card").well().startswith("v2 is the same")
-    assert cli("publish", tiny_bundle).well().startswith("v1 is the same")
-    assert public("v1") == []
-    # Each of the four labels once, before any twice.
-    assert public("v2") == [*(f"golden/{number}.png" for number in range(6)), "report/model_card.md"]
-    assert "golden/5.png" in cli("show", "v2").well()
-    refused = cli("publish", tiny_bundle, "--samples", "9").failed(5)
-    assert refused == "Expected at most 8 samples, the golden photos of this bundle; received 9."
-    (tiny_bundle / "report/model_card.md").unlink()
-    manifest = json.loads((tiny_bundle / "manifest.json").read_text())
-    del manifest["files"]["report/model_card.md"]
-    (tiny_bundle / "manifest.json").write_text(json.dumps(manifest))
-    assert "`trainer report RUN` makes one" in cli("publish", tiny_bundle, "--card").failed(3)
-
-
-def test_what_is_published_already_is_not_stored_twice(cli: Cli, tiny_bundle: Path, tmp_path: Path) -> None:
-    assert cli("publish", tiny_bundle).well() == "published v1\n"
-    before = sorted(path for path in (tmp_path / "store").rglob("*") if path.is_file())
-    assert cli("publish", tiny_bundle).well().startswith("v1 is the same; nothing was written")
-    assert cli("publish", tiny_bundle, "--json").json() == {"version": "v1", "model": "food", "published": False}
-    assert sorted(path for path in (tmp_path / "store").rglob("*") if path.is_file()) == before
-    assert cli("publish", tiny_bundle, "--again").well() == "published v2\n"
-    assert cli("publish", tiny_bundle, "--model", "dogs").well() == "published v1\n"
-    # Made anew from the same files it is another.
-    bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "later"))
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    (bundle / "manifest.json").write_text(json.dumps(manifest | {"created_at": "2026-02-01T12:00:00Z"}))
-    assert cli("publish", bundle).well() == "published v3\n"

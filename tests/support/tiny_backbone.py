@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import pytest
 
-from trainer.networks import backbones
+from trainer.networks import backbones, heads
 from trainer.run.presets import PRESETS, Preset
 from trainer.run.sections import NetworkConfig
 
@@ -37,3 +37,10 @@ def tiny_weights(path: Path) -> Path:
     keras.utils.set_random_seed(3)
     build_tiny(NetworkConfig(), (16, 16, 3)).save_weights(path)
     return path
+
+
+def tiny_network(classes: int, side: int, seed: int = 5) -> keras.Model:
+    """A backbone and a head with random weights, whole."""
+    keras.utils.set_random_seed(seed)
+    backbone = backbones.build_backbone(NetworkConfig("tiny", "none", image_size=side))
+    return heads.classifier(backbone, heads.build_head(backbone.output_shape[-1], classes))

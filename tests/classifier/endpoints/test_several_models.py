@@ -1,4 +1,4 @@
-"""Several models behind one endpoint: which one answers, by whose rules, what is counted, and who makes room."""
+"""Several models behind one endpoint: which one answers, by whose rules, and what is counted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,12 +19,7 @@ from classifier.endpoints import downloads
 from classifier.endpoints.app import create_app
 from classifier.endpoints.callable import create_call_app
 from classifier.endpoints.unread import answer
-from classifier.errors import InvalidSetting, NotReady, Unavailable
-from classifier.registry.rules import Registry
-from classifier.serving import golden
 from classifier.serving import models as serving_models
-from classifier.serving.models import Models
-from classifier.settings import Settings
 from classifier.storage.local import LocalStore
 from classifier.traffic.feedback import Feedback
 from tests.support.app_client import form, problem, settings_for
@@ -33,20 +27,9 @@ from tests.support.bundles import colour_photo
 from tests.support.commands import PROGRAM
 from tests.support.contract import check
 from tests.support.serving import serve
+from tests.support.several_models import several_models_fixture  # noqa: F401  # a fixture
 
 GREEN = colour_photo("green")
-
-
-@pytest.fixture(name="store")
-def store_fixture(tmp_path: Path, tiny_bundle: Path, confused_bundle: Path) -> Path:
-    """Three models: "food" is right, "dogs" takes green for blue, "empty" has nothing in production."""
-    store = LocalStore(tmp_path / "store")
-    for name, bundle in (("food", tiny_bundle), ("dogs", confused_bundle), ("empty", tiny_bundle)):
-        registry = Registry(store, name)
-        registry.publish(bundle, who="tester", replay=golden.replay)
-        if name != "empty":
-            registry.promote("v1", who="tester", reason="", replay=golden.replay)
-    return tmp_path / "store"
 
 
 def client(store: Path, **changes):
@@ -185,77 +168,6 @@ def test_statistics_can_be_switched_off(store: Path, every: float) -> None:
     assert (store / "food" / "stats").exists() == bool(every)
 
 
-def test_the_least_recently_used_makes_room_and_no_request_fails(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    registry = Registry(LocalStore(store), "empty")
-    registry.promote("v1", who="tester", reason="", replay=golden.replay)
-    models = Models(settings_for(store, other_models=("dogs", "empty"), function_memory=1 << 20))
-    loaded = lambda: {name for name in models.names if models.peek(name).instance.is_loaded}  # noqa: E731
-    for name in ("food", "dogs"):
-        models[name].instance.current()
-    assert loaded() == {"food", "dogs"}
-    models["food"]  # used after the dogs
-    room = {"left": 1}
-
-    def free(_: Settings) -> float:
-        return 1e12 if len(loaded()) <= room["left"] else 0.0
-
-    monkeypatch.setattr(serving_models, "free_memory", free)
-    held = models.peek("dogs")
-    models["empty"].instance.current()
-    assert loaded() == {"food", "empty"}
-    assert held.instance.current().manifest.labels  # whoever has it is answered
-    room["left"] = -1  # never enough: it is loaded all the same
-    models["dogs"].instance.current()
-    assert loaded() == {"dogs"}
-    assert models["dogs"].instance.loads == 1
-
-
-@pytest.mark.parametrize(
-    ("env", "message"),
-    [
-        ({"MODEL_NAMES": "a b"}, "Expected MODEL_NAMES to be a model's name"),
-        ({"MODEL_RULES": "{"}, "Expected MODEL_RULES to be JSON such as"),
-        ({"MODEL_RULES": '{"food": {"THREADS": "1"}}'}, "with ACCESS, ACCESS_CLAIM, RATE_LIMIT, FEEDBACK_LIMIT"),
-        ({"MODEL_RULES": '{"food": {"ACCESS": 1}}'}, "Expected MODEL_RULES to be JSON such as"),
-        (
-            {"MODEL_RULES": '{"dogs": {"ACCESS": "auth"}}'},
-            "Expected one of food; received 'dogs'. Add it to MODEL_NAMES",
-        ),
-        (
-            {"MODEL_NAMES": "dogs", "MODEL_RULES": '{"dogs": {"RATE_LIMIT": "often"}}'},
-            "MODEL_RULES of 'dogs': Expected",
-        ),
-        ({"MODEL_NAMES": "dogs", "MODEL_RULES": '{"dogs": {"ACCESS": "auth"}}'}, "GOOGLE_CLOUD_PROJECT"),
-        (
-            {
-                "MODEL_NAMES": "dogs",
-                "MODEL_RULES": '{"dogs": {"ACCESS": "auth"}}',
-                "GOOGLE_CLOUD_PROJECT": "demo-pointer",
-                "FIREBASE_AUTH_EMULATOR_HOST": "localhost:9099",
-            },
-            "tokens that nobody signed",
-        ),
-    ],
-)
-def test_rules_that_cannot_be_used_stop_the_start(env: dict[str, str], message: str) -> None:
-    with pytest.raises(InvalidSetting, match=message):
-        Settings.from_env(env, cpus=1)
-
-
-def test_a_claim_is_for_models_with_users_alone() -> None:
-    env = {
-        "ACCESS": "auth",
-        "ACCESS_CLAIM": "member",
-        "GOOGLE_CLOUD_PROJECT": "demo-pointer",
-        "MODEL_NAMES": "dogs, cats,dogs",
-        "MODEL_RULES": '{"dogs": {"ACCESS": "public"}}',
-    }
-    settings = Settings.from_env(env, cpus=1)
-    assert settings.models == ("food", "dogs", "cats")
-    assert (settings.of_model("dogs").access, settings.of_model("dogs").access_claim) == ("public", "")
-    assert (settings.of_model("cats").access, settings.of_model("cats").access_claim) == ("auth", "member")
-
-
 def test_the_command_line_asks_a_function_for_the_model_that_is_named(store: Path, tmp_path: Path) -> None:
     photo = tmp_path / "green.png"
     photo.write_bytes(GREEN)
@@ -276,24 +188,6 @@ def run(*arguments: str, **env: str) -> str:
         check=True,
     )
     return done.stdout
-
-
-def test_a_rule_that_is_there_twice_or_empty_opens_nothing() -> None:
-    for rules in ('{"dogs": {"ACCESS": "auth"}, "dogs": {"RATE_LIMIT": "9/minute"}}', '{"dogs": {"ACCESS": ""}}'):
-        env = {"MODEL_NAMES": "dogs", "MODEL_RULES": rules, "GOOGLE_CLOUD_PROJECT": "demo-pointer"}
-        with pytest.raises(InvalidSetting, match="Expected MODEL_RULES to be JSON such as"):
-            Settings.from_env(env, cpus=1)
-
-
-def test_models_that_are_loaded_at_once_each_count(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """None of them is in memory yet when the next one asks for room."""
-    models = Models(settings_for(store, other_models=("dogs", "empty")))
-    monkeypatch.setattr(serving_models, "free_memory", lambda _: 100.0)
-    let_go: list[str] = []
-    monkeypatch.setattr(models, "_let_go_of_another", lambda name: let_go.append(name))
-    for name, needed in (("food", 60), ("dogs", 60), ("empty", 30)):
-        models._room_for(name)(needed)
-    assert let_go == ["dogs", "empty"]
 
 
 @pytest.mark.parametrize("path", ["/", "/model", "/model/file", "/models", "/feedback"])
@@ -323,23 +217,6 @@ def test_a_call_has_its_options_in_its_data_and_none_in_the_address(store: Path)
     correction = {"data": {"feedback": {"label": "x", "request_id": "1", "model": "food"}}}
     assert "Expected model once; received it in the address and in the body" in said("?model=dogs", correction)
     assert call.post("/?model=dogs", json=data).get_json()["result"]["label"] == "blue"
-
-
-def test_revoked_users_can_be_turned_away_where_one_model_alone_has_users() -> None:
-    env = {
-        "ACCESS_CHECK_REVOKED": "1",
-        "ACCESS_CLAIM": "member",
-        "GOOGLE_CLOUD_PROJECT": "demo-pointer",
-        "MODEL_NAMES": "dogs",
-        "MODEL_RULES": '{"dogs": {"ACCESS": "auth"}}',
-    }
-    settings = Settings.from_env(env, cpus=1)
-    dogs, food = settings.of_model("dogs"), settings.of_model("food")
-    assert (dogs.access, dogs.access_check_revoked, dogs.access_claim) == ("auth", True, "member")
-    assert (food.access, food.access_check_revoked, food.access_claim) == ("public", False, "")
-    for rules in ('{"dogs": {"ACCESS": "app-check"}}', '{"dogs": {"RATE_LIMIT": "9/minute"}}'):
-        with pytest.raises(InvalidSetting, match="Expected ACCESS_CLAIM to be empty without users"):
-            Settings.from_env({**env, "MODEL_RULES": rules}, cpus=1)
 
 
 class Unread:
@@ -412,29 +289,6 @@ def test_a_warm_model_answers_while_the_store_of_another_hangs(store: Path, tmp_
         assert dogs["problem"]["type"].endswith("store-unavailable") and empty["problem"]["type"].endswith("not-ready")
         function.process.send_signal(signal.SIGTERM)
         assert {each.result().status_code for each in hanging} == {503}
-
-
-def test_models_are_read_at_once_and_each_once(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    models = Models(settings_for(store, other_models=("dogs", "empty")))
-    let_go, began = threading.Event(), []
-    read = LocalStore.read
-
-    def slow(self: LocalStore, name: str):
-        if name == "dogs/channels.json":
-            began.append(name)
-            assert let_go.wait(30)
-        return read(self, name)
-
-    monkeypatch.setattr(LocalStore, "read", slow)
-    monkeypatch.setattr(serving_models, "TOLD_WITHIN", 0.3)
-    for _ in range(5):
-        found = models.all_chosen(models.names, "caller")
-        assert found["food"].pointer.version == "v1"
-        assert isinstance(found["dogs"], Unavailable) and isinstance(found["empty"], NotReady)
-    assert began == ["dogs/channels.json"], "another thread waits for the same"
-    let_go.set()
-    monkeypatch.setattr(serving_models, "TOLD_WITHIN", 30.0)
-    assert models.all_chosen(["dogs"])["dogs"].pointer.version == "v1"
 
 
 def test_slow_downloads_keep_no_more_files_in_memory_than_there_is_room_for(

@@ -1,10 +1,7 @@
-"""The exported files: what each is made of, how they are measured, and which is served."""
+"""The exported files: what each is made of, and how they are measured."""
 
 from __future__ import annotations
 
-import dataclasses
-import io
-import re
 from collections import Counter
 
 import keras
@@ -12,19 +9,16 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers
-from rich.console import Console
 
-from classifier.errors import Corrupt, InvalidRequest
+from classifier.errors import Corrupt
 from classifier.registry.manifest import InputSpec
 from classifier.serving.footprint import added_memory
 from classifier.serving.model import Model
 from tests.support import photo_sets
 from trainer.data.sampling import calibration_rows
 from trainer.data.source import PhotoSource
-from trainer.export.choice import LEAST_LOG_LOSS, choose
 from trainer.export.litert import VARIANTS, convert, convert_all, reason, with_fusible_relus
-from trainer.export.measuring import Compared, Variant, measure_variants
-from trainer.metrics.comparison import Comparison, Damage, compare, damage, weights_of_learnt
+from trainer.export.measuring import Compared, measure_variants
 from trainer.networks import backbones, heads
 from trainer.networks.gradcam import serving_model
 from trainer.run.sections import NetworkConfig
@@ -257,70 +251,6 @@ def test_latency_is_measured_as_it_is_served_and_with_all_cpus(exported, source,
     assert (row["latency_ms"], row["latency_all_cpus_ms"], row["memory_bytes"]) == (1, 6, 1)
 
 
-def test_a_comparison_by_labels_is_paired():
-    """600 photos of which 30 change sides, 18 for the worse: unpaired, 2 points would be far within chance."""
-    truth = np.zeros(600, np.int32)
-    reference, found = np.tile(np.float32([0.6, 0.4]), (600, 1)), np.tile(np.float32([0.6, 0.4]), (600, 1))
-    reference[:12], found[:12] = reference[:12, ::-1], (0.55, 0.45)
-    found[12:30] = (0.45, 0.55)
-    told = compare(reference, found, truth)
-    assert told.top_1_loss == pytest.approx(6 / 600)
-    # Agresti and Min: (6 - 1.645 * sqrt(31 - 36 / 602)) / 602.
-    assert told.top_1_loss_low == pytest.approx(-0.00523, abs=1e-4)
-    assert told.log_loss_increase == pytest.approx((12 * np.log(0.4 / 0.55) + 18 * np.log(0.6 / 0.45)) / 600, abs=1e-6)
-    assert told.log_loss_increase - 0.005 < told.log_loss_increase_low < told.log_loss_increase
-
-
-def test_what_a_change_costs_is_expected_of_float32_and_needs_no_label():
-    """Of 600 photos 30 get another label, which was 0.1 less probable."""
-    reference, found = np.tile(np.float32([0.55, 0.45]), (600, 1)), np.tile(np.float32([0.55, 0.45]), (600, 1))
-    found[:30] = (0.48, 0.52)
-    told = damage(reference, found)
-    assert told.photos == pytest.approx(600)
-    assert told.agreement == pytest.approx(570 / 600)
-    assert told.agreement_low == pytest.approx(0.9294, abs=1e-3)
-    assert told.top_1_loss == pytest.approx(0.1 * 30 / 600)
-    assert told.log_loss_increase == pytest.approx(
-        (0.55 * np.log(0.55 / 0.48) + 0.45 * np.log(0.45 / 0.52)) * 30 / 600, rel=1e-4
-    )
-    # Labels drawn as float32 says lose as much, on average over many draws.
-    rng = np.random.default_rng(0)
-    drawn = [compare(reference, found, (rng.random(600) > 0.55).astype(np.int32)) for _ in range(400)]
-    assert np.mean([each.top_1_loss for each in drawn]) == pytest.approx(told.top_1_loss, abs=0.002)
-    assert np.mean([each.log_loss_increase for each in drawn]) == pytest.approx(told.log_loss_increase, abs=0.0005)
-    # And each draw is far from it, which is what the probabilities spare: by far more than they leave open.
-    assert np.std([each.top_1_loss for each in drawn]) * 1.645 > 5 * told.top_1_resolved
-    few = damage(reference[::10], found[::10])
-    assert few.top_1_resolved > 3 * told.top_1_resolved
-    assert 0 < damage(reference[:70], reference[:70]).top_1_loss_high < 0.03
-
-
-def test_training_photos_count_as_far_as_float32_is_as_unsure_of_them():
-    rng = np.random.default_rng(4)
-
-    def photos(margins):
-        return np.stack([(1 + margins) / 2, (1 - margins) / 2], axis=1).astype(np.float32)
-
-    unseen = photos(rng.uniform(0, 1, 500))
-    learnt = photos(np.concatenate([np.linspace(0.005, 0.19, 20), rng.uniform(0.3, 1, 480)]))
-    weights = weights_of_learnt(unseen, learnt)
-    unsure = learnt.max(axis=1) < 0.6
-    assert weights.max() == 1
-    assert weights[unsure] == pytest.approx(1, abs=0.01)
-    # A fifth of the whole weight for each fifth of the unseen, of which the first has 20 photos.
-    assert weights.sum() == pytest.approx(100, rel=0.15)
-    assert weights[unsure].sum() / weights.sum() == pytest.approx(0.2, abs=0.03)
-    # None that is as unsure: none counts. As many as of the unseen: all count alike.
-    assert not weights_of_learnt(unseen, photos(rng.uniform(0.5, 1, 300))).any()
-    assert weights_of_learnt(unseen, unseen) == pytest.approx(1)
-    assert weights_of_learnt(unseen, unseen[:0]).shape == (0,)
-    # Of a file that spoils the unsure ones alone they then tell what the others tell.
-    spoilt = [photos(np.where(each.max(axis=1) < 0.55, -0.05, 2 * each.max(axis=1) - 1)) for each in (unseen, learnt)]
-    counted = damage(learnt, spoilt[1], weights)
-    assert counted.agreement == pytest.approx(damage(unseen, spoilt[0]).agreement, abs=0.03)
-    assert damage(learnt, spoilt[1]).agreement > 0.97 > 0.93 > counted.agreement
-
-
 def test_photos_without_labels_and_training_photos_are_compared_too(exported, source, monkeypatch):
     contents = {name: exported[1][name] for name in ("float32", "int8")}
     few, truth = np.arange(3), np.zeros(3, np.int32)
@@ -336,99 +266,6 @@ def test_photos_without_labels_and_training_photos_are_compared_too(exported, so
     assert alone["int8"].damage.photos == 3
     assert 12 <= more["int8"].damage.photos <= 24
     assert more["int8"].damage.log_loss_resolved < alone["int8"].damage.log_loss_resolved
-
-
-def test_a_gain_on_few_photos_does_not_hide_a_file_that_is_less_sure():
-    """70 photos, two more right than float32's, and yet the truth lost probability nearly everywhere."""
-    rng = np.random.default_rng(3)
-    truth = np.zeros(70, np.int32)
-    sure = rng.uniform(0.55, 0.95, 70)
-    reference = np.stack([sure, 1 - sure], 1).astype(np.float32)
-    worse = sure - rng.uniform(0, 0.3, 70).clip(0, sure - 0.51)
-    found = np.stack([worse, 1 - worse], 1).astype(np.float32)
-    reference[:2], found[:2] = (0.499, 0.501), (0.501, 0.499)
-    told = compare(reference, found, truth)
-    assert told.top_1_loss < 0
-    fast = dataclasses.replace(MEASURED[3], comparison=told, damage=damage(reference, found))
-    choice = choose([MEASURED[0], fast], {}, 0.005)
-    assert choice.served.name == "float32"
-    assert re.fullmatch(
-        r"may lose 0\.\d{3} in log-loss against float32 \(95% bound\), more than 0\.050", choice.refused["int8"]
-    )
-    assert choose([MEASURED[0], fast], {}, 0.05).served.name == "int8"
-
-
-def test_what_labels_prove_speaks_against_a_file_whatever_float32_believes():
-    """A float32 file that takes nothing for sure: by its probabilities other labels are as good."""
-    truth = np.zeros(200, np.int32)
-    reference, found = (np.tile(np.float32(each), (200, 1)) for each in ((0.501, 0.499), (0.501, 0.499)))
-    found[:40] = (0.499, 0.501)
-    spoilt = dataclasses.replace(
-        MEASURED[3], comparison=compare(reference, found, truth), damage=damage(reference, found)
-    )
-    assert spoilt.damage.top_1_loss < 0.005
-    choice = choose([MEASURED[0], spoilt], {}, 0.005)
-    assert choice.refused["int8"] == (
-        "loses 20.0 points of top-1 on the validation photos, and more than the tolerance of 0.5 by the 95% bound"
-    )
-
-
-def _variant(name: str, top_1: float, latency_ms: float, size: int) -> Variant:
-    loss = 0.80 - top_1
-    lost = Damage(200, 0.9, 0.85, loss, loss + 0.02, 0.0, LEAST_LOG_LOSS)
-    measured = Comparison(loss, loss - 0.02, 0.0, -0.01)
-    return Variant(name, b"x" * size, top_1, measured, lost, 0.9, latency_ms, latency_ms / 2, None)
-
-
-MEASURED = [
-    _variant("float32", 0.80, 10.0, 90),
-    _variant("float16", 0.80, 10.1, 45),
-    _variant("int8-dynamic", 0.796, 6.1, 25),
-    _variant("int8", 0.79, 3.0, 24),
-]
-
-
-@pytest.mark.parametrize(
-    ("tolerance", "expected"), [(0.0, "float16"), (0.005, "int8-dynamic"), (0.01, "int8"), (1.0, "int8")]
-)
-def test_the_fastest_within_the_tolerance_is_served_and_the_smaller_of_equals(tolerance, expected):
-    choice = choose(MEASURED, {}, tolerance)
-    assert choice.served.name == expected
-    assert not choice.overridden
-    assert choice.warning is None
-    assert "overridden" not in choice.table()[expected]
-
-
-def test_a_variant_asked_for_is_served_whatever_it_loses():
-    choice = choose(MEASURED, {}, 0.005, "int8")
-    assert choice.served.name == "int8"
-    assert choice.table()["int8"]["overridden"] is True
-    assert choice.warning == (
-        "int8 loses 1.0 points of top-1 against float32, more than the tolerance of 0.5; "
-        "it is served because --variant asks for it."
-    )
-    within = choose(MEASURED, {}, 0.005, "float16")
-    assert (within.served.name, within.warning) == ("float16", None)
-    with pytest.raises(InvalidRequest, match=r"int8 cannot: no photo\."):
-        choose(MEASURED[:3], {"int8": "no photo"}, 0.005, "int8")
-
-
-def test_the_table_tells_what_failed_and_fits_a_terminal():
-    measured = [*MEASURED[:1], dataclasses.replace(MEASURED[2], memory=123_456_789)]
-    choice = choose(measured, {"float16": "cannot", "int8": "[no] photo"}, 0.0, "int8-dynamic")
-    table = choice.table()
-    assert list(table) == list(VARIANTS)
-    assert table["int8"] == {"failed": "[no] photo"}
-    assert table["int8-dynamic"]["memory_bytes"] == 123_456_789
-    assert "memory_bytes" not in table["float32"]
-    said = io.StringIO()
-    choice.show(Console(file=said, width=80), Compared(np.arange(200), np.zeros(200, np.int32)), 1)
-    lines = said.getvalue().splitlines()
-    assert all(len(line) <= 80 for line in lines)
-    assert lines[0].startswith("variants, top-1 of 200 validation photos")
-    assert any(re.match(r"\* int8-dynamic +79\.6% .* 123 *$", line) for line in lines)
-    assert "int8 could not be made: [no] photo" in lines
-    assert any(line.startswith("warning: int8-dynamic loses 0.4 points") for line in lines)
 
 
 def test_a_process_that_cannot_tell_its_memory_is_none(exported, monkeypatch):
