@@ -75,11 +75,6 @@ LITE_4 = Lite("efficientnet_lite4", (1, 4, 4, 6, 6, 8, 1), (24, 32, 56, 112, 160
 SIZES = {size.name: size for size in (LITE_0, LITE_1, LITE_2, LITE_3, LITE_4)}
 
 
-def scaled(image: Any) -> Any:
-    """Scale pixels 0..255 as the weights expect: (x - 127) / 128."""
-    return layers.Rescaling(1 / 128, offset=-127 / 128, name="scaling")(image)
-
-
 def build(size: Lite, shape: tuple[int, int, int]) -> keras.Model:
     """Return the network without its top: scaled photos [n, H, W, 3] -> [n, H / 32, W / 32, 1280]."""
     image = keras.Input(shape)

@@ -7,8 +7,6 @@ from typing import Any
 import keras
 from keras import layers
 
-from trainer.networks import efficientnet_lite
-
 SCALING = "scaling"
 """The layer's name."""
 
@@ -42,6 +40,11 @@ def _by_128(image: Any) -> Any:
     return layers.Rescaling(1 / 128, offset=-1.0, name=SCALING)(image)
 
 
+def _lite(image: Any) -> Any:
+    """Scale 0..255 as EfficientNet-Lite's weights expect: (x - 127) / 128."""
+    return layers.Rescaling(1 / 128, offset=-127 / 128, name=SCALING)(image)
+
+
 def _pixels(image: Any) -> Any:
     """Leave 0..255 as it is."""
     return layers.Rescaling(1.0, name=SCALING)(image)
@@ -58,6 +61,6 @@ SCALINGS = {
     "symmetric": _symmetric,
     "caffe": _caffe,
     "torch": _torch,
-    "lite": efficientnet_lite.scaled,
+    "lite": _lite,
     "by_128": _by_128,
 }

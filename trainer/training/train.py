@@ -50,7 +50,7 @@ def train(
 
     Args:
         config: what to train, on what, and how.
-        run: the run's folder, from `trainer.run.folder.start_run`.
+        run: the run's folder, from `trainer.run.starting.start_run`.
         console: where progress is shown.
         photos: where they are prepared already.
         cache_bytes: how many bytes of decoded photos are kept in memory.
