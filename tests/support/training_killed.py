@@ -6,13 +6,14 @@ import os
 import signal
 
 from trainer import main
+from trainer.run.finished import FINE_TUNING_PHASE
 from trainer.training import checkpoints, phases
 
 
 class Killed(checkpoints.Checkpointing):
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
-        if self.phase == phases.FINE_TUNING_PHASE:
+        if self.phase == FINE_TUNING_PHASE:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
