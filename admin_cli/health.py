@@ -150,7 +150,8 @@ def _account(registry: Registry, account: str, findings: list[Finding]) -> Itera
 def _pointer(registry: Registry) -> Iterator[Finding]:
     channels = registry.channels()
     if channels.production is None:
-        yield Finding("production", "wrong", "no version is promoted", "admin_cli promote v1")
+        remedy = "admin_cli promote v1" if registry.versions() else "admin_cli publish RUN"
+        yield Finding("production", "wrong", "no version is promoted", remedy)
         return
     may_serve = [("production", channels.production), ("canary", channels.canary), ("shadow", channels.shadow)]
     may_serve += [("before", pointer) for pointer in channels.earlier()[:1]]

@@ -72,5 +72,6 @@ def test_nothing_promoted_and_no_store(cli: Cli, tiny_bundle: Path) -> None:
     done = cli("doctor", "--json")
     assert done.code == 5
     assert "does not exist" in findings(done)["store"]["found"]
+    assert findings(done)["production"]["remedy"] == "admin_cli publish RUN"
     cli("publish", tiny_bundle, "--again").well()
     assert findings(cli("doctor", "--json"))["production"]["remedy"] == "admin_cli promote v1"

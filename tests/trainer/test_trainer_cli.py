@@ -66,7 +66,8 @@ def test_help_does_not_import_keras():
         (("evaluate", "nowhere"), "trainer: Expected a run folder with a config.json; nowhere has none.", 3),
         (("export", "nowhere"), "trainer: Expected a run folder with a config.json; nowhere has none.", 3),
         (("datasets", "--dataset", "food-101"), "trainer: Expected --data-dir with --dataset; received none.", 2),
-        (("datasets", "--look"), "trainer: Expected --dataset with --look, the photos to draw; received none.", 2),
+        (("datasets", "--look"), "trainer: Expected --dataset with --look; received none.", 2),
+        (("datasets", "--data-dir", "x"), "trainer: Expected --dataset with --data-dir; received none.", 2),
         (("datasets", "--dataset", "mnist", "--data-dir", "."), "trainer: Expected one of food-101, dog-breed", 2),
         # Before anything is trained or measured.
         (

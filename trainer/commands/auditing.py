@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from classifier.errors import InvalidRequest
-from trainer.commands.options import PhotosOptions, declared_options
+from trainer.commands.options import PhotosOptions, declared_options, given_flags
 from trainer.commands.screen import console, load_keras
 from trainer.run.sections import NetworkConfig
 
@@ -83,9 +83,6 @@ def _require_alone(context: typer.Context) -> None:
     Raises:
         InvalidRequest: the message names them.
     """
-    given = [
-        name for name in context.params if (source := context.get_parameter_source(name)) and source.name != "DEFAULT"
-    ]
-    useless = [f"--{name.replace('_', '-')}" for name in given if name not in OF_ANY]
+    useless = given_flags(context, but=OF_ANY)
     if useless:
         raise InvalidRequest(f"A run has its own photos and network: leave {' and '.join(useless)} out.")

@@ -9,7 +9,7 @@ import typer
 
 from classifier.errors import InvalidRequest
 from classifier.wording import plural
-from trainer.commands.options import PhotosOptions, declared_options
+from trainer.commands.options import PhotosOptions, declared_options, given_flags
 from trainer.commands.screen import console
 from trainer.run.sections import LARGEST_SEED
 
@@ -18,6 +18,7 @@ SHEET = Path("contact_sheet.jpg")
 
 @declared_options
 def datasets(
+    context: typer.Context,
     data: PhotosOptions,
     look: Annotated[bool, typer.Option("--look", help="Draw a contact sheet: random photos of each class.")] = False,
     photos: Annotated[int, typer.Option(help="Photos of a class on the sheet.", min=1, max=12)] = 6,
@@ -44,8 +45,8 @@ def datasets(
             for file in draw_contact_sheet(checked, out, photos, data.seed):
                 typer.echo(f"wrote {file}")
         return
-    if look:
-        raise InvalidRequest("Expected --dataset with --look, the photos to draw; received none.")
+    if useless := given_flags(context):
+        raise InvalidRequest(f"Expected --dataset with {' and '.join(useless)}; received none.")
     table = Table(box=None, pad_edge=False)
     for column in ("dataset", "layout", "source"):
         table.add_column(column, overflow="fold")

@@ -10,7 +10,7 @@ import functools
 import inspect
 import math
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -72,6 +72,12 @@ WorkersOption = Annotated[
 ConfigOption = Annotated[
     Path | None, typer.Option(help="JSON with options, such as tune's best.json; the command line goes first.")
 ]
+
+
+def given_flags(context: typer.Context, *, but: Collection[str] = ()) -> list[str]:
+    """Return the options that were given, as they are typed, without those of these names."""
+    sources = {name: context.get_parameter_source(name) for name in context.params if name not in but}
+    return [f"--{name.replace('_', '-')}" for name, source in sources.items() if source and source.name != "DEFAULT"]
 
 
 def declared_options(command: Callable[..., None]) -> Callable[..., None]:

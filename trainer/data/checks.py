@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 import numpy as np
 import pandas as pd
@@ -74,6 +75,8 @@ def check_photos(
         try:
             if "\0" in str(path):
                 return None, "unreadable: a NUL in its name"
+            if not (S_ISREG(mode := path.stat().st_mode) or S_ISDIR(mode)):  # reading a pipe would wait for ever
+                return None, "unreadable: not a file"
             data = path.read_bytes()
             source.decode(row, data)
             return hashlib.sha256(data).hexdigest(), None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -108,12 +109,17 @@ def test_a_correction_goes_before_the_label_of_the_same_photo(root):
 def test_a_reason_never_names_the_machine_s_folders(root):
     (root / "folder.png").mkdir()
     (root / "e.png").rename(root / "e.PNG")
-    checked = _check(root, [(name, "x", "train") for name in ("a.png", "folder.png", "e.png", "nul\0.png")])
+    os.mkfifo(root / "pipe.png")
+    (root / "device.png").symlink_to("/dev/zero")
+    names = ("a.png", "folder.png", "e.png", "nul\0.png", "pipe.png", "device.png")
+    checked = _check(root, [(name, "x", "train") for name in names])
     reasons = dict(zip(checked.rejected["image_path"], checked.rejected["reason"], strict=True))
     assert reasons == {
         "folder.png": "unreadable: Is a directory",
         "e.png": "missing: e.PNG is there instead",
         "nul\0.png": "unreadable: a NUL in its name",
+        "pipe.png": "unreadable: not a file",
+        "device.png": "unreadable: not a file",
     }
 
 
