@@ -1,6 +1,7 @@
 """How well photos of nearly the right thing are told: five draws of two dishes of Food-101 that a head never sees.
 
     python bench/near_ood.py [--data DIR] [--weights DIR] [--dataset food-101] [--networks NAMES] [--cache DIR]
+    python bench/near_ood.py --served
 
 The classes are shuffled with a seed and held out in turn, a fifth of them each time; the head is trained on the frozen
 features of the others' training photos. Each row is the mean over the draws of the AUROC between the test photos of
@@ -8,13 +9,19 @@ the classes and those of the classes held out, and of the share of the latter th
 pass. ``chosen`` is what an export would take: by classes that are left out in turn of the training and validation
 photos alone. The rows below it are other scores of the literature on the same features, and what learning from another
 draw's classes gives (``--ood`` of a training). Features are computed once and kept in --cache.
+
+With --served the same draws go through `trainer train`, `export` and `evaluate`: what the served files give, as users
+run them, of each variant.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,8 +40,10 @@ SHARED = ROOT.parent / "shared"
 WEIGHTS = {
     "mobilenet_v2": "mobilenet_v2_1.0_224_no_top.weights.h5",
     "efficientnet_lite0": "efficientnet_lite0_no_top.weights.h5",
+    "efficientnet_lite2": "efficientnet_lite2_no_top.weights.h5",
 }
 DRAWS, SEED, PASS = 5, 7, 0.95
+VARIANTS = ("float32", "int8-dynamic", "int8")
 Array = NDArray[np.floating[Any]]
 
 
@@ -50,7 +59,12 @@ def main() -> None:
     parser.add_argument("--dataset", choices=("food-101", "dog-breed"), default="food-101")
     parser.add_argument("--networks", default=",".join(WEIGHTS))
     parser.add_argument("--cache", type=Path, default=ROOT / ".bench", help="where features are kept")
+    parser.add_argument("--served", action="store_true", help="through the trainer, by the files that are served")
     options = parser.parse_args()
+    if options.served:
+        for network in options.networks.split(","):
+            print_served(options, network)
+        return
     for network in options.networks.split(","):
         features, labels, splits = cached(options, network)
         print(f"{network}, {options.dataset}")
@@ -91,12 +105,65 @@ def cached(options: argparse.Namespace, network: str) -> tuple[Array, NDArray[An
         return kept["pooled"], kept["labels"], kept["splits"]
 
 
+def print_served(options: argparse.Namespace, network: str) -> None:
+    """Train a head a draw, and print AUROC and share told of each variant of its file."""
+    _, labels, _ = cached(options, network)
+    print(f"{network}, {options.dataset}, served files")
+    print("variant         AUROC   told  AUROC of each draw")
+    table: dict[str, list[tuple[float, float]]] = {}
+    for held in draws_of(labels):
+        with tempfile.TemporaryDirectory() as folder:
+            near = near_photos(options, held, Path(folder, "near"))
+            run, kept = Path(folder, "run"), ",".join(np.setdiff1d(labels, held))
+            data = ["--dataset", options.dataset, "--data-dir", options.data / options.dataset]
+            trained = ["--architecture", network, "--weights", options.weights / WEIGHTS[network]]
+            once = ["--fine-tune-epochs", 0, "--seed", SEED, "--variant", VARIANTS[0], "--no-report"]
+            trainer("train", *data, "--classes", kept, *trained, *once, "--run", run)
+            for variant in VARIANTS:
+                if variant != VARIANTS[0]:
+                    trainer("export", run, "--variant", variant, "--no-report")
+                told = json.loads(trainer("evaluate", run, "--ood", f"near={near}", "--json"))["near"]
+                table.setdefault(variant, []).append((told["auroc"], told["trade"][f"{PASS:g}"]))
+    for variant, rows in table.items():
+        aurocs, shares = np.array(rows).T
+        each = " ".join(f"{auroc:.3f}" for auroc in aurocs)
+        print(f"{variant:<14} {aurocs.mean():.3f}  {shares.mean():5.1%}  {each}")
+    print()
+
+
+def near_photos(options: argparse.Namespace, held: NDArray[Any], folder: Path) -> Path:
+    """Make a folder of links to the test photos of the classes held out."""
+    from rich.console import Console
+
+    from trainer.data.preparation import check_dataset
+    from trainer.run.sections import DataConfig
+
+    data = DataConfig(options.dataset, str(options.data / options.dataset))
+    frame = check_dataset(data, InputSpec(224, 224), Console(quiet=True))[0].frame
+    folder.mkdir()
+    for path in frame[frame.label.isin(held) & (frame.split == "test")].image_path:
+        photo = (options.data / options.dataset / path).resolve()
+        (folder / f"{photo.parent.name}-{photo.name}").symlink_to(photo)
+    return folder
+
+
+def trainer(*words: object) -> str:
+    """Return what `trainer` prints."""
+    command = [str(Path(sys.executable).parent / "trainer"), *map(str, words)]
+    return str(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def draws_of(labels: NDArray[Any]) -> list[NDArray[Any]]:
+    """Return the classes that each draw holds out."""
+    return np.array_split(np.random.default_rng(SEED).permutation(np.unique(labels)), DRAWS)
+
+
 def measured(features: Array, labels: NDArray[Any], splits: NDArray[Any]) -> dict[str, list[tuple[float, float]]]:
     """Return AUROC and share told of each score, one pair a draw."""
     from trainer.networks import ood_score
 
     table: dict[str, list[tuple[float, float]]] = {}
-    draws = np.array_split(np.random.default_rng(SEED).permutation(np.unique(labels)), DRAWS)
+    draws = draws_of(labels)
     for number, held in enumerate(draws):
         kept = np.setdiff1d(labels, held)
         inside = np.isin(labels, kept)

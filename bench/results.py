@@ -50,11 +50,16 @@ class Network:
 
 
 STRONG = ("--augmentation-strength", "1.7", "--average-epochs", "2")
+MOBILENET = "mobilenet_v2_1.0_224_no_top.weights.h5"
 LITE0, LITE2 = (f"efficientnet_lite{number}_no_top.weights.h5" for number in (0, 2))
 SLOWLY = ("--fine-tune-learning-rate", "5e-5")
+ALL_LAYERS = (
+    *STRONG, "--label-smoothing", "0.1", "--fine-tune-layers", "-1", "--layer-decay", "0.8", "--fine-tune-epochs", "18",
+    "--variant", "int8",
+)  # fmt: skip
 USUAL = ("mobilenet_v2", "inception_v3")
 NETWORKS = {
-    "mobilenet_v2": Network("mobilenet_v2_1.0_224_no_top.weights.h5"),
+    "mobilenet_v2": Network(MOBILENET),
     "inception_v3": Network(
         "inception_v3_through_mixed8_no_top_float.weights.h5",
         ("--backbone-layer", "mixed8", "--image-size", "400", "--precision", "mixed_bfloat16"),
@@ -65,8 +70,15 @@ NETWORKS = {
     ),
     "efficientnet_lite0": Network(LITE0, fine_tuning=(*SLOWLY, *STRONG, "--label-smoothing", "0.1")),
     "efficientnet_lite2": Network(LITE2, fine_tuning=(*SLOWLY, *STRONG, "--fine-tune-epochs", "6")),
+    "mobilenet_v2_all": Network(
+        MOBILENET, fine_tuning=(*ALL_LAYERS, "--fine-tune-learning-rate", "2e-4"), architecture="mobilenet_v2"
+    ),
+    "efficientnet_lite0_all": Network(
+        LITE0, ("--image-size", "240"), fine_tuning=(*ALL_LAYERS, "--fine-tune-learning-rate", "1e-4"),
+        architecture="efficientnet_lite0",
+    ),
     "mobilenet_v2_taught": Network(
-        "mobilenet_v2_1.0_224_no_top.weights.h5", fine_tuning=STRONG,
+        MOBILENET, fine_tuning=STRONG,
         architecture="mobilenet_v2", teacher="efficientnet_lite2",
     ),
     "efficientnet_lite0_taught": Network(
