@@ -12,10 +12,10 @@ export function onKeys(shortcuts) {
   const all = [...shortcuts, { keys: ["?"], does: "This list", act: () => list(all) }];
   document.addEventListener("keydown", (event) => {
     const target = /** @type {HTMLElement} */ (event.target);
-    const writes = target.matches("input:not([type=radio], [type=checkbox], [type=range]), select, textarea");
+    const writes = target.matches("input:not([type=radio], [type=checkbox], [type=range], [type=file]), select, textarea");
     if (event.ctrlKey || event.metaKey || event.altKey || writes) return;
     if ($("dialog").open || (!on && event.key !== "?")) return;
-    if (event.key.startsWith("Arrow") && target.matches("input")) return; // which it moves
+    if (event.key.startsWith("Arrow") && target.matches("input:not([type=file])")) return; // which it moves
     const found = all.find(({ keys }) => keys.includes(event.key));
     if (!found) return;
     event.preventDefault();

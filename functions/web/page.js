@@ -12,7 +12,7 @@ import { calm, tell } from "./problems.js";
 import { Queue } from "./queue.js";
 import { predict } from "./request.js";
 import { inWords, showResult } from "./result.js";
-import { showSamples, takeFromAddress } from "./samples.js";
+import { showSamples, sourceOf, takeFromAddress } from "./samples.js";
 import { openSnippets } from "./snippets.js";
 import { drawStrip } from "./strip.js";
 import { $, plain, still } from "./words.js";
@@ -35,7 +35,12 @@ const queue = new Queue(async (photo, signal) => await predict(photo.file, null,
 /** @param {File[]} files */
 function take(files) {
   calm();
-  wanted = queue.add(files)[0];
+  const sample = sourceOf(files[0]);
+  const same = (/** @type {Photo} */ { file }) =>
+    sourceOf(file)?.url === sample?.url && sourceOf(file)?.version === sample?.version;
+  const before = sample && queue.photos.find(same); // a sample that is clicked again is no second photo
+  wanted = before ?? queue.add(files)[0];
+  if (before) queue.redo([before]);
   changed();
 }
 
@@ -115,12 +120,12 @@ function resume() {
 /** Show a photo's answer; whether that got the focus, which a screen reader tells of by itself.
  * @param {Photo} photo */
 function show(photo) {
-  const leaves = $("samples").contains(document.activeElement); // they are hidden once there is an answer
+  const leaves = $("samples").contains(document.activeElement); // the answer is elsewhere
   if (photo !== shown) closeCorrection();
   shown = photo;
   if (photo === wanted) wanted = null;
   showResult(photo, explain);
-  $("device").after($("hero")); // what serves is told below the answer
+  $("device").after($("samples"), $("hero")); // more to try, and what serves, are below the answer
   if (session.litert) import("./device.js").then(({ offer }) => offer(photo));
   document.title = `Pointer: ${$("label").textContent}`;
   drawStrip(queue.photos, shown, choose);
@@ -181,6 +186,7 @@ function forget() {
   shown = wanted = null;
   $("result").hidden = $("device").hidden = true;
   $("choose").before($("hero"));
+  $("problem").after($("samples"));
   document.title = "Pointer: try it";
   document.body.classList.remove("photo-shown");
   setInAddress("sample", "");

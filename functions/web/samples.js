@@ -10,10 +10,10 @@ import { $, plain } from "./words.js";
 /** @type {string[]} */
 let urls = [];
 
-/** Where each sample comes from. @type {WeakMap<File, string>} */
+/** Where each sample is, and the version that shows it there. @type {WeakMap<File, { url: string, version: string }>} */
 const sources = new WeakMap();
 
-/** The address of a photo that is a sample; undefined of any other.
+/** Where a photo comes from that is a sample; undefined of any other.
  * @param {File} file */
 export const sourceOf = (file) => sources.get(file);
 
@@ -49,10 +49,11 @@ export async function takeFromAddress(taken) {
 
 /** @type {(sample: Sample, index: number) => Promise<File>} */
 async function photoOf({ url, media_type, label }, index) {
+  const version = serving.model?.version ?? "";
   const photo = await (await fetched(url)).blob();
   const ending = media_type.split("/")[1].replace("jpeg", "jpg");
   const file = new File([photo], `sample ${index + 1}, ${plain(label)}.${ending}`, { type: media_type });
-  sources.set(file, address(url).href);
+  sources.set(file, { url: address(url).href, version });
   return file;
 }
 

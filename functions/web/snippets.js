@@ -6,8 +6,8 @@ import { sourceOf } from "./samples.js";
 import { button, part } from "./words.js";
 
 /** @typedef {import("./queue.js").Photo} Photo */
-/** `sample`: where the photo comes from that the page offers; its user has no file of it.
- * @typedef {{ url: string, name: string, sample: string | undefined, type: string, headers: [string, string][] }} Asked */
+/** `sample`: where the photo comes from that the page offers, as long as `version` serves; its user has no file of it.
+ * @typedef {{ url: string, name: string, sample: string | undefined, version: string, type: string, headers: [string, string][] }} Asked */
 
 /** In the order in which they are offered. @type {Record<string, (asked: Asked) => string>} */
 export const LANGUAGES = {
@@ -19,14 +19,21 @@ export const LANGUAGES = {
   },
   JavaScript: ({ url, name, sample, headers }) => {
     const sent = headers.length ? `headers: { ${pairs(headers)} }` : "";
-    const photo = `const photo = await (await fetch(${text(sample ?? "")}${sent && `, { ${sent} }`})).blob();\n`;
-    return `${sample ? photo : ""}const body = new FormData();
-body.append("image", photo);${sample ? "" : ` // a File or Blob: ${name}`}
+    return `${sample
+    ? `const sample = await fetch(${text(sample)}${sent && `, { ${sent} }`});
+if (!sample.ok) throw new Error(await sample.text());
+const photo = await sample.blob();`
+    : `const { openAsBlob } = await import("node:fs"); // Node 20 or later; in a page, photo is the File of an <input>
+const photo = await openAsBlob(${text(name)});`}
+const body = new FormData();
+body.append("image", photo);
 const reply = await fetch(${text(url)}, {
   method: "POST",
   body,${sent && `\n  ${sent},`}
 });
-const { label, confidence, gradcam } = await reply.json();`;
+if (!reply.ok) throw new Error(await reply.text());
+const { label, confidence } = await reply.json();
+console.log(label, confidence);`;
   },
   Python: ({ url, name, sample, headers }) => {
     const sent = headers.length ? `headers={${pairs(headers)}}, ` : "";
@@ -78,6 +85,14 @@ print(reply?["label"] ?? "")`;
   },
 };
 
+/** The code in a language; of a sample it says how long that is there.
+ * @type {(language: string, asked: Asked) => string} */
+function codeIn(language, asked) {
+  const code = LANGUAGES[language](asked);
+  const mark = ["curl", "Python"].includes(language) ? "#" : "//";
+  return asked.sample ? `${mark} A sample of ${asked.version}: gone when another version serves.\n${code}` : code;
+}
+
 /** @param {string} word */
 const shell = (word) => `'${word.replaceAll("'", "'\\''")}'`;
 /** @param {string} word */
@@ -96,7 +111,8 @@ export function askedOf({ answer, file }) {
     Object.keys(session.tokens).map((key) => [key, key === "Authorization" ? "Bearer ID_TOKEN" : "APP_CHECK_TOKEN"])
   );
   const type = file.type || "application/octet-stream";
-  return { url: address(`?${answer.query}`).href, name: file.name, sample: sourceOf(file), type, headers };
+  const { url: sample, version = "" } = sourceOf(file) ?? {};
+  return { url: address(`?${answer.query}`).href, name: file.name, sample, version, type, headers };
 }
 
 /** @param {Photo} photo */
@@ -109,7 +125,7 @@ export function openSnippets(photo) {
   said.setAttribute("role", "status");
   const choices = part("p", "choices", "");
   const choose = (/** @type {string} */ language) => {
-    code.textContent = LANGUAGES[language](asked);
+    code.textContent = codeIn(language, asked);
     said.textContent = "";
     for (const each of choices.children) each.setAttribute("aria-pressed", String(each.textContent === language));
   };

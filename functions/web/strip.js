@@ -63,6 +63,7 @@ function update(entry, photo, shown) {
   item.setAttribute("aria-label", `${file.name}: ${said}`);
   shown ? item.setAttribute("aria-current", "true") : item.removeAttribute("aria-current");
   says.textContent = ended ? short : answer ? (answer.reply.status === "unknown" ? "?" : plain(answer.reply.label)) : "…";
+  if (problem?.slug === "invalid-image") image.hidden = true; // of a file that is cut off a browser shows what there is
   if (state === "done" && image.complete && image.naturalWidth === 0) image.dispatchEvent(new Event("error"));
 }
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from selenium.webdriver import Keys
+from selenium.webdriver import ActionChains, Keys
 
 from classifier.registry.rules import Registry
 from classifier.serving import golden
@@ -186,11 +186,10 @@ def test_the_request_is_copied_as_code_that_gives_the_same_answer(answered: Page
         [sys.executable, "-c", codes["Python"]], cwd=red.parent, capture_output=True, text=True, timeout=60
     )
     assert asked.stdout.startswith("red "), asked.stderr
-    script = "const photo = new Blob([await (await import('node:fs/promises')).readFile('a photo.jpg')]);\n"
-    (red.parent / "asked.mjs").write_text(f"{script}{codes['JavaScript']}\nconsole.log(label);\n")
+    (red.parent / "asked.mjs").write_text(codes["JavaScript"])
     if node := shutil.which("node"):
         asked = subprocess.run([node, "asked.mjs"], cwd=red.parent, capture_output=True, text=True, timeout=60)
-        assert asked.stdout == "red\n", asked.stderr
+        assert asked.stdout.startswith("red "), asked.stderr
     page.browser.execute_cdp_cmd(
         "Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
     )
@@ -213,7 +212,12 @@ def test_the_code_of_a_sample_has_the_photo_from_the_server(page: Page, server: 
         codes[choice.text] = page.all("#dialog pre")[0].text
     sample = server.get("/model").json()["samples"][1]["url"]
     assert all(f"/api/{sample}" in code and "sample 2" not in code for code in codes.values())
-    (tmp_path / "asked.mjs").write_text(f"{codes['JavaScript']}\nconsole.log(label);\n")
+    said = "A sample of v1: gone when another version serves."
+    marks = {"curl": "#", "JavaScript": "//", "Python": "#", "Kotlin": "//", "Swift": "//"}
+    assert {language: code.split("\n")[0] for language, code in codes.items()} == {
+        language: f"{mark} {said}" for language, mark in marks.items()
+    }
+    (tmp_path / "asked.mjs").write_text(codes["JavaScript"])
     programs = {"curl": ["bash", "-c", codes["curl"]], "Python": [sys.executable, "-c", codes["Python"]]}
     if node := shutil.which("node"):
         programs["JavaScript"] = [node, "asked.mjs"]
@@ -246,8 +250,9 @@ def test_keys_do_what_the_list_of_them_says_until_they_are_turned_off(answered: 
     page = answered
 
     def press(key: str) -> None:
-        page.browser.switch_to.active_element.send_keys(key)
+        ActionChains(page.browser).send_keys(key).perform()  # to a field for files an element's own sends a path
 
+    page.run("document.getElementById('file').focus()")  # as it is after photos were chosen
     press("?")
     page.shows("dialog", "Keyboard shortcuts")
     assert len(page.all("#dialog dt")) == len(page.all("#dialog dd")) == 12

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import io
 import os
 import re
 import signal
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from selenium.webdriver import Keys
 
 from tests.support.bundles import colour_photo
@@ -25,6 +27,10 @@ const event = kind === "paste"
   ? new ClipboardEvent("paste", { clipboardData: given, bubbles: true })
   : new DragEvent("drop", { dataTransfer: given, bubbles: true, cancelable: true });
 document.body.dispatchEvent(event);
+"""
+BELOW = """
+const [one, other] = [...arguments].map((id) => document.getElementById(id));
+return (one.compareDocumentPosition(other) & Node.DOCUMENT_POSITION_FOLLOWING) !== 0;
 """
 
 
@@ -59,18 +65,21 @@ def test_a_queue_longer_than_a_request_may_have_and_the_sessions_history(
     page.open(server.url)
     page.shows("version", "food v1")
     (tmp_path / "nothing.jpg").write_bytes(b"")
-    page.choose(*photos[:6], tmp_path / "notes.txt", *photos[6:], tmp_path / "nothing.jpg")
+    cut = tmp_path / "cut.jpg"  # a browser shows the part of it that there is
+    Image.open(io.BytesIO(colour_photo("red", size=(640, 480)))).save(cut)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    page.choose(*photos[:6], tmp_path / "notes.txt", *photos[6:], tmp_path / "nothing.jpg", cut)
     page.shows("label", "red")
     page.until(lambda: not page.part("progress").is_displayed(), "all of them")
-    assert len(thumbnails(page)) == 13
+    assert len(thumbnails(page)) == 14
     for label, told in zip(labels, [each for each in thumbnails(page) if " " in each.split(":")[0]], strict=True):
         assert f" {label}.png: {label}, " in told
     # Each that is no photo says why, with a tile in place of a picture, and keeps no other from its answer.
-    notes, nothing = (page.all(".thumbnail")[place] for place in (6, 12))
-    assert [each.text.split("\n")[-1] for each in (notes, nothing)] == ["no photo", "empty"]
-    assert not notes.find_elements("css selector", "img:not([hidden])")
+    notes, nothing, half = (page.all(".thumbnail")[place] for place in (6, 12, 13))
+    assert [each.text.split("\n")[-1] for each in (notes, nothing, half)] == ["no photo", "empty", "no photo"]
+    assert not any(each.find_elements("css selector", "img:not([hidden])") for each in (notes, nothing, half))
     assert thumbnails(page)[6].startswith("notes.txt: no photo. Expected a photo as JPEG")
-    of_notes, of_nothing = page.part("detail").text.split("\n")
+    of_notes, of_nothing, _ = page.part("detail").text.split("\n")
     assert of_notes == thumbnails(page)[6].replace("no photo. ", "")
     assert of_nothing == "nothing.jpg: Expected a photo; this file is empty, or a folder."
     page.all(".thumbnail")[1].click()
@@ -86,6 +95,7 @@ def test_a_queue_longer_than_a_request_may_have_and_the_sessions_history(
     page.part("forget").click()
     page.until(lambda: page.hides("result", "session"), "nothing of them")
     assert page.part("question").is_displayed()
+    assert page.run(BELOW, "hero", "samples") and page.run(BELOW, "samples", "session"), "not where they were"
 
 
 def test_a_sample_is_a_click_or_a_link_away(page: Page, server: Serving) -> None:
@@ -101,6 +111,15 @@ def test_a_sample_is_a_click_or_a_link_away(page: Page, server: Serving) -> None
     page.shows("label", "green")
     link = page.browser.current_url
     assert link.endswith("?sample=2")
+    # The others stay, below the answer, and one that is clicked again is not a second photo.
+    assert [each.is_displayed() for each in page.all(".sample")] == [True] * 3
+    assert page.part("samples").location["y"] >= page.part("result").location["y"] + page.part("result").size["height"]
+    for place, label in ((2, "red"), (1, "green"), (0, "blue")):
+        page.all(".sample")[place].click()
+        page.shows("label", label)
+    assert [told.split(":")[0] for told in thumbnails(page)] == [
+        f"sample {number}, {label}.png" for number, label in ((2, "green"), (3, "red"), (1, "blue"))
+    ]
     page.open("about:blank")
     page.open(link)
     page.shows("label", "green")
@@ -230,8 +249,6 @@ def test_a_limit_that_is_reached_is_waited_for(page: Page, page_store: Path, tmp
 def test_a_photo_that_the_browser_cannot_show_has_its_overlay_alone(
     page: Page, server: Serving, tmp_path: Path
 ) -> None:
-    from PIL import Image
-
     Image.new("RGB", (64, 48), (220, 30, 20)).save(tmp_path / "red.tiff")
     page.open(server.url)
     page.shows("version", "food v1")
