@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from admin_cli.browser import show_page
-from admin_cli.feedback_lines import SHOWN_ID, decision, line, note, plain, shadow_said
+from admin_cli.feedback_lines import SHOWN_ID, decision, line, note, plain, shadow_said, tell_damage
 from admin_cli.feedback_ranking import known_labels, production, ranked_by_use
 from admin_cli.feedback_table import write_accepted
 from admin_cli.options import (
@@ -27,10 +27,10 @@ from admin_cli.options import (
 )
 from admin_cli.output import NOTHING, minute, percent, print_json, print_rows, print_table, print_text
 from classifier.errors import InvalidRequest, NotFound
-from classifier.labels import folded, trimmed
+from classifier.labels import folded
 from classifier.registry import fields
 from classifier.registry.rules import Registry
-from classifier.traffic.corrections import Case, Decision, Verdict
+from classifier.traffic.corrections import Case, Decision, Verdict, given_label
 from classifier.traffic.feedback import Feedback
 from classifier.wording import nearest, plural
 
@@ -188,6 +188,7 @@ def export(
     """
     registry = open_registry(store, model)
     exported = write_accepted(registry, folder)
+    tell_damage(exported.damaged)
     if as_json:
         print_json(
             {
@@ -239,9 +240,10 @@ def _decide(
     who: str,
     as_json: bool,
 ) -> None:
+    right_label = None if label is None else given_label(label, "--label")
     desk = Feedback(registry.store, registry.model)
     cases = [desk.find(each.strip().lower()) for each in identities]  # a mistyped one before any is decided
-    if verdict == "accepted" and label is None and (open_ := [case for case in cases if case.is_open]):
+    if verdict == "accepted" and right_label is None and (open_ := [case for case in cases if case.is_open]):
         raise InvalidRequest(
             f"Expected --label for {open_[0].correction.id[:SHOWN_ID]}: nobody said what it shows, two versions "
             "disagree about it."
@@ -251,7 +253,7 @@ def _decide(
     decided = []
     for case in cases:
         before = case.decision.label if case.decision and case.decision.verdict == "accepted" else None
-        right = trimmed(label) if label else before
+        right = right_label or before
         if verdict == "accepted":
             right = _as_known(right or case.label, known) or right
         decided.append(desk.decide(case, Decision(verdict, name, time, right, reason)))
@@ -284,4 +286,5 @@ def _chosen(registry: Registry, status: str) -> list[Case]:
     cases = Feedback(registry.store, registry.model).cases()
     if not cases:
         registry.expect_model()
+    tell_damage(cases)
     return [case for case in cases if status in ("all", case.status)]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+import typer
+
 from admin_cli.feedback_ranking import Ranked
-from admin_cli.output import NOTHING, day, percent
+from admin_cli.output import NOTHING, day, percent, printable, with_options
 from classifier.traffic.corrections import Case, Seen
 
 SHOWN_ID = 8
@@ -26,7 +29,7 @@ def line(ranked: Ranked) -> tuple[str, ...]:
 
 def note(ranked: Ranked) -> str:
     """Return why a correction is where it is in the list, and what was decided."""
-    decided = decision(ranked.case) if ranked.case.decision else ""
+    decided = decision(ranked.case) if ranked.case.decision or ranked.case.damage else ""
     return "; ".join(filter(None, (", ".join(ranked.reasons), decided)))
 
 
@@ -42,9 +45,27 @@ def shadow_said(shadow: Seen) -> str:
 
 def decision(case: Case) -> str:
     """Return what was decided, by whom and why."""
+    if case.damage:
+        return "what was decided cannot be read"
     if case.decision is None:
         return "pending"
     return f"{case.status} by {case.decision.who}" + (f": {case.decision.reason}" if case.decision.reason else "")
+
+
+def remedy(case: Case) -> str:
+    """Return what to do about a decision that cannot be read."""
+    short = case.correction.id[:SHOWN_ID]
+    return (
+        f"`admin_cli feedback accept {short}` or `admin_cli feedback reject {short}` decides anew, "
+        f"`admin_cli feedback forget {short}` deletes the correction."
+    )
+
+
+def tell_damage(cases: Iterable[Case]) -> None:
+    """Name the decisions that cannot be read, each with the remedy, on the standard error output."""
+    for case in cases:
+        if case.damage:
+            typer.echo(printable(with_options(f"{case.damage} It counts as not decided: {remedy(case)}")), err=True)
 
 
 def plain(ranked: Ranked) -> dict[str, Any]:

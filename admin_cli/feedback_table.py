@@ -10,6 +10,7 @@ from pathlib import Path
 from admin_cli.files import write_file
 from classifier.errors import InvalidRequest
 from classifier.registry.rules import Registry
+from classifier.traffic.corrections import Case
 from classifier.traffic.feedback import Feedback
 
 ENDINGS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp"}
@@ -22,6 +23,8 @@ class Exported:
     photos: int
     without_photo: int
     ids: tuple[str, ...]
+    damaged: tuple[Case, ...] = ()
+    """Those of which nobody can read whether they were accepted."""
 
 
 def write_accepted(registry: Registry, folder: Path) -> Exported:
@@ -35,7 +38,8 @@ def write_accepted(registry: Registry, folder: Path) -> Exported:
     desk = Feedback(registry.store, registry.model)
     rows, ids, without = [], [], 0
     try:
-        for case in desk.cases():
+        cases = desk.cases()
+        for case in cases:
             if case.status != "accepted":
                 continue
             photo = desk.photo(case) if case.label else None
@@ -54,4 +58,4 @@ def write_accepted(registry: Registry, folder: Path) -> Exported:
         write_file(folder / "corrections.csv", table.getvalue().encode())
     except OSError as error:
         raise InvalidRequest(f"Expected a folder that can be written; {error.filename}: {error.strerror}.") from error
-    return Exported(len(rows), without, tuple(sorted(ids)))
+    return Exported(len(rows), without, tuple(sorted(ids)), tuple(case for case in cases if case.damage))

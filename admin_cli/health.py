@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from admin_cli.feedback_lines import remedy
 from admin_cli.findings import Finding
 from admin_cli.options import DEFAULT_MODEL, DEFAULT_STORE, JsonOption, ModelOption, StoreOption, open_registry
 from admin_cli.output import print_json, print_table, with_options
@@ -26,6 +27,7 @@ from classifier.registry.rules import Registry
 from classifier.settings import Settings
 from classifier.storage.names import bucket_of
 from classifier.storage.protocol import MUST_NOT_EXIST
+from classifier.traffic.feedback import Feedback
 from classifier.traffic.writer import STATS_FOLDER
 from classifier.wording import plural
 
@@ -69,6 +71,7 @@ def doctor(
         ("python", _python),
         ("store", lambda: _store(registry)),
         ("pointer", lambda: _pointer(registry)),
+        ("corrections", lambda: _corrections(registry)),
         ("settings", lambda: _settings(store, model)),
         ("trainer", _trainer),
     ]
@@ -170,6 +173,16 @@ def _pointer(registry: Registry) -> Iterator[Finding]:
         yield Finding("canary", "look", f"{channels.canary.percent:g} % since {channels.canary.step_since}")
 
 
+def _corrections(registry: Registry) -> Iterator[Finding]:
+    """Read all corrections and what was decided about them; where there are none, there is nothing to say."""
+    cases = Feedback(registry.store, registry.model).cases()
+    damaged = [case for case in cases if case.damage]
+    for case in damaged:
+        yield Finding("corrections", "wrong", case.damage, remedy(case))
+    if cases and not damaged:
+        yield Finding("corrections", "ok", f"{len(cases):,}, and what was decided about them, can be read")
+
+
 def _settings(store: str, model: str) -> Iterator[Finding]:
     """Read the settings of the environment and, in a checkout, those that are deployed."""
     Settings.from_env({**os.environ, "MODEL_STORE": store, "MODEL_NAME": model})
@@ -203,7 +216,7 @@ def _trainer() -> Iterator[Finding]:
 
 def _remedy(finding: Finding) -> str:
     is_command = finding.remedy.startswith("admin_cli ")
-    return with_options(f"`{finding.remedy}`") if is_command else finding.remedy
+    return with_options(f"`{finding.remedy}`" if is_command else finding.remedy)
 
 
 def _no_function() -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from admin_cli.compare import EvalSetOption, print_comparison, print_verdict
+from admin_cli.feedback_lines import tell_damage
 from admin_cli.feedback_table import write_accepted
 from admin_cli.files import write_file
 from admin_cli.measuring import compare as measure
@@ -197,6 +198,7 @@ def _fetch(parent: Subject, folder: Path) -> None:
 
 def _corrections(registry: Registry, folder: Path) -> str:
     exported = write_accepted(registry, folder)
+    tell_damage(exported.damaged)
     if not exported.photos:
         raise NotFound(
             "Expected accepted corrections with photos for --feedback; there are none. "

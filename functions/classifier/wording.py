@@ -1,9 +1,11 @@
-"""Words of messages that several programs need: numbers with their nouns, and the name that was probably meant."""
+"""Words of messages that several programs need: numbers with their nouns, what came, and what was probably meant."""
 
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable
+from typing import Any
 
 MOST = 3
 """Names that a suggestion has."""
@@ -43,6 +45,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     *others, last = meant(name, known) or [""]
     first = ", ".join(others)
     return f" Did you mean {f'{first} or ' if first else ''}{last}?" if last else ""
+
+
+def shown(value: Any) -> str:
+    """Return a value as JSON, cut short: what was received."""
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def _plain(name: str) -> str:

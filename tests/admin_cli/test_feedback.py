@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
 
-from classifier.errors import Conflict, NotFound
+from classifier.errors import Conflict, InvalidManifest, NotFound
 from classifier.storage.local import LocalStore
 from classifier.storage.protocol import ObjectStore
 from classifier.traffic.corrections import Correction, Decision, Seen
 from classifier.traffic.feedback import Feedback
 from tests.support.bundles import colour_photo
-from tests.support.commands import Cli, call, cli_fixture  # noqa: F401  # fixtures
+from tests.support.commands import Cli, Done, call, cli_fixture  # noqa: F401  # fixtures
 from tests.support.serving import MODEL
 
 GREEN, RED = colour_photo("green"), colour_photo("red")
@@ -182,3 +183,52 @@ def test_copies_of_a_photo_that_is_forgotten_are_named(
     cli("feedback", "export", "corrections").well()
     assert f"corrections/{rows['green']}.png" in cli("feedback", "forget", rows["green"]).well()
     assert cli("feedback", "forget", rows["purple"]).well() == "1 correction forgotten\n"
+
+
+@pytest.mark.parametrize("label", ["", "  ", "a\nb", "a\u200bb", "\x1b[2J", "x" * 201])
+def test_a_label_that_nobody_could_send_is_not_accepted_either(
+    cli: Cli, desk: Feedback, label: str, tmp_path: Path
+) -> None:
+    green = next(each.correction.id for each in desk.cases() if each.correction.label == "green")
+    said = cli("feedback", "accept", green, "--label", label).failed(2)
+    assert said.startswith("Expected --label to be 1 to 200 characters that can be printed; received ")
+    assert desk.find(green).status == "pending" and not list(tmp_path.rglob("*.decision"))
+
+
+def test_a_decision_that_could_not_be_read_again_is_not_written(desk: Feedback, tmp_path: Path) -> None:
+    case = desk.cases()[0]
+    with pytest.raises(InvalidManifest, match="label in a decision to be a string that is not empty"):
+        desk.decide(case, Decision("accepted", "kim", "2026-01-01T00:00:00Z", ""))
+    assert not list(tmp_path.rglob("*.decision"))
+
+
+def test_a_decision_that_cannot_be_read_stops_nothing_and_is_mended(cli: Cli, desk: Feedback, tmp_path: Path) -> None:
+    ids = {each.correction.label: each.correction.id for each in desk.cases()}
+    cli("feedback", "accept", ids["green"], ids["purple"]).well()
+    (path,) = tmp_path.rglob(f"{ids['green']}.decision")
+    damaged = path.read_text().replace('"label": null', '"label": ""')
+    path.write_text(damaged)
+    short = ids["green"][:8]
+
+    def is_told(done: Done) -> str:
+        assert done.code == 0
+        assert done.err.count("\n") == 1 and f"{ids['green']}.decision" in done.err
+        assert all(f"`admin_cli feedback {each} {short}`" in done.err for each in ("accept", "reject", "forget"))
+        return done.out
+
+    assert short in is_told(cli("feedback", "list"))  # it counts as not decided
+    assert short not in is_told(cli("feedback", "list", "--status", "accepted"))
+    assert is_told(cli("feedback", "export", tmp_path / "out")).startswith("1 photo and")
+    assert "what was decided cannot be read" in cli("feedback", "show", short).well()
+    doctor = cli("doctor", "--json")
+    assert doctor.code == 5
+    wrong = next(each for each in json.loads(doctor.out) if each["what"] == "corrections")
+    assert (wrong["verdict"], path.name in wrong["found"]) == ("wrong", True)
+    assert f"`admin_cli feedback forget {short}`" in wrong["remedy"]
+
+    for remedy, status in (("accept", "accepted"), ("reject", "rejected"), ("forget", None)):
+        path.write_text(damaged)
+        cli("feedback", remedy, short).well()
+        left = {each["id"]: each["status"] for each in cli("feedback", "list", "--status", "all", "--json").json()}
+        assert left.get(ids["green"]) == status
+    assert "3, and what was decided about them, can be read" in cli("doctor", "--json").out

@@ -15,8 +15,13 @@ from typing import Any
 import pytest
 
 from admin_cli import training_program
+from classifier.storage.local import LocalStore
+from classifier.traffic.corrections import Correction
+from classifier.traffic.feedback import Feedback
+from tests.support.bundles import colour_photo
 from tests.support.commands import PROGRAM, Cli, cli_fixture, environment_of  # noqa: F401  # fixture
 from tests.support.retraining import RECIPE, asked, described, option, stand_in_fixture  # noqa: F401  # fixture
+from tests.support.serving import MODEL
 
 
 @pytest.fixture(name="served")
@@ -230,6 +235,24 @@ def test_decisions_over_an_audit_are_repeated(cli: Cli, tiny_bundle: Path, stand
     config = json.loads(Path(option(arguments, "--config")).read_text())
     assert Path(config["data"]["decisions"]).read_text() == table
     assert config["data"]["corrections"] is None
+
+
+def test_a_decision_that_cannot_be_read_is_passed_over_and_named(
+    cli: Cli, served: Path, stand_in: Any, tmp_path: Path
+) -> None:
+    desk = Feedback(LocalStore(tmp_path / "store"), MODEL)
+    for colour in ("green", "red"):
+        photo = colour_photo(colour)
+        correction = Correction.make(colour, photo=photo)
+        desk.add(correction, photo)
+        cli("feedback", "accept", correction.id).well()
+    (path,) = tmp_path.rglob(f"{correction.id}.decision")
+    path.write_text("{")
+    done = cli("retrain", "--data-dir", served, "--feedback")
+    assert done.code == 0 and "for the training: 1 accepted correction\n" in done.out
+    assert path.name in done.err and f"`admin_cli feedback reject {correction.id[:8]}`" in done.err
+    config = json.loads(Path(option(asked(tmp_path)[-1], "--config")).read_text())
+    assert correction.id not in Path(config["data"]["corrections"]).read_text()
 
 
 def test_what_is_missing_is_told_with_the_remedy(cli: Cli, served: Path, stand_in: Any, tmp_path: Path) -> None:

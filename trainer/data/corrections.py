@@ -20,6 +20,8 @@ from trainer.run.sections import DataConfig
 def with_corrections(listing: Listing, config: DataConfig) -> Listing:
     """Add the photos of ``config.corrections`` to the training split, after the other splits were drawn.
 
+    Rows of which no photo of a class can be made are among those that are left out.
+
     Their paths are relative to the data folder, as all are, also where they lie outside.
 
     Raises:
@@ -34,10 +36,14 @@ def with_corrections(listing: Listing, config: DataConfig) -> Listing:
     if others.any():
         raise InvalidRequest(f"Expected corrections for train alone in {table}; received one for another split.")
     start = os.path.relpath(table.parent.resolve(), Path(config.data_dir).resolve())
-    frame = found.frame.assign(split="train", image_path=[_below(start, name) for name in found.frame["image_path"]])
+    frame, left_out = (
+        rows.assign(split="train", image_path=[_below(start, name) if name else name for name in rows["image_path"]])
+        for rows in (found.frame, found.left_out)
+    )
     return replace(
         listing,
         frame=pd.concat([listing.frame, frame[COLUMNS]], ignore_index=True),
+        left_out=pd.concat([listing.left_out, left_out], ignore_index=True),
         notes=(*listing.notes, *found.notes),
     )
 
@@ -48,7 +54,7 @@ def paths_in(frame: pd.DataFrame, config: DataConfig) -> list[str]:
         return []
     start = os.path.relpath(Path(config.corrections).parent.resolve(), Path(config.data_dir).resolve())
     prefix = _below(start, "")
-    return [path for path in frame["image_path"] if path.startswith(prefix)]
+    return [path for path in frame["image_path"] if path and path.startswith(prefix)]
 
 
 def ids_in(frame: pd.DataFrame, config: DataConfig) -> list[str]:
@@ -56,18 +62,23 @@ def ids_in(frame: pd.DataFrame, config: DataConfig) -> list[str]:
     return sorted(Path(path).stem for path in paths_in(frame, config))
 
 
-def lines_of(listed: pd.DataFrame, photos: CheckedPhotos, config: DataConfig) -> list[str]:
+def lines_of(listing: Listing, photos: CheckedPhotos, config: DataConfig) -> list[str]:
     """Say what became of the corrections.
 
     Args:
-        listed: with all of them.
+        listing: with all of them, also those that it left out.
         photos: with those that are trained on.
         config: says where they are.
     """
-    everything, used = paths_in(listed, config), set(paths_in(photos.frame, config))
+    left_out = paths_in(listing.left_out, config)
+    everything, used = paths_in(listing.frame, config) + left_out, set(paths_in(photos.frame, config))
     if not everything:
         return []
-    reasons = photos.rejected.set_index("image_path")["reason"]
+    reasons = {
+        path: reason
+        for rows in (photos.rejected, listing.left_out)
+        for path, reason in zip(rows["image_path"], rows["reason"], strict=True)
+    }
     lines = [f"{len(used)} of {plural(len(everything), 'correction is', 'corrections are')} trained on"]
     return lines + [f"not on {Path(path).name}: {reasons.get(path)}" for path in everything if path not in used]
 

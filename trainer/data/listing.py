@@ -78,7 +78,7 @@ def listing_of(
     kept, dropped = [], list(left_out)
     for path, label, split in rows:
         label = None if label is None else trimmed(label)
-        reason = _why_not(path) or (None if label is None else _why_not(label))
+        reason = _why_not(path, "name") or (None if label is None else _why_not(label, "label"))
         if reason:
             dropped.append((path, label, split, reason))
         else:
@@ -108,12 +108,12 @@ def _alike(labels: Sequence[str]) -> list[str]:
     ]
 
 
-def _why_not(text: str) -> str | None:
-    """Return why a name cannot be kept in a table and read again; None where it can."""
+def _why_not(text: str, what: str) -> str | None:
+    """Return why a name or label cannot be kept in a table and read again; None where it can."""
     if any(unicodedata.category(character) == "Cs" for character in text):
-        return "its name is not UTF-8"
+        return f"its {what} is not UTF-8"
     if any(unicodedata.category(character) == "Cc" for character in text):
-        return "a control character in its name"
+        return f"a control character in its {what}"
     return None
 
 

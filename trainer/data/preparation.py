@@ -111,7 +111,7 @@ def check_dataset(
             corrections=paths_in(listing.frame, config),
             on_photo=step,
         )
-    for line in lines_of(listing.frame, photos, config):
+    for line in lines_of(listing, photos, config):
         console.print(line, highlight=False, markup=False)
     if listing.first is not None and not len(photos.frame) and not listing.first.is_file():
         missing = int(photos.rejected["reason"].str.startswith("missing").sum())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -18,17 +17,16 @@ from classifier.endpoints.replies import admit_model
 from classifier.endpoints.request_photos import body_limit
 from classifier.endpoints.text_photos import ONE_TEXT_AT_A_TIME, decode_base64
 from classifier.errors import Forbidden, InvalidImage, InvalidRequest, UnsupportedMedia
-from classifier.labels import trimmed
 from classifier.photo.limits import too_large
 from classifier.serving.models import Models
 from classifier.settings import Settings
 from classifier.storage.protocol import ObjectStore
-from classifier.traffic.corrections import Correction, Seen
+from classifier.traffic.corrections import Correction, Seen, given_label
 from classifier.traffic.feedback import Feedback
+from classifier.wording import shown
 
 MEMBERS = ("label", "request_id", "photo_sha256", "image", "consent", "seen", "model")
 SEEN = ("version", "channel", "label", "confidence", "status")
-LONGEST_LABEL = 200
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"v[1-9][0-9]{0,8}")
@@ -106,7 +104,7 @@ def read_correction(members: Any, settings: Settings) -> Said:
             raise InvalidRequest(f"Expected the members {', '.join(MEMBERS)}; received {name!r}.")
     if "label" not in members:
         raise InvalidRequest("Expected label: what the photo shows, or null for none of the labels; received none.")
-    label = _label(members["label"], "label") if members["label"] is not None else None
+    label = given_label(members["label"], "label") if members["label"] is not None else None
     photo = _photo(members, settings)
     request_id = _matching(members, "request_id", _REQUEST_ID, "the request_id of a reply")
     sha256 = _matching(members, "photo_sha256", _SHA256, "the SHA-256 of a photo in lowercase hexadecimal")
@@ -121,14 +119,14 @@ def read_correction(members: Any, settings: Settings) -> Said:
         )
     model = members.get("model")
     if model is not None and not isinstance(model, str):
-        raise InvalidRequest(f"Expected model to be a model's name; received {_shown(model)}.")
+        raise InvalidRequest(f"Expected model to be a model's name; received {shown(model)}.")
     return Said(correction, photo, model)
 
 
 def _photo(members: Mapping[str, Any], settings: Settings) -> bytes:
     consent = members.get("consent", False)
     if not isinstance(consent, bool):
-        raise InvalidRequest(f"Expected consent to be true or false; received {_shown(consent)}.")
+        raise InvalidRequest(f"Expected consent to be true or false; received {shown(consent)}.")
     if "image" not in members:
         return b""
     image = members["image"]
@@ -138,7 +136,7 @@ def _photo(members: Mapping[str, Any], settings: Settings) -> bytes:
             "out otherwise."
         )
     if not isinstance(image, str):
-        raise InvalidRequest(f"Expected image to be a photo in base64; received {_shown(image)}.")
+        raise InvalidRequest(f"Expected image to be a photo in base64; received {shown(image)}.")
     from classifier.photo.signature import begins_like_photo
 
     photo = decode_base64(image)
@@ -152,32 +150,23 @@ def _photo(members: Mapping[str, Any], settings: Settings) -> bytes:
 def _seen(value: Any) -> Seen:
     """Read what the model is said to have said: all of it may be missing, none of it is believed."""
     if not isinstance(value, dict) or not set(value) <= set(SEEN):
-        raise InvalidRequest(f"Expected seen to be an object with {', '.join(SEEN)}; received {_shown(value)}.")
+        raise InvalidRequest(f"Expected seen to be an object with {', '.join(SEEN)}; received {shown(value)}.")
     given = dict(value)
     confidence = given.get("confidence")
     if "confidence" in given and (
         not isinstance(confidence, int | float) or isinstance(confidence, bool) or not 0 <= confidence <= 1
     ):
-        raise InvalidRequest(f"Expected seen.confidence to be a number from 0 to 1; received {_shown(confidence)}.")
+        raise InvalidRequest(f"Expected seen.confidence to be a number from 0 to 1; received {shown(confidence)}.")
     for name, allowed in (("channel", ("production", "canary")), ("status", ("ok", "unknown"))):
         if name in given and given[name] not in allowed:
-            raise InvalidRequest(f"Expected seen.{name} to be {' or '.join(allowed)}; received {_shown(given[name])}.")
+            raise InvalidRequest(f"Expected seen.{name} to be {' or '.join(allowed)}; received {shown(given[name])}.")
     return Seen(
         version=_matching(given, "version", _VERSION, "a version such as v7"),
         channel=given.get("channel"),
-        label=_label(given["label"], "seen.label") if "label" in given else None,
+        label=given_label(given["label"], "seen.label") if "label" in given else None,
         confidence=None if confidence is None else round(float(confidence), 6),
         status=given.get("status"),
     )
-
-
-def _label(value: Any, name: str) -> str:
-    label = trimmed(value) if isinstance(value, str) else ""
-    if not label or len(label) > LONGEST_LABEL or not label.isprintable():
-        raise InvalidRequest(
-            f"Expected {name} to be 1 to {LONGEST_LABEL} characters that can be printed; received {_shown(value)}."
-        )
-    return label
 
 
 def _matching(members: Mapping[str, Any], name: str, pattern: re.Pattern[str], expected: str) -> str | None:
@@ -185,10 +174,5 @@ def _matching(members: Mapping[str, Any], name: str, pattern: re.Pattern[str], e
         return None
     value = members[name]
     if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise InvalidRequest(f"Expected {name} to be {expected}; received {_shown(value)}.")
+        raise InvalidRequest(f"Expected {name} to be {expected}; received {shown(value)}.")
     return value
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:80]}…"

@@ -7,9 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from classifier.errors import InvalidRequest
+from classifier.labels import trimmed
 from classifier.registry import fields
+from classifier.wording import shown
 
 SCHEMA_VERSION = 1
+LONGEST_LABEL = 200
+"""Characters of a label that a person gives."""
 
 Verdict = Literal["accepted", "rejected"]
 
@@ -123,8 +128,10 @@ class Decision:
     reason: str = ""
 
     def to_json(self) -> bytes:
-        """Write it as an object of the store."""
-        return fields.write_json({"schema_version": SCHEMA_VERSION, **vars(self)}, "a decision")
+        """Write it as an object of the store. Raises `InvalidManifest` for what could not be read again."""
+        data = fields.write_json({"schema_version": SCHEMA_VERSION, **vars(self)}, "a decision")
+        Decision.from_json(data, "a decision")
+        return data
 
     @classmethod
     def from_json(cls, data: bytes, name: str) -> Decision:
@@ -150,6 +157,8 @@ class Case:
     date: str
     correction: Correction
     decision: Decision | None = None
+    damage: str = ""
+    """Why what was decided cannot be read, which counts as not decided; "" where it can, or nothing was."""
 
     @property
     def status(self) -> str:
@@ -165,6 +174,24 @@ class Case:
     def is_open(self) -> bool:
         """Say whether nobody said what it shows."""
         return self.correction.shadow is not None and self.label is None
+
+
+def given_label(value: object, name: str) -> str:
+    """Return a label that a user or an operator gives, in Unicode's composed form without outer white space.
+
+    Args:
+        value: what came.
+        name: what the message calls it.
+
+    Raises:
+        InvalidRequest: it is no string, blank, too long, or has a line's end or another character that is not printed.
+    """
+    label = trimmed(value) if isinstance(value, str) else ""
+    if not label or len(label) > LONGEST_LABEL or not label.isprintable():
+        raise InvalidRequest(
+            f"Expected {name} to be 1 to {LONGEST_LABEL} characters that can be printed; received {shown(value)}."
+        )
+    return label
 
 
 def _seen(entry: fields.Object) -> Seen:

@@ -47,8 +47,10 @@ class Feedback:
     def cases(self) -> list[Case]:
         """Return all corrections, oldest first; what was said on two days counts once, as it was said first.
 
+        A decision that cannot be read counts as none; `Case.damage` says why.
+
         Raises:
-            InvalidManifest: one cannot be used; says which.
+            InvalidManifest: a correction cannot be used; says which.
         """
         first: dict[str, tuple[str, str]] = {}
         decided: set[tuple[str, str]] = set()
@@ -99,7 +101,7 @@ class Feedback:
             return None
 
     def decide(self, case: Case, decision: Decision) -> Case:
-        """Record what was decided, in place of what was before.
+        """Record what was decided, in place of what was before, also of what cannot be read.
 
         Raises:
             Conflict: somebody else decided since the case was read.
@@ -107,7 +109,7 @@ class Feedback:
         path = self._path(case.date, case.correction.id, "decision")
         try:
             content = self._store.read(path)
-            current, generation = Decision.from_json(content.data, path), content.generation
+            current, generation = _read_decision(content.data, path)[0], content.generation
         except NotFound:
             current, generation = None, MUST_NOT_EXIST
         if current != case.decision:
@@ -117,7 +119,7 @@ class Feedback:
             self._store.write(path, decision.to_json(), if_generation=generation, content_type="application/json")
         except PreconditionFailed as error:
             raise Conflict(f"Somebody else decided about {case.correction.id} meanwhile. Look again.") from error
-        return replace(case, decision=decision)
+        return replace(case, decision=decision, damage="")
 
     def forget(self, text: str) -> list[str]:
         """Delete whatever is kept of a correction, or of all corrections of a photo; return their ids.
@@ -162,14 +164,14 @@ class Feedback:
             raise InvalidManifest(
                 f"Expected {path} to be the correction {identity}; it is {correction.id}.", field="id"
             )
-        decision = None
+        decision, damage = None, ""
         if decided:
             try:
                 path = self._path(date, identity, "decision")
-                decision = Decision.from_json(self._store.read(path).data, path)
+                decision, damage = _read_decision(self._store.read(path).data, path)
             except NotFound:
                 pass
-        return Case(date, correction, decision)
+        return Case(date, correction, decision, damage)
 
     def _create(self, date: str, identity: str, kind: str, data: bytes, media_type: str) -> bool:
         try:
@@ -187,3 +189,11 @@ class Feedback:
 
     def _path(self, date: str, identity: str, kind: str) -> str:
         return f"{self._prefix}{date}/{identity}.{kind}"
+
+
+def _read_decision(data: bytes, path: str) -> tuple[Decision | None, str]:
+    """Return a decision and ""; or None and why it cannot be read."""
+    try:
+        return Decision.from_json(data, path), ""
+    except InvalidManifest as error:
+        return None, str(error)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from classifier.errors import NotFound, Refused
 from classifier.photo.preprocessing import load_array
 from classifier.registry.manifest import InputSpec
 from tests.support import photo_sets
 from trainer.data.checks import CheckedPhotos, check_photos, require_unchanged
+from trainer.data.corrections import ids_in
+from trainer.data.preparation import check_dataset
 from trainer.data.source import PhotoSource, usable_memory
+from trainer.run.sections import DataConfig
 
 SPEC = InputSpec(width=16, height=16)
 
@@ -104,6 +109,27 @@ def test_a_correction_goes_before_the_label_of_the_same_photo(root):
     assert (
         names[0] not in check_photos(frame, root, SPEC, corrections=[*corrections, "c/three.png"]).frame["image_path"]
     )
+
+
+def test_a_correction_that_cannot_be_trained_on_is_counted_and_told_why(root, tmp_path_factory):
+    """One of a photo that the data set has, with a label in two lines; and one like any other."""
+    folder = tmp_path_factory.mktemp("corrections")
+    photo_sets.write_photo(folder / "good.png", (250, 250, 0), 5)
+    (folder / "bad.png").write_bytes((root / "a.png").read_bytes())
+    table = folder / "corrections.csv"
+    table.write_text('image_path,label,split\ngood.png,x,train\nbad.png,"a\nb",train\n')
+    rows = [f"{name}.png,{label}" for name, label in zip("abcdef", "xyxyxy", strict=True)]
+    (root / "photos.csv").write_text("\n".join(["image_path,label", *rows]))
+    said = io.StringIO()
+    config = DataConfig("csv", str(root), corrections=str(table))
+    checked, _ = check_dataset(config, SPEC, Console(file=said, width=200))
+    lines = said.getvalue().splitlines()
+    assert "1 of 2 corrections are trained on" in lines
+    assert "not on bad.png: a control character in its label" in lines
+    (row,) = checked.rejected.to_dict("records")
+    assert (root / row["image_path"]).resolve() == (folder / "bad.png").resolve()
+    assert (row["label"], row["split"], row["reason"]) == ("a\\nb", "train", "a control character in its label")
+    assert ids_in(checked.frame, config) == ["good"]
 
 
 def test_a_reason_never_names_the_machine_s_folders(root):
