@@ -49,7 +49,9 @@ def list_versions(
     limit: LimitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the newest versions; a star marks what serves, a plus the canary, which serves some of the callers.
+    """List the newest versions.
+
+    A star marks what serves, a plus the canary, which serves some of the callers.
 
     Example: admin_cli list --limit 50
     """
