@@ -168,14 +168,20 @@ def test_a_correction_takes_two_taps_and_keeps_the_photo_only_with_consent(
         assert page.hides("wrong")
 
 
-def test_the_request_is_copied_as_code_that_gives_the_same_answer(answered: Page, red: Path) -> None:
-    page = answered
+def codes_of(page: Page) -> dict[str, str]:
+    """Open "Copy as code" and return what it has, by language."""
     page.part("code").click()
     page.shows("dialog", "Exactly this request")
     codes = {}
     for choice in page.all("#dialog .choices button"):
         choice.click()
         codes[choice.text] = page.all("#dialog pre")[0].text
+    return codes
+
+
+def test_the_request_is_copied_as_code_that_gives_the_same_answer(answered: Page, red: Path) -> None:
+    page = answered
+    codes = codes_of(page)
     assert list(codes) == ["curl", "JavaScript", "Python", "Kotlin", "Swift"]
     assert all("/api/?top_k=5&gradcam=1&gradcam_size=1024&tta=0" in code for code in codes.values())
     assert all("a photo.jpg" in code for code in codes.values())
@@ -204,12 +210,7 @@ def test_the_code_of_a_sample_has_the_photo_from_the_server(page: Page, server: 
     page.until(lambda: len(page.all(".sample img")) == 3, "three samples")
     page.all(".sample")[1].click()
     page.shows("label", "green")
-    page.part("code").click()
-    page.shows("dialog", "Exactly this request")
-    codes = {}
-    for choice in page.all("#dialog .choices button"):
-        choice.click()
-        codes[choice.text] = page.all("#dialog pre")[0].text
+    codes = codes_of(page)
     sample = server.get("/model").json()["samples"][1]["url"]
     assert all(f"/api/{sample}" in code and "sample 2" not in code for code in codes.values())
     said = "A sample of v1: gone when another version serves."
