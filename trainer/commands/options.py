@@ -103,7 +103,9 @@ def declared_options(command: Callable[..., None]) -> Callable[..., None]:
         made = {
             name: read_config(values["config"], given) if asked.kind is TrainingConfig else asked.made_of(values)
             for name, asked in objects.items()
+            if asked.required or values.get("run") is None
         }
+        made |= {name: None for name in objects if name not in made}  # a run has its own photos
         command(**{name: context if name == "context" else values[name] for name in own}, **made)
 
     every = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for name, each in own.items() if name != "context"]
