@@ -43,7 +43,7 @@ while True:
         break
     except ProcessLookupError:
         break
-    except OSError:
+    except (OSError, http.client.HTTPException):
         time.sleep(0.05)
 END
 exec functions-framework --target predict --source functions/main.py --host "$LISTEN" --port "$PORT"
