@@ -22,7 +22,6 @@ from admin_cli.options import (
 from admin_cli.output import print_json, print_text
 from admin_cli.production import ForceOption, ReasonOption, promote_through_gate
 from admin_cli.replay import replay
-from classifier.registry.canary import expect as expect_canary
 
 FIRST_PERCENT = 10.0
 PercentOption = Annotated[
@@ -85,7 +84,7 @@ def promote(
     Example: admin_cli canary promote --reason "a day at 50 % without a difference"
     """
     registry = open_registry(store, model)
-    version = expect_canary(registry.channels(newest=0)).version
+    version = registry.canary().version
     promote_through_gate(registry, version, who=who, reason=reason, eval_set=eval_set, force=force, as_json=as_json)
 
 

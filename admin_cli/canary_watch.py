@@ -113,8 +113,8 @@ def _look(registry: Registry) -> _Look:
     Raises:
         Refused: by this machine's clock that is still to come.
     """
-    current = expect_canary(registry.channels(newest=0))
-    gate = registry.channels(newest=0).gate
+    channels = registry.known_channels(newest=0)
+    current = expect_canary(channels)
     now = datetime.now(UTC)
     since = datetime.fromisoformat(current.step_since or current.since)
     seconds = (now - since).total_seconds()
@@ -131,7 +131,7 @@ def _look(registry: Registry) -> _Look:
         if kind.channel == PRODUCTION:
             production.add(row)
     row = counts.rows.get((current.version, CANARY), Row())  # type: ignore[call-overload]
-    findings = watching.compare(production, row, gate, watching.look_number(seconds))
+    findings = watching.compare(production, row, channels.gate, watching.look_number(seconds))
     problems = [each.partition(" ")[2] for each in counts.problems if each.partition(" ")[0] == current.version]
     return _Look(current, seconds, counts, production, row, findings, problems)
 

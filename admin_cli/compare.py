@@ -180,9 +180,7 @@ def show_gate(
     Example: admin_cli gate show
     """
     registry = open_registry(store, model)
-    channels = registry.channels(newest=0)
-    if not channels.generation:
-        registry.expect_model()
+    channels = registry.known_channels(newest=0)
     values = channels.gate.to_dict()
     if as_json:
         print_json(values)

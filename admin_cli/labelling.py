@@ -22,7 +22,6 @@ from admin_cli.options import (
 )
 from admin_cli.output import percent, print_json, print_table, print_text
 from classifier.errors import CannotExplain, InvalidRequest
-from classifier.registry.canary import expect as expect_canary
 from classifier.registry.catalogue import version_name
 from classifier.registry.channels import CANARY, PRODUCTION, Pointer
 from classifier.registry.rules import Registry
@@ -148,7 +147,7 @@ def resolved(registry: Registry, version: str) -> Pointer:
         Corrupt: production or the canary is not what was pointed at.
     """
     if version.strip().lower() == CANARY:
-        return expect_canary(registry.channels(newest=0)).pointer
+        return registry.canary().pointer
     name = version_of(registry, version)
     return Pointer(name, registry.manifest(name)[1])
 

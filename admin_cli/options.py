@@ -51,9 +51,8 @@ def serving(registry: Registry) -> Pointer:
     Raises:
         NotFound: nothing is promoted, or there is no such model.
     """
-    channels = registry.channels(newest=0)
+    channels = registry.known_channels(newest=0)
     if channels.production is None:
-        registry.expect_model()
         raise NotFound(
             f"No version of {registry.model} is promoted in {registry.store.url}. "
             "`admin_cli promote v1` promotes the first."

@@ -30,7 +30,6 @@ from admin_cli.output import percent, print_json, print_table, print_text
 from admin_cli.submission import open_quietly, submission
 from classifier.errors import InvalidImage, InvalidRequest, NotFound, NotReady, PointerError, TooLarge
 from classifier.quiet import quiet
-from classifier.registry.canary import expect as expect_canary
 from classifier.registry.channels import CANARY, PRODUCTION, Pointer
 from classifier.serving.query import TOP_LABEL, Query, Tta
 from classifier.storage.protocol import open_source
@@ -240,6 +239,6 @@ def _asker(url: str | None, version: str, store: str, model: str, named: str | N
 def _pointer(store: str, model: str, version: str) -> Pointer:
     registry = open_registry(store, model)
     if version.strip().lower() == CANARY:
-        return expect_canary(registry.channels(newest=0)).pointer
+        return registry.canary().pointer
     version = version_of(registry, version)
     return Pointer(version, registry.manifest(version)[1])

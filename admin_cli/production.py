@@ -164,9 +164,7 @@ def history(
     Example: admin_cli history --limit 50
     """
     registry = open_registry(store, model)
-    channels = registry.channels(newest=limit or (None if everything else NEWEST))
-    if not channels.generation:
-        registry.expect_model()
+    channels = registry.known_channels(newest=limit or (None if everything else NEWEST))
     entries = channels.history[::-1]
     if as_json:
         print_json([entry.to_dict() for entry in entries])

@@ -106,10 +106,10 @@ def report(
     Example: admin_cli shadow report --since 7d
     """
     registry = open_registry(store, model)
+    current = registry.known_channels(newest=0).shadow
     now = datetime.now(UTC)
     counts = read(registry.store, model, now - duration(since), now).total
     rows = {kind.version: row for kind, row in sorted(counts.rows.items()) if kind.channel == SHADOW}
-    current = registry.channels(newest=0).shadow
     problems = {
         reason: times
         for problem, times in counts.problems.items()

@@ -12,7 +12,6 @@ from admin_cli.options import version_of
 from classifier.errors import Corrupt
 from classifier.labels import trimmed
 from classifier.registry.bundle import read_bundle, read_bundle_file
-from classifier.registry.canary import expect as expect_canary
 from classifier.registry.channels import CANARY, PRODUCTION, Pointer
 from classifier.registry.comparison import Answer
 from classifier.registry.manifest import MODEL_FILE, Manifest
@@ -81,7 +80,7 @@ def subject(registry: Registry, text: str) -> Subject:
     if text.strip().lower() not in channels and folder.is_dir():
         return _of_folder(folder)
     if text.strip().lower() == CANARY:
-        return of_pointer(registry, expect_canary(registry.channels(newest=0)))
+        return of_pointer(registry, registry.canary())
     version = version_of(registry, text)
     return _of_manifest(registry, registry.manifest(version)[0])
 

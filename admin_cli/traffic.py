@@ -78,6 +78,7 @@ def status(
     registry = open_registry(store, model)
     stretch = duration(since)
     if fold:
+        registry.expect_model()
         done = compact(registry.store, model, datetime.now(UTC))
         if as_json:
             print_json(vars(done))
@@ -105,9 +106,7 @@ class _Status:
 
     def __init__(self, registry: Registry, stretch: timedelta, url: str | None, named: str | None) -> None:
         self.model = registry.model
-        self.channels: Channels = registry.channels(newest=1)
-        if not self.channels.generation:
-            registry.expect_model()
+        self.channels: Channels = registry.known_channels(newest=1)
         self.now = now = datetime.now(UTC)
         self.statistics: Statistics = read(registry.store, registry.model, now - stretch, now)
         versions = sorted({kind.version for kind in self.rows if kind.version})

@@ -15,7 +15,6 @@ from PIL import Image, ImageOps
 
 from classifier.errors import InvalidImage, InvalidRequest, NotFound, TooLarge
 from classifier.photo.limits import Limits
-from classifier.registry import canary
 from classifier.registry.bundle import read_bundle, read_bundle_file
 from classifier.registry.catalogue import version_name
 from classifier.registry.channels import CANARY, PRODUCTION, Pointer
@@ -219,11 +218,10 @@ def _pointer(registry: Registry, version: str) -> Pointer:
     if channel not in (PRODUCTION, CANARY):
         number = version_name(version)
         return Pointer(number, registry.manifest(number)[1])
-    channels = registry.channels(newest=0)
     if channel == CANARY:
-        return canary.expect(channels).pointer
+        return registry.canary().pointer
+    channels = registry.known_channels(newest=0)
     if channels.production is None:
-        registry.expect_model()
         raise NotFound(
             f"Expected a version of {registry.model} in production; none is promoted in {registry.store.url}. "
             "`admin_cli promote v1` promotes the first."

@@ -69,7 +69,10 @@ def test_a_setting_that_cannot_be_used_is_2(cli: Cli, photo: Path) -> None:
 def test_not_found_is_3(cli: Cli, tiny_bundle: Path, tmp_path: Path, photo: Path) -> None:
     assert "`trainer train`" in cli("publish", tmp_path / "nothing").failed(3)
     reading = (["list"], ["history"], ["show"], ["show", "v1"], ["verify", "v1"], ["promote", "v1"], ["rollback"],
-               ["predict", photo], ["promote", "production"])  # fmt: skip
+               ["predict", photo], ["promote", "production"], ["status"], ["status", "--compact"],
+               ["predict", photo, "--version", "canary"], ["compare", "canary", "v1"], ["canary", "start", "v1"],
+               ["canary", "watch", "--once"], ["canary", "promote"], ["canary", "abort"], ["shadow", "start", "v1"],
+               ["shadow", "report"], ["shadow", "stop"])  # fmt: skip
     for command in reading:
         assert "the folder does not exist. `admin_cli publish RUN` makes it" in cli(*command).failed(3)
         assert not (tmp_path / "store").exists()

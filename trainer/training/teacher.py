@@ -186,9 +186,8 @@ def _found(name: str) -> tuple[Manifest, Copy]:
     settings = Settings.from_env(os.environ)
     registry = Registry(open_store(settings.model_store), settings.model_name)
     if wanted == PRODUCTION:
-        production = registry.channels(newest=0).production
+        production = registry.known_channels(newest=0).production
         if production is None:
-            registry.expect_model()
             raise NotFound(
                 f"No version of {registry.model} is promoted in {registry.store.url}. Name one, such as --teacher v1."
             )

@@ -9,7 +9,7 @@ from classifier.errors import Conflict, InvalidRequest, Refused
 from classifier.registry import canary, production, shadow
 from classifier.registry.catalogue import expect_model
 from classifier.registry.changes import Change, ChannelsFile
-from classifier.registry.channels import ROLLBACK, Channels, HistoryEntry, Pointer
+from classifier.registry.channels import ROLLBACK, Canary, Channels, HistoryEntry, Pointer
 from classifier.registry.gate import Gate
 from classifier.registry.versions import ATTEMPTS, Replay, Versions
 from classifier.storage.names import check_model_name
@@ -43,6 +43,27 @@ class Rollouts:
     def channels(self, *, newest: int | None = None) -> Channels:
         """Return what is served now and the history; see `ChannelsFile.read`."""
         return self._channels.read(newest=newest)
+
+    def known_channels(self, *, newest: int | None = None) -> Channels:
+        """Return the channels of a model that has any version; see `channels`.
+
+        Raises:
+            NotFound: the store holds nothing of this model; says which models it holds.
+        """
+        return self._known(self.channels(newest=newest))
+
+    def _known(self, channels: Channels) -> Channels:
+        if not channels.generation:
+            self.expect_model()
+        return channels
+
+    def canary(self) -> Canary:
+        """Return the version that a share of the callers gets.
+
+        Raises:
+            NotFound: there is none, or no such model.
+        """
+        return canary.expect(self.known_channels(newest=0))
 
     def channels_if_changed(self, generation: int) -> Channels | None:
         """Return the channels unless they have this generation; see `ChannelsFile.read_if_changed`."""
@@ -119,9 +140,7 @@ class Rollouts:
             Conflict: production was changed meanwhile; what to go back to has to be decided anew.
         """
         expect_somebody(who)
-        before = self.channels()
-        if not before.generation:
-            self.expect_model()
+        before = self.known_channels()
         target = production.rollback_target(before, to)
         verified = self._versions.verified(target, replay)
 
@@ -163,7 +182,8 @@ class Rollouts:
         """
         canary.check_percent(percent)
         expect_somebody(who)
-        canary.started(self.channels(), Pointer(version, ""), percent)  # what cannot be is told before all is read
+        # What cannot be is told before all is read.
+        canary.started(self.known_channels(), Pointer(version, ""), percent)
         pointer = Pointer(version, self._versions.verified(version, replay).manifest_sha256)
         return self._channels.change(lambda state: canary.started(state, pointer, percent), who=who, reason=reason)
 
@@ -179,11 +199,11 @@ class Rollouts:
             figures: what was seen, for the history.
 
         Raises:
-            NotFound: there is no canary.
+            NotFound: there is no canary, or no such model.
             Conflict: another version is.
         """
         entry = self._channels.change(
-            lambda state: canary.aborted(state, version, figures or {}), who=who, reason=reason
+            lambda state: canary.aborted(self._known(state), version, figures or {}), who=who, reason=reason
         )
         assert entry is not None  # noqa: S101 - an abort always changes something
         return entry
@@ -212,15 +232,15 @@ class Rollouts:
         """
         shadow.check_sample(sample)
         expect_somebody(who)
-        shadow.started(self.channels(), Pointer(version, ""), sample, keep_photos=keep_photos)
+        shadow.started(self.known_channels(), Pointer(version, ""), sample, keep_photos=keep_photos)
         pointer = Pointer(version, self._versions.verified(version, replay).manifest_sha256)
         return self._channels.change(
             lambda state: shadow.started(state, pointer, sample, keep_photos=keep_photos), who=who, reason=reason
         )
 
     def stop_shadow(self, *, who: str, reason: str) -> HistoryEntry:
-        """End the shadow. Raises `NotFound` where there is none."""
-        entry = self._channels.change(shadow.stopped, who=who, reason=reason)
+        """End the shadow. Raises `NotFound` where there is none, or no such model."""
+        entry = self._channels.change(lambda state: shadow.stopped(self._known(state)), who=who, reason=reason)
         assert entry is not None  # noqa: S101 - it always changes something
         return entry
 
