@@ -110,7 +110,8 @@ def open_report(
     manifest, _ = registry.manifest(version)
     if REPORT_FILE not in manifest.files:
         raise NotFound(
-            f"Expected {REPORT_FILE} in {version}; it was published without one. `trainer report RUN` makes one."
+            f"Expected {REPORT_FILE} in {version}; it was published without one. `trainer report` makes one in the "
+            "folder of its run, to be published again."
         )
     path = (folder or Path(f"{model}-{version}")) / REPORT_FILE
     content = registry.read_file(manifest, REPORT_FILE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -24,7 +25,7 @@ from admin_cli.replay import replay
 from classifier.errors import NotFound
 from classifier.registry.bundle import read_bundle
 from classifier.registry.manifest import MANIFEST_FILE
-from classifier.registry.public_files import choose
+from classifier.registry.public_files import CARD_FILE, choose
 from classifier.registry.rules import Registry
 
 
@@ -54,7 +55,10 @@ def publish(
     if not (bundle / MANIFEST_FILE).is_file():
         raise NotFound(f"Expected a bundle in {run}; there is none. `trainer train` or `trainer export` makes one.")
     registry = open_registry(store, model)
-    public = choose(read_bundle(bundle), samples, card=card)
+    checked = read_bundle(bundle)
+    if card and CARD_FILE not in checked.files:
+        raise NotFound(f"Expected {CARD_FILE} in {bundle}; there is none. {_makes_card(bundle)}")
+    public = choose(checked, samples, card=card)
     if not again and (same := published_before(registry, bundle, public)):
         if as_json:
             print_json({"version": same, "model": model, "published": False})
@@ -91,3 +95,11 @@ def published_before(registry: Registry, bundle: Path, public: tuple[str, ...] =
         ):
             return theirs.version
     return None
+
+
+def _makes_card(bundle: Path) -> str:
+    """Say what makes the model card that a bundle lacks: a report of its run, if it lies in the folder of one."""
+    run = bundle.parent
+    if (run / "config.json").is_file():
+        return f"`trainer report {quote(str(run))}` makes one."
+    return "`trainer report` makes one in the folder of a run, `admin_cli import` with --photos."

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.support.commands import PROGRAM, Cli, cli_fixture, environment_of, photo_fixture, process  # noqa: F401  # fixtures
 
 
-def test_what_callers_may_see_of_a_version_is_said_at_publication(cli: Cli, tiny_bundle: Path) -> None:
+def test_what_callers_may_see_of_a_version_is_said_at_publication(cli: Cli, tiny_bundle: Path, tmp_path: Path) -> None:
     def public(version: str) -> list[str]:
         return list(cli("show", version, "--json").json().get("public", []))
 
@@ -27,7 +27,12 @@ def test_what_callers_may_see_of_a_version_is_said_at_publication(cli: Cli, tiny
     manifest = json.loads((tiny_bundle / "manifest.json").read_text())
     del manifest["files"]["report/model_card.md"]
     (tiny_bundle / "manifest.json").write_text(json.dumps(manifest))
-    assert "`trainer report RUN` makes one" in cli("publish", tiny_bundle, "--card").failed(3)
+    assert "`trainer report` makes one in the folder of a run" in cli("publish", tiny_bundle, "--card").failed(3)
+    run = tmp_path / "a run"
+    shutil.copytree(tiny_bundle, run / "bundle")
+    (run / "config.json").write_text("{}")
+    for folder in (run, run / "bundle"):
+        assert f"`trainer report '{run}'` makes one" in cli("publish", folder, "--card").failed(3)
 
 
 def test_what_is_published_already_is_not_stored_twice(cli: Cli, tiny_bundle: Path, tmp_path: Path) -> None:

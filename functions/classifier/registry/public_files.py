@@ -33,7 +33,7 @@ def choose(manifest: Manifest, samples: int, *, card: bool) -> tuple[str, ...]:
     if samples > len(cases):
         raise Refused(f"Expected at most {len(cases)} samples, the golden photos of this bundle; received {samples}.")
     if card and CARD_FILE not in manifest.files:
-        raise NotFound(f"Expected {CARD_FILE} in the bundle; there is none. `trainer report RUN` makes one.")
+        raise NotFound(f"Expected {CARD_FILE} in the bundle; there is none.")
     # The first of each label, then the second of each.
     turns = [sum(other.label == case.label for other in cases[:number]) for number, case in enumerate(cases)]
     chosen = sorted(range(len(cases)), key=lambda number: (turns[number], number))[:samples]
