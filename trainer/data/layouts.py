@@ -5,6 +5,7 @@ Only names and tables are read; paths are relative to the data folder, with forw
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +17,9 @@ from trainer.data.listing import SPLIT_NAMES, SPLITS, TABLE, Listing, Row, listi
 from trainer.data.tables import read_table
 from trainer.data.walking import JPEG_SUFFIXES, SUFFIXES, count_unlisted, is_of_the_data, passed_over, photo_files
 from trainer.run.sections import DataConfig
+
+HIDDEN = "in a hidden folder"
+"""Why photos are left out that a program keeps to itself: told once a folder, which may be one of thousands."""
 
 
 def food_101(config: DataConfig) -> Listing:
@@ -58,6 +62,7 @@ def folder(config: DataConfig) -> Listing:
     left_out: list[tuple[str, str | None, str | None, str]] = []
     unlabelled = _unlabelled_splits(root, splits)
     not_listed: dict[str, int] = {}
+    hidden: Counter[tuple[str, str | None, str | None]] = Counter()
     for path in photo_files(root):
         name = path.relative_to(root)
         split = splits.get(name.parts[0])
@@ -66,9 +71,10 @@ def folder(config: DataConfig) -> Listing:
         ending = path.suffix.lower()
         if name.parts[0] in unlabelled and len(name.parts) == 2 and ending in SUFFIXES:
             not_listed[name.parts[0]] = not_listed.get(name.parts[0], 0) + 1
-        elif any(part.startswith(".") for part in name.parts[:-1]):
+        elif depth := next((index for index, part in enumerate(name.parts[:-1], 1) if part.startswith(".")), 0):
             if ending in SUFFIXES:
-                left_out.append((*row, "in a hidden folder"))
+                of_class = folders[0] if folders and not folders[0].startswith(".") else None
+                hidden["/".join(name.parts[:depth]), of_class, split] += 1
         elif ending not in SUFFIXES:
             left_out.append((*row, f"not a photo's ending: {ending or 'none'}"))
         elif not folders:
@@ -76,9 +82,10 @@ def folder(config: DataConfig) -> Listing:
         else:
             rows.append(row)
     if not rows:
-        reasons = pd.Series([row[-1] for row in left_out], dtype=object).value_counts().head(3)
-        found = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+        reasons = Counter(row[-1] for row in left_out) + Counter({HIDDEN: hidden.total()})
+        found = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(3))
         raise InvalidRequest(f"No photos found in class folders under {root}{f' ({found})' if found else ''}.")
+    left_out += [(*row, f"{HIDDEN}: {plural(count, 'photo')}") for row, count in hidden.items()]
     notes = [
         plural(count, f"photo directly in {name}/ has", f"photos directly in {name}/ have") + " no label: passed over"
         for name, count in sorted(not_listed.items())

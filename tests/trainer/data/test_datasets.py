@@ -83,14 +83,16 @@ def test_folders_that_may_mean_either_layout_are_refused(tmp_path, folders, mess
 def test_every_file_that_is_not_used_is_listed_with_its_reason(tmp_path):
     photo_sets.folder(tmp_path)
     (tmp_path / "apple" / "10.jfif").write_bytes(b"a photo")
-    for name in ("apple/new.PSD", "loose.png", ".hidden/x.png", "notes", "apple/.DS_Store", "apple/Thumbs.db"):
+    for name in ("apple/new.PSD", "loose.png", ".hidden/x.png", ".hidden/deeper/y.jpg", ".hidden/index",
+                 "apple/.cache/z.png", "notes", "apple/.DS_Store", "apple/Thumbs.db"):  # fmt: skip
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     listing = list_photos(DataConfig("folder", str(tmp_path)))
     assert "apple/10.jfif" in set(listing.frame["image_path"])
     assert len(listing.frame) == 31
     assert sorted(listing.left_out[["image_path", "reason"]].itertuples(index=False, name=None)) == [
-        (".hidden/x.png", "in a hidden folder"),
+        (".hidden", "in a hidden folder: 2 photos"),
+        ("apple/.cache", "in a hidden folder: 1 photo"),
         ("apple/new.PSD", "not a photo's ending: .psd"),
         ("loose.png", "not in a class folder"),
         ("notes", "not a photo's ending: none"),
