@@ -188,7 +188,7 @@ def export(
     """
     registry = open_registry(store, model)
     exported = write_accepted(registry, folder)
-    tell_damage(exported.damaged)
+    tell_damage(exported.found)
     if as_json:
         print_json(
             {
@@ -283,8 +283,8 @@ def _chosen(registry: Registry, status: str) -> list[Case]:
     wanted = ("pending", "accepted", "rejected", "all")
     if status not in wanted:
         raise InvalidRequest(f"Expected --status to be one of {', '.join(wanted)}; received {status!r}.")
-    cases = Feedback(registry.store, registry.model).cases()
-    if not cases:
+    found = Feedback(registry.store, registry.model).found()
+    if not found.cases:
         registry.expect_model()
-    tell_damage(cases)
-    return [case for case in cases if status in ("all", case.status)]
+    tell_damage(found)
+    return [case for case in found.cases if status in ("all", case.status)]

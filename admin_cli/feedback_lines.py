@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import typer
 
 from admin_cli.feedback_ranking import Ranked
 from admin_cli.output import NOTHING, day, percent, printable, with_options
-from classifier.traffic.corrections import Case, Seen
+from classifier.traffic.corrections import Case, Found, Seen
 
 SHOWN_ID = 8
 
@@ -52,20 +52,33 @@ def decision(case: Case) -> str:
     return f"{case.status} by {case.decision.who}" + (f": {case.decision.reason}" if case.decision.reason else "")
 
 
-def remedy(case: Case) -> str:
-    """Return what to do about a decision that cannot be read."""
-    short = case.correction.id[:SHOWN_ID]
-    return (
-        f"`admin_cli feedback accept {short}` or `admin_cli feedback reject {short}` decides anew, "
-        f"`admin_cli feedback forget {short}` deletes the correction."
-    )
+class Damage(NamedTuple):
+    """An object of the store that cannot be read: which and why, what comes of it, and what to do about it."""
+
+    problem: str
+    effect: str
+    remedy: str
 
 
-def tell_damage(cases: Iterable[Case]) -> None:
-    """Name the decisions that cannot be read, each with the remedy, on the standard error output."""
-    for case in cases:
+def damage_of(found: Found) -> Iterator[Damage]:
+    """Yield the corrections, then the decisions, that cannot be read."""
+    for each in found.damaged:
+        remedy = f"`admin_cli feedback forget {each.id[:SHOWN_ID]}` deletes it, with its photo."
+        yield Damage(str(each.error), "It is left out", remedy)
+    for case in found.cases:
         if case.damage:
-            typer.echo(printable(with_options(f"{case.damage} It counts as not decided: {remedy(case)}")), err=True)
+            short = case.correction.id[:SHOWN_ID]
+            remedy = (
+                f"`admin_cli feedback accept {short}` or `admin_cli feedback reject {short}` decides anew, "
+                f"`admin_cli feedback forget {short}` deletes the correction."
+            )
+            yield Damage(case.damage, "It counts as not decided", remedy)
+
+
+def tell_damage(found: Found) -> None:
+    """Name what cannot be read, each with the remedy, on the standard error output."""
+    for each in damage_of(found):
+        typer.echo(printable(with_options(f"{each.problem} {each.effect}: {each.remedy}")), err=True)
 
 
 def plain(ranked: Ranked) -> dict[str, Any]:

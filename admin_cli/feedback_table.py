@@ -10,7 +10,7 @@ from pathlib import Path
 from admin_cli.files import write_file
 from classifier.errors import InvalidRequest
 from classifier.registry.rules import Registry
-from classifier.traffic.corrections import Case
+from classifier.traffic.corrections import Found
 from classifier.traffic.feedback import Feedback
 
 ENDINGS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp"}
@@ -23,8 +23,8 @@ class Exported:
     photos: int
     without_photo: int
     ids: tuple[str, ...]
-    damaged: tuple[Case, ...] = ()
-    """Those of which nobody can read whether they were accepted."""
+    found: Found
+    """All that there are, also those that cannot be read."""
 
 
 def write_accepted(registry: Registry, folder: Path) -> Exported:
@@ -38,8 +38,8 @@ def write_accepted(registry: Registry, folder: Path) -> Exported:
     desk = Feedback(registry.store, registry.model)
     rows, ids, without = [], [], 0
     try:
-        cases = desk.cases()
-        for case in cases:
+        found = desk.found()
+        for case in found.cases:
             if case.status != "accepted":
                 continue
             photo = desk.photo(case) if case.label else None
@@ -58,4 +58,4 @@ def write_accepted(registry: Registry, folder: Path) -> Exported:
         write_file(folder / "corrections.csv", table.getvalue().encode())
     except OSError as error:
         raise InvalidRequest(f"Expected a folder that can be written; {error.filename}: {error.strerror}.") from error
-    return Exported(len(rows), without, tuple(sorted(ids)), tuple(case for case in cases if case.damage))
+    return Exported(len(rows), without, tuple(sorted(ids)), found)

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from admin_cli.feedback_lines import remedy
+from admin_cli.feedback_lines import damage_of
 from admin_cli.findings import Finding
 from admin_cli.options import DEFAULT_MODEL, DEFAULT_STORE, JsonOption, ModelOption, StoreOption, open_registry
 from admin_cli.output import print_json, print_table, with_options
@@ -175,12 +175,12 @@ def _pointer(registry: Registry) -> Iterator[Finding]:
 
 def _corrections(registry: Registry) -> Iterator[Finding]:
     """Read all corrections and what was decided about them; where there are none, there is nothing to say."""
-    cases = Feedback(registry.store, registry.model).cases()
-    damaged = [case for case in cases if case.damage]
-    for case in damaged:
-        yield Finding("corrections", "wrong", case.damage, remedy(case))
-    if cases and not damaged:
-        yield Finding("corrections", "ok", f"{len(cases):,}, and what was decided about them, can be read")
+    found = Feedback(registry.store, registry.model).found()
+    damaged = list(damage_of(found))
+    for each in damaged:
+        yield Finding("corrections", "wrong", each.problem, each.remedy)
+    if found.cases and not damaged:
+        yield Finding("corrections", "ok", f"{len(found.cases):,}, and what was decided about them, can be read")
 
 
 def _settings(store: str, model: str) -> Iterator[Finding]:

@@ -175,7 +175,7 @@ def run_folder(registry: Registry, parent: str, config: Recipe, *, afresh: bool,
     """
     accepted = []
     if feedback:
-        cases = Feedback(registry.store, registry.model).cases()
+        cases = Feedback(registry.store, registry.model).found().cases  # what is damaged is told with the table
         accepted = sorted(case.correction.id for case in cases if case.status == "accepted")
     data_dir, table = str(config["data"]["data_dir"]), config["data"].get("csv")
     digest = hashlib.sha256(json.dumps([config, afresh, accepted], sort_keys=True).encode())

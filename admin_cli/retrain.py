@@ -198,7 +198,7 @@ def _fetch(parent: Subject, folder: Path) -> None:
 
 def _corrections(registry: Registry, folder: Path) -> str:
     exported = write_accepted(registry, folder)
-    tell_damage(exported.damaged)
+    tell_damage(exported.found)
     if not exported.photos:
         raise NotFound(
             "Expected accepted corrections with photos for --feedback; there are none. "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from pathlib import Path
 
@@ -232,3 +233,35 @@ def test_a_decision_that_cannot_be_read_stops_nothing_and_is_mended(cli: Cli, de
         left = {each["id"]: each["status"] for each in cli("feedback", "list", "--status", "all", "--json").json()}
         assert left.get(ids["green"]) == status
     assert "3, and what was decided about them, can be read" in cli("doctor", "--json").out
+
+
+def test_a_correction_that_cannot_be_read_is_left_out_named_and_forgotten(
+    cli: Cli, desk: Feedback, tmp_path: Path
+) -> None:
+    ids = {each.correction.label: each.correction.id for each in desk.cases()}
+    cli("feedback", "accept", ids["green"], ids["purple"]).well()
+    short = ids["green"][:8]
+    for again in range(2):
+        (path,) = tmp_path.rglob(f"{ids['green']}.json")
+        path.write_text(path.read_text()[:-20] if again else path.read_text().replace(ids["green"], ids["red"]))
+
+        def is_told(done: Done, path: Path = path) -> str:
+            assert done.code == 0
+            assert done.err.count("\n") == 1 and path.name in done.err
+            assert f"It is left out: `admin_cli feedback forget {short}` deletes it" in done.err
+            return done.out
+
+        assert short not in is_told(cli("feedback", "list", "--status", "all"))
+        assert is_told(cli("feedback", "export", tmp_path / "out")).startswith("1 photo and")
+        assert f"`admin_cli feedback forget {ids['green']}` deletes it" in cli("feedback", "show", short).failed(5)
+        doctor = cli("doctor", "--json")
+        wrong = next(each for each in json.loads(doctor.out) if each["what"] == "corrections")
+        assert (doctor.code, wrong["verdict"], path.name in wrong["found"]) == (5, "wrong", True)
+        assert f"`admin_cli feedback forget {short}`" in wrong["remedy"]
+
+        # By its id, or by the photo that lies beside it.
+        forgotten = cli("feedback", "forget", hashlib.sha256(GREEN).hexdigest() if again else short).well()
+        assert forgotten.startswith("1 correction forgotten")
+        assert not list((tmp_path / "store").rglob(f"{ids['green']}*"))
+        assert "3, and what was decided about them, can be read" in cli("doctor", "--json").out
+        add(desk, "green", Seen(), GREEN)

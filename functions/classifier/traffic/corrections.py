@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from classifier.errors import InvalidRequest
+from classifier.errors import InvalidManifest, InvalidRequest
 from classifier.labels import trimmed
 from classifier.registry import fields
 from classifier.wording import shown
@@ -174,6 +174,23 @@ class Case:
     def is_open(self) -> bool:
         """Say whether nobody said what it shows."""
         return self.correction.shadow is not None and self.label is None
+
+
+class Damaged(NamedTuple):
+    """A correction that cannot be read."""
+
+    id: str
+    error: InvalidManifest
+    """Names the object, and says what is wrong with it."""
+
+
+class Found(NamedTuple):
+    """What the store holds of corrections."""
+
+    cases: list[Case]
+    """Oldest first."""
+    damaged: list[Damaged]
+    """Sorted by id."""
 
 
 def given_label(value: object, name: str) -> str:

@@ -8,15 +8,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from classifier.errors import Conflict, InvalidManifest, NotFound, PreconditionFailed
 from classifier.storage.protocol import MUST_NOT_EXIST, ObjectStore
-from classifier.traffic.corrections import Case, Correction, Decision
+from classifier.traffic.corrections import Case, Correction, Damaged, Decision, Found
 
 FEEDBACK_FOLDER = "feedback"
 PARALLEL = 64
@@ -45,12 +47,20 @@ class Feedback:
         return self._create(date, correction.id, kind, correction.to_json(), "application/json")
 
     def cases(self) -> list[Case]:
-        """Return all corrections, oldest first; what was said on two days counts once, as it was said first.
-
-        A decision that cannot be read counts as none; `Case.damage` says why.
+        """Return all corrections, oldest first; see `found`.
 
         Raises:
-            InvalidManifest: a correction cannot be used; says which.
+            InvalidManifest: one cannot be read; says which.
+        """
+        found = self.found()
+        if found.damaged:
+            raise found.damaged[0].error
+        return found.cases
+
+    def found(self) -> Found:
+        """Return all corrections and which of them cannot be read; each once, as it was said on the first day.
+
+        A decision that cannot be read counts as none; `Case.damage` says why.
         """
         first: dict[str, tuple[str, str]] = {}
         decided: set[tuple[str, str]] = set()
@@ -64,14 +74,30 @@ class Feedback:
                 lambda item: self._case(item[1][0], item[0], item[1][1], decided=(item[1][0], item[0]) in decided),
                 first.items(),
             )
-            return sorted((case for case in read if case), key=lambda case: (case.correction.time, case.correction.id))
+            every = list(read)
+        cases = [each for each in every if isinstance(each, Case)]
+        damaged = [each for each in every if isinstance(each, Damaged)]
+        cases.sort(key=lambda case: (case.correction.time, case.correction.id))
+        return Found(cases, sorted(damaged, key=lambda each: each.id))
 
     def find(self, text: str) -> Case:
         """Return the correction whose id begins so.
 
         Raises:
             NotFound: none does, or several do.
+            InvalidManifest: it cannot be read; says what deletes it.
         """
+        date, identity, kind = self._named(text)
+        case = self._case(date, identity, kind, decided=True)
+        if case is None:
+            raise NotFound(f"The correction {identity} was deleted meanwhile.")
+        if isinstance(case, Damaged):
+            remedy = f"`admin_cli feedback forget {identity}` deletes it."
+            raise InvalidManifest(f"{case.error} {remedy}", field=case.error.field)
+        return case
+
+    def _named(self, text: str) -> tuple[str, str, str]:
+        """Return date, id and kind of the correction whose id begins so; see `find`."""
         found = sorted(
             {
                 (identity, date, kind)
@@ -86,10 +112,7 @@ class Feedback:
                 f"received {text!r}{several}. `admin_cli feedback list` shows them."
             )
         identity, date, kind = found[0]
-        case = self._case(date, identity, kind, decided=True)
-        if case is None:
-            raise NotFound(f"The correction {identity} was deleted meanwhile.")
-        return case
+        return date, identity, kind
 
     def photo(self, case: Case) -> bytes | None:
         """Return its photo; None where the user did not give it, or it was deleted."""
@@ -132,11 +155,13 @@ class Feedback:
         """
         self._forget_leftovers()
         if re.fullmatch(r"[0-9a-f]{64}", text):
-            ids = {each.correction.id for each in self.cases() if each.correction.photo_sha256 == text}
+            cases, damaged = self.found()
+            ids = {each.correction.id for each in cases if each.correction.photo_sha256 == text}
+            ids |= self._with_photo({each.id for each in damaged}, text)
             if not ids:
                 raise NotFound(f"Expected the SHA-256 of a photo with corrections; received {text}.")
         else:
-            ids = {self.find(text).correction.id}
+            ids = {self._named(text)[1]}
         # Killed at any moment, a correction is there as before or is not. The photo goes first, so that it is never
         # left alone; what was decided goes last, so that an accepted correction does not turn into a pending one; and
         # of what was said on two days the second, for which nobody looks.
@@ -146,6 +171,17 @@ class Feedback:
                     self._store.delete(self._path(date, identity, kind))
         return sorted(ids)
 
+    def _with_photo(self, ids: set[str], sha256: str) -> set[str]:
+        """Return those of the corrections beside which this photo lies; of those that cannot be read, only it tells."""
+        found = set()
+        for date, identity, kind in self._names():
+            if identity in ids and kind == "photo":
+                with suppress(NotFound):  # deleted meanwhile
+                    photo = self._store.read(self._path(date, identity, kind)).data
+                    if hashlib.sha256(photo).hexdigest() == sha256:
+                        found.add(identity)
+        return found
+
     def _forget_leftovers(self) -> None:
         """Delete decisions about nothing: whoever forgot their corrections was killed before."""
         names = list(self._names())
@@ -154,16 +190,17 @@ class Feedback:
             if kind == "decision" and (date, identity) not in said:
                 self._store.delete(self._path(date, identity, kind))
 
-    def _case(self, date: str, identity: str, kind: str, *, decided: bool) -> Case | None:
+    def _case(self, date: str, identity: str, kind: str, *, decided: bool) -> Case | Damaged | None:
         path = self._path(date, identity, kind)
         try:
             correction = Correction.from_json(self._store.read(path).data, path)
         except NotFound:
             return None
+        except InvalidManifest as error:
+            return Damaged(identity, error)
         if correction.id != identity:
-            raise InvalidManifest(
-                f"Expected {path} to be the correction {identity}; it is {correction.id}.", field="id"
-            )
+            told = f"Expected {path} to be the correction {identity}; it is {correction.id}."
+            return Damaged(identity, InvalidManifest(told, field="id"))
         decision, damage = None, ""
         if decided:
             try:
