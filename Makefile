@@ -13,6 +13,8 @@ SAMPLES ?= .samples
 RUN ?= runs/sample
 export MODEL_STORE ?= .model-store
 export MODEL_NAME ?= food
+# Whoever says that Python shall write no bytecode waits for it each time; the tests start hundreds of programs.
+export PYTHONDONTWRITEBYTECODE :=
 
 # What `make run` needs, and what the other targets need besides.
 RUNNABLE := $(VENV)/.runnable

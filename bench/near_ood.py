@@ -1,7 +1,7 @@
 """How well photos of nearly the right thing are told: five draws of two dishes of Food-101 that a head never sees.
 
     python bench/near_ood.py [--data DIR] [--weights DIR] [--dataset food-101] [--networks NAMES] [--cache DIR]
-    python bench/near_ood.py --served
+    python bench/near_ood.py --served [--fine-tuned] [--variants float32,int8]
 
 The classes are shuffled with a seed and held out in turn, a fifth of them each time; the head is trained on the frozen
 features of the others' training photos. Each row is the mean over the draws of the AUROC between the test photos of
@@ -11,7 +11,7 @@ photos alone. The rows below it are other scores of the literature on the same f
 draw's classes gives (``--ood`` of a training). Features are computed once and kept in --cache.
 
 With --served the same draws go through `trainer train`, `export` and `evaluate`: what the served files give, as users
-run them, of each variant.
+run them, of each variant; of a head alone, or of networks that are fine-tuned as by default.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ WEIGHTS = {
     "efficientnet_lite2": "efficientnet_lite2_no_top.weights.h5",
 }
 DRAWS, SEED, PASS = 5, 7, 0.95
-VARIANTS = ("float32", "int8-dynamic", "int8")
+VARIANTS = "float32,int8-dynamic,int8"
 Array = NDArray[np.floating[Any]]
 
 
@@ -60,7 +60,11 @@ def main() -> None:
     parser.add_argument("--networks", default=",".join(WEIGHTS))
     parser.add_argument("--cache", type=Path, default=ROOT / ".bench", help="where features are kept")
     parser.add_argument("--served", action="store_true", help="through the trainer, by the files that are served")
+    parser.add_argument("--fine-tuned", action="store_true", help="of --served: fine-tune too, not the head alone")
+    parser.add_argument("--variants", default=VARIANTS, help="of --served; default: %(default)s")
     options = parser.parse_args()
+    if options.fine_tuned and not options.served:
+        parser.error("expected --served beside --fine-tuned: features that are frozen are not fine-tuned")
     if options.served:
         for network in options.networks.split(","):
             print_served(options, network)
@@ -106,10 +110,11 @@ def cached(options: argparse.Namespace, network: str) -> tuple[Array, NDArray[An
 
 
 def print_served(options: argparse.Namespace, network: str) -> None:
-    """Train a head a draw, and print AUROC and share told of each variant of its file."""
+    """Train once a draw, and print AUROC and share told of each variant of its file."""
     _, labels, _ = cached(options, network)
-    print(f"{network}, {options.dataset}, served files")
-    print("variant         AUROC   told  AUROC of each draw")
+    variants = options.variants.split(",")
+    print(f"{network}, {options.dataset}, served files, {'fine-tuned' if options.fine_tuned else 'a head alone'}")
+    print("variant         AUROC   told  held out, or AUROC of each draw")
     table: dict[str, list[tuple[float, float]]] = {}
     for held in draws_of(labels):
         with tempfile.TemporaryDirectory() as folder:
@@ -117,13 +122,19 @@ def print_served(options: argparse.Namespace, network: str) -> None:
             run, kept = Path(folder, "run"), ",".join(np.setdiff1d(labels, held))
             data = ["--dataset", options.dataset, "--data-dir", options.data / options.dataset]
             trained = ["--architecture", network, "--weights", options.weights / WEIGHTS[network]]
-            once = ["--fine-tune-epochs", 0, "--seed", SEED, "--variant", VARIANTS[0], "--no-report"]
-            trainer("train", *data, "--classes", kept, *trained, *once, "--run", run)
-            for variant in VARIANTS:
-                if variant != VARIANTS[0]:
+            phases = [] if options.fine_tuned else ["--fine-tune-epochs", 0]
+            once = ["--seed", SEED, "--variant", variants[0], "--no-report"]
+            trainer("train", *data, "--classes", kept, *trained, *phases, *once, "--run", run)
+            for variant in variants:
+                if variant != variants[0]:
                     trainer("export", run, "--variant", variant, "--no-report")
                 told = json.loads(trainer("evaluate", run, "--ood", f"near={near}", "--json"))["near"]
                 table.setdefault(variant, []).append((told["auroc"], told["trade"][f"{PASS:g}"]))
+                print(
+                    f"{variant:<14} {told['auroc']:.3f}  {told['trade'][f'{PASS:g}']:5.1%}  {','.join(held)}",
+                    flush=True,
+                )
+    print("means")
     for variant, rows in table.items():
         aurocs, shares = np.array(rows).T
         each = " ".join(f"{auroc:.3f}" for auroc in aurocs)

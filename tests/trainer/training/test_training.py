@@ -21,6 +21,7 @@ from classifier.registry.manifest import InputSpec
 from tests.support import photo_sets
 from tests.support.colour_profiles import DISPLAY_P3, display
 from tests.support.interrupted_training import trainings
+from tests.support.tiny_backbone import tiny_architecture, tiny_weights  # noqa: F401  # fixture
 from trainer.data.loaders import class_targets
 from trainer.data.preparation import prepare_photos
 from trainer.export.golden import golden_photo
@@ -42,7 +43,12 @@ def photos(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory) -> Path:
-    """Weights for a small MobileNet, as a file: any weights do to take the path of pretrained networks."""
+    return tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.weights.h5")
+
+
+@pytest.fixture(scope="module")
+def mobilenet(tmp_path_factory) -> Path:
+    """Weights for a small MobileNet, which other processes can build too."""
     keras.utils.set_random_seed(11)
     path = tmp_path_factory.mktemp("weights") / "mobilenet.weights.h5"
     keras.applications.MobileNet(include_top=False, weights=None, input_shape=(32, 32, 3), alpha=0.25).save_weights(
@@ -70,7 +76,7 @@ def _two_phases(photos: Path, weights: Path, **schedule) -> TrainingConfig:
     defaults = {"head_epochs": 4, "fine_tune_epochs": 2, "fine_tune_layers": 3, "batch_size": 8}
     return TrainingConfig(
         DataConfig("food-101", str(photos), validation_share=0.25),
-        NetworkConfig("mobilenet", str(weights), image_size=32, alpha=0.25),
+        NetworkConfig("tiny", str(weights), image_size=32),
         ScheduleConfig(**{**defaults, **schedule}),
     )
 
@@ -114,7 +120,7 @@ def test_two_phases_keep_the_best_epoch_over_both(photos, pretrained, tmp_path):
 
 
 def test_fine_tuning_can_never_make_the_result_worse(photos, pretrained, tmp_path):
-    config = _two_phases(photos, pretrained, fine_tune_learning_rate=3.0, augment=False)
+    config = _two_phases(photos, pretrained, fine_tune_learning_rate=100.0, augment=False)
     trained = _train(config, tmp_path / "run")
     state = TrainingState(open_run(tmp_path / "run")[0])
     spoilt = [merit(entry) for entry in state.history if entry["phase"] == "fine-tuning"]
@@ -129,12 +135,13 @@ PARTS = {"flip": "both", "rotation": 20.0, "shift": 0.2, "shear": 15.0, "zoom": 
 
 def _convolved(photos: Path, weights: Path, **schedule) -> TrainingConfig:
     config = _two_phases(photos, weights, **PARTS, **schedule)
-    return replace(config, network=replace(config.network, head_convolution=6, head_convolution_size=3))
+    network = NetworkConfig("mobilenet", str(weights), 32, alpha=0.25, head_convolution=6, head_convolution_size=3)
+    return replace(config, network=network)
 
 
 @pytest.mark.long
-def test_a_head_convolution_is_trained_on_features_that_are_not_pooled(photos, pretrained, tmp_path):
-    config = _convolved(photos, pretrained, fine_tune_epochs=0, fine_tune_layers=None)
+def test_a_head_convolution_is_trained_on_features_that_are_not_pooled(photos, mobilenet, tmp_path):
+    config = _convolved(photos, mobilenet, fine_tune_epochs=0, fine_tune_layers=None)
     keras.utils.set_random_seed(config.schedule.seed)
     before = backbones.build_backbone(config.network)
     trained = _train(config, tmp_path / "run")
@@ -157,8 +164,8 @@ def test_a_head_convolution_is_trained_on_features_that_are_not_pooled(photos, p
 
 
 @pytest.mark.long
-def test_a_killed_run_with_a_head_convolution_and_every_part_of_the_augmentation_resumes(photos, pretrained, tmp_path):
-    config = _convolved(photos, pretrained, fine_tune_epochs=3)
+def test_a_killed_run_with_a_head_convolution_and_every_part_of_the_augmentation_resumes(photos, mobilenet, tmp_path):
+    config = _convolved(photos, mobilenet, fine_tune_epochs=3)
     undisturbed = _train(config, tmp_path / "undisturbed")
     with trainings(config.to_json(), tmp_path / "killed") as interrupted:
         for epoch, phase in ((2, "head"), (1, "fine-tuning"), (2, "fine-tuning")):
