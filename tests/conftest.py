@@ -27,35 +27,38 @@ from tests.support.contract import ContractClient
 from tests.support.processes import SUPPORT
 
 BUCKET = "pointer-tests"
+TRAINER = Path(__file__).parent / "trainer"
 LONGEST = (
     "test_pipeline",
     "test_real_data",
-    "test_compute",
     "test_admin_cli_crash",
+    "test_compute",
     "test_networks",
-    "test_report",
     "test_admin_cli",
-    "test_training",
-    "test_bad_data",
+    "test_report",
     "test_tuning",
-    "test_schedules",
     "test_canary",
-    "test_compare",
-    "test_page_answer",
-    "test_export",
-    "test_contract",
+    "test_training",
 )
 """Files that take a quarter of a minute or more: begun first, so that no CPU waits at the end for the last of them."""
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Run a file more than there are CPUs: many tests wait, for processes that start and stores that hang."""
-    return available_cpus() + 1
+    """Run two files more than there are CPUs: many tests wait, for processes that start and stores that hang."""
+    return available_cpus() + 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first; `make test` asks xdist to leave the order as it is."""
-    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+    """Put the longest files first, then those of the trainer, which compute, among the others, which mostly wait.
+
+    `make test` asks xdist to leave the order as it is.
+    """
+    files: dict[bool, list[Path]] = {True: [], False: []}
+    for path in dict.fromkeys(item.path for item in items):
+        files[TRAINER in path.parents].append(path)
+    place = {path: number / len(group) for group in files.values() for number, path in enumerate(group)}
+    place.update({path: LONGEST.index(path.stem) - len(LONGEST) for path in place if path.stem in LONGEST})
+    items.sort(key=lambda item: place[item.path])
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -89,14 +89,15 @@ def _check(parameters: _Parameters) -> None:
 
 def _check_ours(folder: Path) -> None:
     """Refuse to write among files that are not generated samples: what is there would be deleted."""
-    if folder.is_dir() and _read_marker(folder) is None:
+    if folder.is_dir():
+        # Listed before the marker is read, which a rival writes before all else.
         found = sorted(path.name for path in folder.iterdir() if not path.name.startswith(_LOCK))
-        if found:
+        if found and _read_marker(folder) is None:
             raise InvalidSetting(
                 f"Expected {folder} to be missing, empty or a folder of generated samples; found {found[0]!r} and no "
                 f"{_MARKER}. Choose another folder for the samples."
             )
-    elif folder.exists() and not folder.is_dir():
+    elif folder.exists():
         raise InvalidSetting(f"Expected {folder} to be a folder for the samples; it is a file. Choose another one.")
 
 
