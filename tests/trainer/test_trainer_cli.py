@@ -184,6 +184,18 @@ def test_the_space_is_shown_without_a_folder(capsys):
         ("--dataset folder --data-dir three --architecture base_cnn", "There are no ImageNet weights for base_cnn"),
         ("--dataset folder --data-dir three --alpha 0.5", "--alpha is for mobilenet and mobilenet_v2"),
         ("--dataset folder --data-dir three --architecture efficientnet_lite3", "Expected a package with the ImageNet"),
+        (
+            "--dataset folder --data-dir three --alpha 0.9 --architecture mobilenet",
+            "Expected --alpha to be one of 0.25, ",
+        ),
+        (
+            "--dataset folder --data-dir three --image-size 64",
+            "Expected --image-size of 71 or more for xception; received",
+        ),
+        (
+            "--dataset folder --data-dir three --first-image-size 320",
+            "Expected --first-image-size to be below the image",
+        ),
         ("--dataset folder --data-dir three --weights none.h5", "Expected a weights file at none.h5; there is none."),
         ("--dataset folder --data-dir three --backbone none.keras", "Expected a network at --backbone "),
         ("--dataset folder --data-dir three --start none", "Expected a version's manifest.json in "),
@@ -193,8 +205,9 @@ def test_the_space_is_shown_without_a_folder(capsys):
         ),
     ],
 )
+@pytest.mark.parametrize("command", ["train", "tune"])
 def test_what_can_be_refused_at_once_is_before_anything_is_written_or_downloaded(
-    options, message, tmp_path, monkeypatch
+    command, options, message, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     for root, labels, count in (("three", "abc", 3), ("one", "a", 3), ("few", "ab", 2)):
@@ -204,7 +217,7 @@ def test_what_can_be_refused_at_once_is_before_anything_is_written_or_downloaded
                 (tmp_path / root / label / f"{number}.jpg").write_bytes(b"by its name alone")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(PointerError, match=message):
-        app(["train", *options.split(), "--run", "run"], standalone_mode=False)
+        app([command, *options.split(), "--run", "run"], standalone_mode=False)
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -73,9 +73,13 @@ def tune(
         return
     if run is None:
         raise typer.BadParameter("Missing option '--run': the folder of the search")
+    from trainer.search.folder import SearchFolder
     from trainer.search.processes import read_role
+    from trainer.training.preflight import require_trainable
 
     role = read_role()
+    if role.kind != "worker" and (overwrite or not SearchFolder(run).oracle.exists()):
+        require_trainable(config)
     load_keras()
     from trainer.search import tune
 

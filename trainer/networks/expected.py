@@ -32,7 +32,7 @@ def require_network(config: NetworkConfig, *, load_weights: bool = True) -> None
         load_weights: see `trainer.networks.backbones.build_backbone`.
 
     Raises:
-        InvalidRequest: there is no such architecture, or it has no such weights or no --alpha.
+        InvalidRequest: there is no such architecture, or it has no such size, weights or --alpha.
         NotFound: the file of a network or of weights is missing, or no package has the weights.
     """
     if config.backbone is not None:
@@ -42,11 +42,23 @@ def require_network(config: NetworkConfig, *, load_weights: bool = True) -> None
     preset = PRESETS[config.architecture]
     if preset.top_1 is None and config.weights == "imagenet":
         raise InvalidRequest(f"There are no ImageNet weights for {config.architecture}; use --weights none.")
-    if config.alpha != 1.0 and config.architecture not in ("mobilenet", "mobilenet_v2"):
-        raise InvalidRequest(f"--alpha is for mobilenet and mobilenet_v2; received it with {config.architecture}.")
+    if config.image_size is not None and config.image_size < preset.least_size:
+        raise InvalidRequest(
+            f"Expected --image-size of {preset.least_size} or more for {config.architecture}; received "
+            f"{config.image_size}."
+        )
+    if config.alpha != 1.0 and not preset.alphas:
+        wide = " and ".join(name for name, each in PRESETS.items() if each.alphas)
+        raise InvalidRequest(f"--alpha is for {wide}; received it with {config.architecture}.")
     if not load_weights or config.weights == "none":
         return
     if config.weights == "imagenet":
+        if preset.alphas and config.alpha not in preset.alphas:
+            raise InvalidRequest(
+                f"Expected --alpha to be one of {', '.join(f'{each:g}' for each in preset.alphas)}, for which "
+                f"{config.architecture} has ImageNet weights; received {config.alpha:g}. --weights none trains any "
+                "from scratch."
+            )
         require_packaged(config.architecture)
         return
     path = Path(config.weights)

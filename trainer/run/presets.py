@@ -34,6 +34,10 @@ class Preset:
     source: str = KERAS_TABLE
     checkpoint: str = ""
     """Address of its ImageNet weights, where they are to be had as a TensorFlow checkpoint alone."""
+    least_size: int = 32
+    """Pixels: the side of the smallest input that Keras builds it for."""
+    alphas: tuple[float, ...] = ()
+    """Its widths for which there are ImageNet weights; empty where it has one width."""
 
 
 PRESETS = {
@@ -47,8 +51,8 @@ PRESETS = {
     "efficientnet_lite4": Preset(
         11.8, 300, scaling="lite", top_1=81.5, source=LITE_TABLE, checkpoint=f"{LITE_CHECKPOINTS}lite4.tar.gz"
     ),
-    "mobilenet": Preset(3.2, builder="MobileNet", top_1=70.4),
-    "mobilenet_v2": Preset(2.3, builder="MobileNetV2", top_1=71.3),
+    "mobilenet": Preset(3.2, builder="MobileNet", top_1=70.4, alphas=(0.25, 0.5, 0.75, 1.0)),
+    "mobilenet_v2": Preset(2.3, builder="MobileNetV2", top_1=71.3, alphas=(0.35, 0.5, 0.75, 1.0, 1.3, 1.4)),
     "mobilenet_v3_small": Preset(0.9, builder="MobileNetV3Small", top_1=68.1, source=MOBILENET_V3),
     "mobilenet_v3_large": Preset(3.0, builder="MobileNetV3Large", top_1=75.6, source=MOBILENET_V3),
     "efficientnet_v2b0": Preset(5.9, 224, builder="EfficientNetV2B0", scaling="torch", top_1=78.7),
@@ -62,9 +66,9 @@ PRESETS = {
     "densenet121": Preset(7.0, builder="DenseNet121", scaling="torch", top_1=75.0),
     "nasnet_mobile": Preset(4.3, builder="NASNetMobile", top_1=74.4),
     "inception_v3": Preset(
-        21.8, 299, fine_tune_epochs=10, fine_tune_learning_rate=2e-4, builder="InceptionV3", top_1=77.9
+        21.8, 299, fine_tune_epochs=10, fine_tune_learning_rate=2e-4, builder="InceptionV3", top_1=77.9, least_size=75
     ),
-    "xception": Preset(20.9, 299, builder="Xception", top_1=79.0),
+    "xception": Preset(20.9, 299, builder="Xception", top_1=79.0, least_size=71),
 }
 
 

@@ -239,8 +239,8 @@ def test_imagenet_weights_that_cannot_be_downloaded_are_told_with_the_ways_to_do
         (NetworkConfig("vgg16"), "Expected one of base_cnn, efficientnet_lite0"),
         (NetworkConfig("base_cnn", "imagenet"), "no ImageNet weights for base_cnn; use --weights none"),
         (NetworkConfig("xception", "none", alpha=0.5), "--alpha is for mobilenet"),
-        (NetworkConfig("xception", "none", image_size=64), "xception cannot be built with --image-size 64"),
-        (NetworkConfig("mobilenet", "imagenet", alpha=0.33), "mobilenet cannot be built with .*--alpha 0.33"),
+        (NetworkConfig("xception", "none", image_size=64), "--image-size of 71 or more for xception; received 64"),
+        (NetworkConfig("mobilenet", "imagenet", alpha=0.33), "one of 0.25, 0.5, 0.75, 1, .* weights; received 0.33"),
     ],
 )
 def test_unusable_options_are_refused(config, message):
@@ -250,3 +250,16 @@ def test_unusable_options_are_refused(config, message):
         build_head(8, 2, (4, 4, 4))
     with pytest.raises(InvalidRequest, match="Expected hidden layers of 1 or more; received 4, 0"):
         build_head(8, 2, (4, 0))
+
+
+@pytest.mark.parametrize("preset", [each for each in PRESETS.values() if each.builder], ids=lambda each: each.builder)
+def test_sizes_and_widths_that_keras_refuses_are_those_of_the_presets(preset):
+    """Before it builds anything: the presets tell it without Keras."""
+    build = getattr(keras.applications, preset.builder)
+    side, least = preset.least_size - 1, preset.least_size
+    with pytest.raises(ValueError, match=f"at least {least}x{least}"):
+        build(include_top=False, weights=None, input_shape=(side, side, 3))
+    if preset.alphas:
+        with pytest.raises(ValueError, match="alpha") as refused:
+            build(include_top=False, weights="imagenet", input_shape=(96, 96, 3), alpha=0.9)
+        assert tuple(float(each) for each in re.findall(r"`([0-9.]+)`", str(refused.value))) == preset.alphas
