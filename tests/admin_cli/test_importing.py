@@ -60,6 +60,8 @@ def test_a_file_is_imported_measured_published_and_served(
     (tmp_path / "flowers.tflite").write_bytes(content)
     said = cli("import", tmp_path / "flowers.tflite", "--labels", labels, "--photos", photos, "--publish").well()
     assert "trainer import" in said and "published v1; next: `admin_cli promote v1`" in " ".join(said.split())
+    # Nobody is told to publish what is published a moment later.
+    assert said.count("next: ") == 1 and "; `admin_cli publish runs/import-flowers` publishes it\n" in said
     bundle = tmp_path / "runs/import-flowers/bundle"
     manifest = Manifest.from_json((bundle / "manifest.json").read_bytes())
     assert manifest.labels == LABELS

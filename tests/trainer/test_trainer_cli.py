@@ -280,7 +280,7 @@ def test_a_small_run_ends_in_a_bundle_that_can_be_published(tmp_path, monkeypatc
     (root / "images/apple/0.jpg").mkdir()
     done = _run(*arguments)
     assert done.returncode == 0, done.stderr
-    assert f"next: admin_cli publish {run}" in done.stdout
+    assert f"; `admin_cli publish {run}` publishes it\n" in done.stdout
     assert done.stderr == "", "nothing but our own lines reaches the screen"
     manifest = read_bundle(run / "bundle")
     assert manifest.labels == ("apple", "leaf", "sky")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from shlex import quote
 from typing import Annotated
 
 import typer
 
 from classifier.errors import InvalidRequest
 from classifier.wording import plural
-from trainer.commands.screen import console, load_keras, print_figures
+from trainer.commands.screen import console, load_keras, print_figures, publishing
 
 SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -101,7 +100,4 @@ def import_model(
                 from trainer.importing.report import write_report
 
                 typer.echo(f"report in {write_report(made, folder, photos, console())}")
-    typer.echo(
-        f"bundle of the {made.manifest.variant} model in {folder.bundle}; next: admin_cli publish "
-        f"{quote(str(folder.path))}"
-    )
+    typer.echo(f"bundle of the {made.manifest.variant} model in {folder.bundle}; {publishing(folder.path)}")

@@ -47,8 +47,13 @@ def print_result(manifest: Any, bundle: Path) -> None:
     if doubtful := doubt(manifest.metrics["unknown"], manifest.training, manifest.data):
         console().print(f"warning: {doubtful}", style="yellow", highlight=False)
     # A version that follows another is made by `admin_cli retrain`, which publishes it.
-    following = "" if manifest.parent_version else f"; next: admin_cli publish {quote(str(bundle.parent))}"
+    following = "" if manifest.parent_version else f"; {publishing(bundle.parent)}"
     typer.echo(f"bundle of the {manifest.variant} model in {bundle}{following}")
+
+
+def publishing(run: Path) -> str:
+    """Say what publishes a run's bundle: no next step, for whoever started the trainer may do that too."""
+    return f"`admin_cli publish {quote(str(run))}` publishes it"
 
 
 def print_views(views: Mapping[str, Mapping[str, float | int]]) -> None:
