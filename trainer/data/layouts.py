@@ -37,7 +37,7 @@ def food_101(config: DataConfig) -> Listing:
             if name.count("/") != 1:
                 raise InvalidRequest(f"{table}:{number}: expected a line like apple_pie/1005649; received {name!r}.")
             rows.append((f"images/{_with_ending(name)}", name.split("/")[0], split))
-    images = (PurePosixPath(path.relative_to(root)) for path in photo_files(root / "images"))
+    images = (PurePosixPath("images") / path for path in photo_files(root / "images"))
     return listing_of(rows, not_listed=count_unlisted(images, [path for path, _, _ in rows]))
 
 
@@ -63,12 +63,11 @@ def folder(config: DataConfig) -> Listing:
     unlabelled = _unlabelled_splits(root, splits)
     not_listed: dict[str, int] = {}
     hidden: Counter[tuple[str, str | None, str | None]] = Counter()
-    for path in photo_files(root):
-        name = path.relative_to(root)
+    for name in photo_files(root):
         split = splits.get(name.parts[0])
         folders = name.parts[1 if split else 0 : -1]
-        row = (name.as_posix(), folders[0] if folders else None, split)
-        ending = path.suffix.lower()
+        row = (str(name), folders[0] if folders else None, split)
+        ending = name.suffix.lower()
         if name.parts[0] in unlabelled and len(name.parts) == 2 and ending in SUFFIXES:
             not_listed[name.parts[0]] = not_listed.get(name.parts[0], 0) + 1
         elif depth := next((index for index, part in enumerate(name.parts[:-1], 1) if part.startswith(".")), 0):
@@ -144,7 +143,7 @@ def _unlabelled_splits(root: Path, splits: Mapping[str, str]) -> set[str]:
 
 def _without_photos(root: Path, splits: Mapping[str, str], rows: Iterable[Row]) -> list[str]:
     """Return the class folders in which no photo is."""
-    found = {PurePosixPath(path).parts[: 2 if split else 1] for path, _, split in rows}
+    found = {tuple(path.split("/")[: 2 if split else 1]) for path, _, split in rows}
     parents = [root / name for name in splits] if splits else [root]
     folders = sorted(each.relative_to(root) for parent in parents for each in parent.iterdir() if each.is_dir())
     return [printable(each.as_posix()) for each in folders if is_of_the_data(each.name) and each.parts not in found]

@@ -110,6 +110,8 @@ def _alike(labels: Sequence[str]) -> list[str]:
 
 def _why_not(text: str, what: str) -> str | None:
     """Return why a name or label cannot be kept in a table and read again; None where it can."""
+    if text.isprintable():
+        return None
     if any(unicodedata.category(character) == "Cs" for character in text):
         return f"its {what} is not UTF-8"
     if any(unicodedata.category(character) == "Cc" for character in text):

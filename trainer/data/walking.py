@@ -14,16 +14,17 @@ SYSTEM_FOLDERS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found"
 """Folders of macOS, Synology, Windows and Linux, in lower case: thumbnails in them would be photos of the class."""
 
 
-def photo_files(folder: Path) -> Iterator[Path]:
-    """Yield every file below a folder, links followed, without what desktops leave behind; in order."""
+def photo_files(folder: Path) -> Iterator[PurePosixPath]:
+    """Yield every file below a folder, relative to it, links followed, without what desktops leave behind; in order."""
     for base, folders, names in os.walk(folder, followlinks=True):
         here = Path(base)
+        relative = PurePosixPath(here.relative_to(folder))
         folders[:] = sorted(
             name for name in folders if name.lower() not in SYSTEM_FOLDERS and not _leads_back(here / name)
         )
         for name in sorted(names):
             if not name.startswith(".") and name.lower() not in NOT_OF_THE_DATA:
-                yield here / name
+                yield relative / name
 
 
 def _leads_back(folder: Path) -> bool:

@@ -63,7 +63,7 @@ def train(
     """
     require_effect(config)
     require_dataset(config.data)
-    if bucket_of(config.data.data_dir) is None:
+    if photos is None and bucket_of(config.data.data_dir) is None:
         list_photos(config.data)  # a mistyped folder, table or class is told before weights are downloaded
     strategy = configure(config.compute)
     with strategy.workers.together():
