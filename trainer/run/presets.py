@@ -34,8 +34,8 @@ class Preset:
     source: str = KERAS_TABLE
     checkpoint: str = ""
     """Address of its ImageNet weights, where they are to be had as a TensorFlow checkpoint alone."""
-    least_size: int = 32
-    """Pixels: the side of the smallest input that Keras builds it for."""
+    least_size: int = 0
+    """Pixels: the side of the smallest input that it can have; 0 where that is what --image-size takes at least."""
     alphas: tuple[float, ...] = ()
     """Its widths for which there are ImageNet weights; empty where it has one width."""
 
