@@ -29,7 +29,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "functions")]
 
 from bench import written  # noqa: E402
 from classifier.photo import heatmap, preprocessing  # noqa: E402
-from classifier.photo.profiles import conversion  # noqa: E402
+from classifier.photo.profiles import believed, conversion, lcms_conversion  # noqa: E402
 from tests.support.colour_profiles import ADOBE_RGB, display  # noqa: E402
 
 LARGE = (4000, 3000)
@@ -110,11 +110,15 @@ def profile_times(runs: int) -> None:
     drafted_array(coloured, 224)
     first = (time.perf_counter() - started) * 1000
     print(f"\nphoto of 512x384 with Adobe RGB's profile: the first {first:.1f} ms", end="")
-    convert = conversion(display(*ADOBE_RGB), "RGB")
-    assert convert is not None, "the profile is believed"
+    profile = display(*ADOBE_RGB)
+    ours, lcms = conversion(profile, "RGB"), lcms_conversion(believed(profile, b"RGB ") or b"", b"RGB ")
+    assert ours is not None and lcms is not None, "the profile is believed"
     for side in SIZES:  # alone: the rest of a photo's time varies by more
-        milliseconds, _ = timed(partial(convert, bare.resize((side, side))), runs * 20, time.thread_time)
-        print(f", the conversion then at {side} {milliseconds:.2f} ms", end="")
+        image = bare.resize((side, side))
+        by_lcms, expected = timed(partial(lcms, image), runs * 20, time.thread_time)
+        milliseconds, converted = timed(partial(ours, image), runs * 20, time.thread_time)
+        same = "the same pixels" if converted == expected else "other pixels"
+        print(f", the conversion then at {side} {milliseconds:.2f} ms (lcms {by_lcms:.2f} ms, {same})", end="")
     print()
 
 

@@ -39,6 +39,18 @@ def curve(values: np.ndarray) -> bytes:
     return b"curv" + bytes(4) + struct.pack(">L", len(values)) + values.astype(">u2").tobytes()
 
 
+def parametric(kind: int, *values: float) -> bytes:
+    return b"para" + bytes(4) + struct.pack(f">HH{len(values)}l", kind, 0, *(round(65536 * value) for value in values))
+
+
+def matrix(primaries: tuple[tuple[float, ...], ...], *curves: bytes, version: int = 2) -> bytes:
+    """Return a profile of primaries and a curve, or three."""
+    parts = {name: xyz(values) for name, values in zip((b"rXYZ", b"gXYZ", b"bXYZ"), primaries, strict=True)}
+    parts |= zip((b"rTRC", b"gTRC", b"bTRC"), curves if len(curves) == 3 else 3 * curves, strict=True)
+    made = profile(b"RGB ", parts)
+    return made[:8] + bytes([version]) + made[9:]
+
+
 def display(primaries: tuple[tuple[float, ...], ...], exponent: float) -> bytes:
     parts = {name: xyz(values) for name, values in zip((b"rXYZ", b"gXYZ", b"bXYZ"), primaries, strict=True)}
     return profile(b"RGB ", {**parts, **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), gamma(exponent))})

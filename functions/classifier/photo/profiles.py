@@ -1,7 +1,8 @@
 """ICC profiles: what is believed of an embedded one, and the conversions to sRGB that are made of it.
 
-A profile reaches lcms as photos reach Pillow: rebuilt from the parts that decide colours, each checked against the
-bytes that are there, so that none makes it take more memory or time than the profile's size explains.
+A profile reaches lcms, or `classifier.photo.matrix_profiles`, as photos reach Pillow: rebuilt from the parts that
+decide colours, each checked against the bytes that are there, so that none makes it take more memory or time than the
+profile's size explains.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import hashlib
 import math
 import struct
 from collections import OrderedDict
+from collections.abc import Callable
 from io import BytesIO
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -50,19 +52,15 @@ class Conversion:
         mode: of the images that it takes: "RGB", "L", "CMYK" or "LAB".
     """
 
-    def __init__(self, mode: str, transform: Any) -> None:
+    def __init__(self, mode: str, convert: Callable[[Image.Image], Image.Image]) -> None:
         self.mode = mode
-        self._transform = transform
+        self._convert = convert
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """Return an image in sRGB; of one in RGB for a grey profile, all of whose channels are the same, as well."""
-        from PIL import Image
-
         if self.mode == "L" and image.mode == "RGB":
             image = image.getchannel(0)
-        converted = Image.new("RGB", image.size)
-        self._transform.apply(image.getim(), converted.getim())
-        return converted
+        return self._convert(image)
 
 
 class _Known(NamedTuple):
@@ -103,6 +101,28 @@ def believed(profile: bytes, space: bytes) -> bytes | None:
         return None
 
 
+def lcms_conversion(profile: bytes, space: bytes) -> Conversion | None:
+    """Return lcms's conversion of a profile as `believed` makes it; None where lcms does not make sense of it."""
+    from PIL import Image, ImageCms
+
+    try:
+        if space == b"Lab ":
+            source, mode = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")), "LAB"
+        else:
+            source, mode = ImageCms.ImageCmsProfile(BytesIO(profile)), TAKEN_AS[space]
+        target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+        transform = ImageCms.ImageCmsTransform(source, target, mode, "RGB").transform
+    except (OSError, ValueError, ImageCms.PyCMSError):
+        return None
+
+    def convert(image: Image.Image) -> Image.Image:
+        converted = Image.new("RGB", image.size)
+        transform.apply(image.getim(), converted.getim())
+        return converted
+
+    return Conversion(mode, convert)
+
+
 def _recalled(key: _Key) -> _Known | None:
     with _lock:
         if key in _known:
@@ -119,21 +139,14 @@ def _kept(key: _Key, known: _Known) -> _Known:
 
 
 def _made(profile: bytes, space: bytes) -> Conversion | None:
-    from PIL import ImageCms  # with the first profile
+    from classifier.photo.matrix_profiles import matrix_conversion  # with the first profile, as lcms
 
-    try:
-        if space == b"Lab ":
-            source, mode = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")), "LAB"
-        else:
-            kept = believed(profile, space)
-            if kept is None:
-                return None
-            source, mode = ImageCms.ImageCmsProfile(BytesIO(kept)), TAKEN_AS[space]
-        target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-        made = Conversion(mode, ImageCms.ImageCmsTransform(source, target, mode, "RGB").transform)
-        return None if _changes_nothing(made) else made
-    except (OSError, ValueError, ImageCms.PyCMSError):  # lcms does not make sense of it
+    kept = profile if space == b"Lab " else believed(profile, space)
+    if kept is None:
         return None
+    by_matrix = matrix_conversion(kept) if space == b"RGB " else None
+    made = Conversion("RGB", by_matrix) if by_matrix else lcms_conversion(kept, space)
+    return None if made is None or _changes_nothing(made) else made
 
 
 def _changes_nothing(made: Conversion) -> bool:
