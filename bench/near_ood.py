@@ -128,7 +128,7 @@ def print_served(options: argparse.Namespace, network: str) -> None:
             for variant in variants:
                 if variant != variants[0]:
                     trainer("export", run, "--variant", variant, "--no-report")
-                told = json.loads(trainer("evaluate", run, "--ood", f"near={near}", "--json"))["near"]
+                told = json.loads(trainer("evaluate", run, "--ood", f"near={near}", "--json"))["ood"]["near"]
                 table.setdefault(variant, []).append((told["auroc"], told["trade"][f"{PASS:g}"]))
                 print(
                     f"{variant:<14} {told['auroc']:.3f}  {told['trade'][f'{PASS:g}']:5.1%}  {','.join(held)}",
