@@ -75,7 +75,7 @@ def test_the_packages_have_the_imagenet_weights_that_were_published(name):
     ("dataset", "options", "least", "ood"),
     [
         # A shorter fine-tuning than the README's, for time.
-        ("food-101", ("--fine-tune-epochs", "5"), 0.76, "dog-breed/train"),
+        ("food-101", ("--fine-tune-epochs", "3"), 0.76, "dog-breed/train"),
         ("dog-breed", ("--fine-tune-epochs", "0"), 0.96, "food-101/images"),
     ],
 )

@@ -60,9 +60,9 @@ class Page:
     def texts(self, selector: str) -> list[str]:
         return [element.text for element in self.all(selector)]
 
-    def until(self, seen: Callable[[], object], what: str) -> None:
-        # Lists are drawn anew while they are looked at.
-        wait = WebDriverWait(self.browser, 20, poll_frequency=0.05, ignored_exceptions=[StaleElementReferenceException])
+    def until(self, seen: Callable[[], object], what: str, seconds: float = 20) -> None:
+        stale = [StaleElementReferenceException]  # lists are drawn anew while they are looked at
+        wait = WebDriverWait(self.browser, seconds, poll_frequency=0.05, ignored_exceptions=stale)
         wait.until(lambda _: seen(), what)
 
     def shows(self, name: str, text: str = "") -> None:
