@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 NEVER = 0
+QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+"""XLA_FLAGS of trainings on JAX that are so short that they would mostly compile."""
 
 
 class Trainings:

@@ -25,6 +25,7 @@ from classifier.errors import InvalidRequest
 from classifier.registry.manifest import Manifest
 from tests.support import photo_sets
 from tests.support.bundles import write_bundle
+from tests.support.interrupted_training import QUICK_TO_COMPILE
 from tests.support.processes import ROOT
 from trainer.compute import processes
 from trainer.compute.strategy import Strategy, configure
@@ -42,7 +43,6 @@ from trainer.training.trained import load_trained
 
 PROGRAM = (sys.executable, "-m", "tests.support.training_on_devices")
 TRAINER = Path(sys.executable).with_name("trainer")
-QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 SHARED = {"tensorflow": "mirrored", "jax": "data-parallel"}
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from classifier.errors import InvalidRequest
 from tests.support import photo_sets
-from tests.support.interrupted_training import trainings
+from tests.support.interrupted_training import QUICK_TO_COMPILE, trainings
 from tests.support.tiny_backbone import tiny_architecture, tiny_weights  # noqa: F401  # fixture
 from trainer.networks import backbones
 from trainer.networks.smaller import Smaller, smaller_backbone
@@ -130,6 +130,7 @@ def test_interrupted_between_and_within_sizes_it_ends_as_if_undisturbed(config, 
 @pytest.mark.long
 def test_under_jax_a_run_that_is_killed_ends_as_if_undisturbed(config, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setenv("XLA_FLAGS", QUICK_TO_COMPILE)
     schedule = ScheduleConfig(
         batch_size=8, fine_tune_epochs=3, first_image_size=32, full_size_epochs=1, average_epochs=1.0, mixup=0.3
     )
