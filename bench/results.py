@@ -72,6 +72,10 @@ NETWORKS = {
     "mobilenet_v2_all": Network(
         MOBILENET, fine_tuning=(*ALL_LAYERS, "--fine-tune-learning-rate", "2e-4"), architecture="mobilenet_v2"
     ),
+    "mobilenet_v2_all_256": Network(
+        MOBILENET, ("--image-size", "256"), fine_tuning=(*ALL_LAYERS, "--fine-tune-learning-rate", "2e-4"),
+        architecture="mobilenet_v2",
+    ),
     "efficientnet_lite0_all_224": Network(
         LITE0, fine_tuning=(*ALL_LAYERS, "--fine-tune-learning-rate", "1e-4"), architecture="efficientnet_lite0"
     ),
