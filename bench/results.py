@@ -56,6 +56,7 @@ ALL_LAYERS = (
     *STRONG, "--label-smoothing", "0.1", "--fine-tune-layers", "-1", "--layer-decay", "0.8", "--fine-tune-epochs", "18",
     "--variant", "int8",
 )  # fmt: skip
+MOBILENET_ALL, LITE0_ALL = ((*ALL_LAYERS, "--fine-tune-learning-rate", rate) for rate in ("2e-4", "1e-4"))
 USUAL = ("mobilenet_v2", "inception_v3")
 NETWORKS = {
     "mobilenet_v2": Network(MOBILENET),
@@ -70,21 +71,21 @@ NETWORKS = {
     "efficientnet_lite0": Network(LITE0, fine_tuning=(*SLOWLY, *STRONG, "--label-smoothing", "0.1")),
     "efficientnet_lite2": Network(LITE2, fine_tuning=(*SLOWLY, *STRONG, "--fine-tune-epochs", "6")),
     "mobilenet_v2_all": Network(
-        MOBILENET, fine_tuning=(*ALL_LAYERS, "--fine-tune-learning-rate", "2e-4"), architecture="mobilenet_v2"
+        MOBILENET, fine_tuning=MOBILENET_ALL, architecture="mobilenet_v2"
     ),
     "mobilenet_v2_all_256": Network(
-        MOBILENET, ("--image-size", "256"), fine_tuning=(*ALL_LAYERS, "--fine-tune-learning-rate", "2e-4"),
+        MOBILENET, ("--image-size", "256"), fine_tuning=MOBILENET_ALL,
         architecture="mobilenet_v2",
     ),
     "efficientnet_lite0_all_224": Network(
-        LITE0, fine_tuning=(*ALL_LAYERS, "--fine-tune-learning-rate", "1e-4"), architecture="efficientnet_lite0"
+        LITE0, fine_tuning=LITE0_ALL, architecture="efficientnet_lite0"
     ),
     "efficientnet_lite0_all": Network(
-        LITE0, ("--image-size", "240"), fine_tuning=(*ALL_LAYERS, "--fine-tune-learning-rate", "1e-4"),
+        LITE0, ("--image-size", "240"), fine_tuning=LITE0_ALL,
         architecture="efficientnet_lite0",
     ),
     "mobilenet_v2_all_taught": Network(
-        MOBILENET, fine_tuning=(*ALL_LAYERS, "--fine-tune-learning-rate", "2e-4"), architecture="mobilenet_v2",
+        MOBILENET, fine_tuning=MOBILENET_ALL, architecture="mobilenet_v2",
         teacher="efficientnet_lite0_all",
     ),
     "mobilenet_v2_taught": Network(
